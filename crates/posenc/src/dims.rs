@@ -1,0 +1,81 @@
+//! The widths that a plan is checked against.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Widths of the model that an encoding is planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dims {
+    /// Width of the residual stream.
+    pub model_dim: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads` (grouped-query attention; 1 is multi-query attention).
+    pub kv_heads: usize,
+    /// Width of one query or key head.
+    pub head_dim: usize,
+}
+
+impl Dims {
+    /// Multi-head attention that splits the model's width evenly.
+    ///
+    /// # Errors
+    /// A width of zero, or heads that do not divide the width.
+    ///
+    /// ```
+    /// let dims = posenc::Dims::new(64, 4)?;
+    /// assert_eq!(dims.head_dim, 16);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn new(model_dim: usize, heads: usize) -> Result<Dims> {
+        if heads == 0 {
+            return Err(Error::Zero { what: "heads" });
+        }
+        if model_dim % heads != 0 {
+            return Err(Error::NotDivisible {
+                what: "model_dim",
+                value: model_dim,
+                by: "heads",
+                divisor: heads,
+            });
+        }
+        Dims {
+            model_dim,
+            heads,
+            kv_heads: heads,
+            head_dim: model_dim / heads,
+        }
+        .checked()
+    }
+
+    /// The same widths with fewer key and value heads.
+    ///
+    /// # Errors
+    /// `kv_heads` is zero or does not divide the heads.
+    pub fn with_kv_heads(self, kv_heads: usize) -> Result<Dims> {
+        Dims { kv_heads, ..self }.checked()
+    }
+
+    /// The widths themselves if none is zero and the key heads divide the query heads.
+    pub fn checked(self) -> Result<Dims> {
+        for (what, value) in [
+            ("model_dim", self.model_dim),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("head_dim", self.head_dim),
+        ] {
+            if value == 0 {
+                return Err(Error::Zero { what });
+            }
+        }
+        if self.heads % self.kv_heads != 0 {
+            return Err(Error::NotDivisible {
+                what: "heads",
+                value: self.heads,
+                by: "kv_heads",
+                divisor: self.kv_heads,
+            });
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,433 @@
+//! Parameters by name: one flat store that a plan, a module, an optimiser and a file all see the same way.
+
+use crate::error::{Error, Result};
+use crate::real::Real;
+use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// All zeros: relative biases, and the table of seed document 002.
+    Zeros,
+    /// All ones: the gain of a layer norm.
+    Ones,
+    /// Normal with mean 0 and this standard deviation: 1 for PyTorch's `nn.Embedding`, 0.02 for GPT-2 and BERT.
+    Normal(f64),
+    /// Xavier (Glorot) uniform: U(±√(6 / (fan in + fan out))), the fans being the last two axes.
+    XavierUniform,
+    /// Uniform between ± this bound.
+    Uniform(f64),
+}
+
+impl Init {
+    /// Names that [`Init::from_str`] knows.
+    pub const NAMES: [&'static str; 5] = ["normal", "normal-0.02", "zeros", "ones", "xavier"];
+
+    /// Writes initial values for a tensor of this shape.
+    pub fn fill<R: Real>(self, shape: &[usize], rng: &mut Rng, out: &mut [R]) {
+        let uniform = |rng: &mut Rng, bound: f64| R::of((2.0 * rng.uniform() - 1.0) * bound);
+        match self {
+            Init::Zeros => out.fill(R::ZERO),
+            Init::Ones => out.fill(R::ONE),
+            Init::Normal(std) => out.iter_mut().for_each(|x| *x = R::of(rng.normal() * std)),
+            Init::Uniform(bound) => out.iter_mut().for_each(|x| *x = uniform(rng, bound)),
+            Init::XavierUniform => {
+                let fan_in = shape.last().copied().unwrap_or(1);
+                let fan_out = shape.len().checked_sub(2).map_or(1, |axis| shape[axis]);
+                let bound = (6.0 / (fan_in + fan_out).max(1) as f64).sqrt();
+                out.iter_mut().for_each(|x| *x = uniform(rng, bound));
+            }
+        }
+    }
+}
+
+impl FromStr for Init {
+    type Err = Error;
+
+    /// `normal` (standard deviation 1), `normal-0.02`, `zeros`, `ones` or `xavier`.
+    fn from_str(name: &str) -> Result<Init> {
+        Ok(match name {
+            "normal" => Init::Normal(1.0),
+            "normal-0.02" => Init::Normal(0.02),
+            "zeros" => Init::Zeros,
+            "ones" => Init::Ones,
+            "xavier" => Init::XavierUniform,
+            _ => return Err(Error::unknown_name("initialisation", name, &Init::NAMES)),
+        })
+    }
+}
+
+impl fmt::Display for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Init::Zeros => write!(f, "zeros"),
+            Init::Ones => write!(f, "ones"),
+            Init::Normal(std) => write!(f, "N(0, {std})"),
+            Init::XavierUniform => write!(f, "xavier"),
+            Init::Uniform(bound) => write!(f, "U(±{bound})"),
+        }
+    }
+}
+
+/// Whether one tensor serves all layers of a model, or each layer has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// One for the whole model.
+    Model,
+    /// One per layer.
+    Layer,
+}
+
+/// A parameter that a plan or a module needs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParamSpec {
+    /// Its name, unique in its store.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+    /// How it begins.
+    pub init: Init,
+    /// Shared by the model or per layer.
+    pub scope: Scope,
+}
+
+impl ParamSpec {
+    /// A parameter of the whole model.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>, init: Init) -> ParamSpec {
+        ParamSpec {
+            name: name.into(),
+            shape: shape.into(),
+            init,
+            scope: Scope::Model,
+        }
+    }
+
+    /// The same parameter in another scope.
+    pub fn scoped(self, scope: Scope) -> ParamSpec {
+        ParamSpec { scope, ..self }
+    }
+
+    /// The same parameter under a prefix: `prefix.name`; an empty prefix changes nothing.
+    pub fn prefixed(self, prefix: &str) -> ParamSpec {
+        ParamSpec {
+            name: join(prefix, &self.name),
+            ..self
+        }
+    }
+
+    /// Numbers in the tensor.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Where each tensor of a store lies; shared between parameters, their gradients and an optimiser's moments.
+#[derive(Debug)]
+struct Layout {
+    specs: Vec<ParamSpec>,
+    ranges: Vec<Range<usize>>,
+    index: HashMap<String, usize>,
+}
+
+/// Tensors by name in one flat vector.
+#[derive(Clone, Debug)]
+pub struct Params<R> {
+    layout: Arc<Layout>,
+    data: Vec<R>,
+}
+
+impl<R: Real> Params<R> {
+    /// All zeros.
+    ///
+    /// # Errors
+    /// Two parameters share a name.
+    pub fn zeros(specs: &[ParamSpec]) -> Result<Params<R>> {
+        let (mut ranges, mut index, mut end) = (Vec::new(), HashMap::new(), 0);
+        for (i, spec) in specs.iter().enumerate() {
+            ranges.push(end..end + spec.size());
+            end += spec.size();
+            if index.insert(spec.name.clone(), i).is_some() {
+                return Err(Error::Repeated { name: spec.name.clone() });
+            }
+        }
+        Ok(Params {
+            layout: Arc::new(Layout {
+                specs: specs.to_vec(),
+                ranges,
+                index,
+            }),
+            data: vec![R::ZERO; end],
+        })
+    }
+
+    /// Initial values: each is a function of the seed, its name and its shape alone.
+    ///
+    /// # Errors
+    /// Two parameters share a name.
+    pub fn init(specs: &[ParamSpec], seed: u64) -> Result<Params<R>> {
+        let mut params = Params::zeros(specs)?;
+        params.reset(seed);
+        Ok(params)
+    }
+
+    /// Every parameter back to its initial value for this seed.
+    pub fn reset(&mut self, seed: u64) {
+        let layout = self.layout.clone();
+        for (spec, range) in layout.specs.iter().zip(&layout.ranges) {
+            spec.init
+                .fill(&spec.shape, &mut Rng::named(seed, &spec.name), &mut self.data[range.clone()]);
+        }
+    }
+
+    /// Zeros of the same layout: where gradients are summed.
+    pub fn zeros_like(&self) -> Params<R> {
+        Params {
+            layout: self.layout.clone(),
+            data: vec![R::ZERO; self.data.len()],
+        }
+    }
+
+    /// What the store holds, in order.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.layout.specs
+    }
+
+    /// Numbers in all tensors.
+    pub fn size(&self) -> usize {
+        self.data.len()
+    }
+
+    /// All tensors end to end, in the order of [`Params::specs`].
+    pub fn flat(&self) -> &[R] {
+        &self.data
+    }
+
+    /// All tensors end to end, to be written.
+    pub fn flat_mut(&mut self) -> &mut [R] {
+        &mut self.data
+    }
+
+    /// A tensor by its full name.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn get(&self, name: &str) -> Result<&[R]> {
+        let i = self.position(name)?;
+        Ok(&self.data[self.layout.ranges[i].clone()])
+    }
+
+    /// A tensor by its full name, to be written.
+    ///
+    /// # Errors
+    /// No such name.
+    pub fn get_mut(&mut self, name: &str) -> Result<&mut [R]> {
+        let i = self.position(name)?;
+        Ok(&mut self.data[self.layout.ranges[i].clone()])
+    }
+
+    /// Replaces a tensor.
+    ///
+    /// # Errors
+    /// No such name, or another shape.
+    pub fn set(&mut self, name: &str, shape: &[usize], values: &[R]) -> Result<()> {
+        let i = self.position(name)?;
+        let expected = &self.layout.specs[i].shape;
+        if expected != shape || self.layout.ranges[i].len() != values.len() {
+            return Err(Error::ParameterShape {
+                name: name.to_string(),
+                expected: expected.clone(),
+                given: shape.to_vec(),
+            });
+        }
+        self.data[self.layout.ranges[i].clone()].copy_from_slice(values);
+        Ok(())
+    }
+
+    /// The same numbers in another precision.
+    pub fn cast<S: Real>(&self) -> Params<S> {
+        Params {
+            layout: self.layout.clone(),
+            data: self.data.iter().map(|x| S::of(x.to_f64())).collect(),
+        }
+    }
+
+    /// The tensors of a plan inside this store: those of the model under one prefix, those of a layer under another.
+    pub fn bound<'p>(&'p self, model_prefix: &str, layer_prefix: &str) -> Bound<'p, R> {
+        Bound {
+            store: self,
+            model_prefix: model_prefix.to_string(),
+            layer_prefix: layer_prefix.to_string(),
+        }
+    }
+
+    /// Where a plan's gradients go in this store, under the prefixes of [`Params::bound`].
+    pub fn bound_mut<'p>(&'p mut self, model_prefix: &'p str, layer_prefix: &'p str) -> BoundMut<'p, R> {
+        BoundMut {
+            store: self,
+            model_prefix,
+            layer_prefix,
+        }
+    }
+
+    fn position(&self, name: &str) -> Result<usize> {
+        self.layout
+            .index
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::MissingParameter { name: name.to_string() })
+    }
+}
+
+/// A plan's parameters inside a larger store.
+#[derive(Clone, Debug)]
+pub struct Bound<'p, R> {
+    store: &'p Params<R>,
+    model_prefix: String,
+    layer_prefix: String,
+}
+
+impl<'p, R: Real> From<&'p Params<R>> for Bound<'p, R> {
+    /// A store that holds one plan's parameters and nothing else.
+    fn from(store: &'p Params<R>) -> Self {
+        store.bound("", "")
+    }
+}
+
+impl<'p, R: Real> Bound<'p, R> {
+    /// The tensor of a spec.
+    ///
+    /// # Errors
+    /// Missing, or of another shape.
+    pub fn get(&self, spec: &ParamSpec) -> Result<&'p [R]> {
+        let name = join(
+            if spec.scope == Scope::Model {
+                &self.model_prefix
+            } else {
+                &self.layer_prefix
+            },
+            &spec.name,
+        );
+        let i = self.store.position(&name)?;
+        let given = &self.store.layout.specs[i].shape;
+        if given != &spec.shape {
+            return Err(Error::ParameterShape {
+                name,
+                expected: spec.shape.clone(),
+                given: given.clone(),
+            });
+        }
+        Ok(&self.store.data[self.store.layout.ranges[i].clone()])
+    }
+}
+
+/// Where a plan's gradients go.
+#[derive(Debug)]
+pub struct BoundMut<'p, R> {
+    store: &'p mut Params<R>,
+    model_prefix: &'p str,
+    layer_prefix: &'p str,
+}
+
+impl<'p, R: Real> From<&'p mut Params<R>> for BoundMut<'p, R> {
+    fn from(store: &'p mut Params<R>) -> Self {
+        store.bound_mut("", "")
+    }
+}
+
+impl<R: Real> BoundMut<'_, R> {
+    /// The gradient of a spec's tensor.
+    ///
+    /// # Errors
+    /// Missing, or of another shape.
+    pub fn get_mut(&mut self, spec: &ParamSpec) -> Result<&mut [R]> {
+        let name = join(
+            if spec.scope == Scope::Model {
+                self.model_prefix
+            } else {
+                self.layer_prefix
+            },
+            &spec.name,
+        );
+        let i = self.store.position(&name)?;
+        let given = &self.store.layout.specs[i].shape;
+        if given != &spec.shape {
+            return Err(Error::ParameterShape {
+                name,
+                expected: spec.shape.clone(),
+                given: given.clone(),
+            });
+        }
+        let range = self.store.layout.ranges[i].clone();
+        Ok(&mut self.store.data[range])
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_string()
+    } else {
+        format!("{prefix}.{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specs() -> Vec<ParamSpec> {
+        vec![ParamSpec::new("a", [2, 3], Init::Normal(1.0)), ParamSpec::new("b", [4], Init::Ones)]
+    }
+
+    #[test]
+    fn a_shared_name_begins_the_same_in_any_model() {
+        let one: Params<f32> = Params::init(&specs(), 3).unwrap();
+        let mut more = specs();
+        more.insert(0, ParamSpec::new("c", [5], Init::Normal(0.02)));
+        let two: Params<f32> = Params::init(&more, 3).unwrap();
+        assert_eq!(one.get("a").unwrap(), two.get("a").unwrap());
+        assert_ne!(one.get("a").unwrap(), Params::<f32>::init(&specs(), 4).unwrap().get("a").unwrap());
+    }
+
+    #[test]
+    fn reset_restores_initial_values() {
+        let mut params: Params<f64> = Params::init(&specs(), 3).unwrap();
+        let before = params.flat().to_vec();
+        params.flat_mut().fill(9.0);
+        params.reset(3);
+        assert_eq!(params.flat(), before);
+    }
+
+    #[test]
+    fn wrong_names_and_shapes_are_refused() {
+        let mut params: Params<f32> = Params::zeros(&specs()).unwrap();
+        assert!(matches!(params.get("x"), Err(Error::MissingParameter { .. })));
+        assert!(matches!(params.set("a", &[3, 2], &[0.0; 6]), Err(Error::ParameterShape { .. })));
+        let twice = [specs(), specs()].concat();
+        assert!(matches!(Params::<f32>::zeros(&twice), Err(Error::Repeated { .. })));
+        assert!(matches!("xavir".parse::<Init>(), Err(Error::UnknownName { nearest: Some(_), .. })));
+    }
+
+    #[test]
+    fn xavier_stays_within_its_bound() {
+        let params: Params<f64> = Params::init(&[ParamSpec::new("w", [30, 20], Init::XavierUniform)], 1).unwrap();
+        let bound = (6.0f64 / 50.0).sqrt();
+        let largest = params.flat().iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        assert!(largest <= bound && largest > 0.9 * bound);
+    }
+
+    #[test]
+    fn prefixes_find_a_plan_inside_a_model() {
+        let spec = ParamSpec::new("bias", [2], Init::Ones).scoped(Scope::Layer);
+        let store: Params<f32> = Params::init(&[spec.clone().prefixed("layers.0.pos")], 1).unwrap();
+        assert_eq!(store.bound("pos", "layers.0.pos").get(&spec).unwrap(), &[1.0, 1.0]);
+        assert!(store.bound("pos", "layers.1.pos").get(&spec).is_err());
+    }
+}

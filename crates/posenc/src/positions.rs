@@ -1,0 +1,448 @@
+//! Where the tokens are: always an argument, never hidden state.
+//!
+//! A position is a whole number or an `f64`; half-precision positions do not exist here, because bf16 cannot tell 256 from 257. A token may have no position at all:
+//! it then adds nothing, biases nothing and is not turned, but it can still be attended to. Causality and windows compare the order of tokens, never these ids.
+
+use crate::error::{Error, Result};
+use crate::real::{Element, Real};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Positions of one stream of tokens: shared by the batch, or one row per batch row; one axis, or several (image grids).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Positions {
+    ids: Ids,
+    batch: usize,
+    len: usize,
+    axes: usize,
+    present: Option<Presence>,
+}
+
+/// Row-major `[axes, batch, len]`, or a range without storage.
+#[derive(Clone, Debug, PartialEq)]
+enum Ids {
+    Range(i64),
+    Whole(Arc<[i64]>),
+    Real(Arc<[f64]>),
+}
+
+/// Which tokens have a position, `[batch, len]`.
+#[derive(Clone, Debug, PartialEq)]
+struct Presence {
+    flags: Arc<[bool]>,
+    batch: usize,
+}
+
+/// Positions of the rows or columns of one tile, on one axis.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The ids.
+    pub ids: AtIds<'a>,
+    /// Which of them exist; all if `None`.
+    pub present: Option<&'a [bool]>,
+}
+
+/// The ids of an [`At`]. A range is what makes biases by distance cheap.
+#[derive(Clone, Copy, Debug)]
+pub enum AtIds<'a> {
+    /// Consecutive whole numbers from this one.
+    Range(i64),
+    /// Whole numbers.
+    Whole(&'a [i64]),
+    /// Any finite numbers.
+    Real(&'a [f64]),
+}
+
+impl At<'_> {
+    /// The position of entry `i`, or `None` if it has none.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<f64> {
+        if self.present.is_some_and(|flags| !flags[i]) {
+            return None;
+        }
+        Some(match self.ids {
+            AtIds::Range(start) => (start + i as i64) as f64,
+            AtIds::Whole(ids) => ids[i] as f64,
+            AtIds::Real(ids) => ids[i],
+        })
+    }
+
+    /// The position of entry `i` if it is a whole number; `None` if it has none. Fractional positions are floored: methods that need whole
+    /// numbers refuse them before any tile is made.
+    #[inline]
+    pub fn whole(&self, i: usize) -> Option<i64> {
+        if self.present.is_some_and(|flags| !flags[i]) {
+            return None;
+        }
+        Some(match self.ids {
+            AtIds::Range(start) => start + i as i64,
+            AtIds::Whole(ids) => ids[i],
+            AtIds::Real(ids) => ids[i].floor() as i64,
+        })
+    }
+
+    /// The first id, if the entries are consecutive and all exist.
+    #[inline]
+    pub fn range(&self) -> Option<i64> {
+        match (self.ids, self.present) {
+            (AtIds::Range(start), None) => Some(start),
+            _ => None,
+        }
+    }
+}
+
+impl Positions {
+    /// Consecutive positions, the same for each row of the batch: `0..n` for a whole sequence, `past..past + 1` for one decoded token.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// assert_eq!(Positions::range(7..9).get(0, 0, 1), Some(8.0));
+    /// ```
+    pub fn range(ids: Range<i64>) -> Positions {
+        let len = ids.end.saturating_sub(ids.start).max(0) as usize;
+        Positions {
+            ids: Ids::Range(ids.start),
+            batch: 1,
+            len,
+            axes: 1,
+            present: None,
+        }
+    }
+
+    /// What a model does when it is given no positions: `0..len`.
+    pub fn absent(len: usize) -> Positions {
+        Positions::range(0..len as i64)
+    }
+
+    /// Whole-number positions `(T,)`, the same for each row of the batch; any order, repeats and negative ones allowed.
+    pub fn whole(ids: &[i64]) -> Positions {
+        Positions {
+            ids: Ids::Whole(ids.into()),
+            batch: 1,
+            len: ids.len(),
+            axes: 1,
+            present: None,
+        }
+    }
+
+    /// Whole-number positions `(B, T)`, row-major.
+    ///
+    /// # Errors
+    /// `ids` does not split into `batch` rows.
+    pub fn whole_rows(ids: &[i64], batch: usize) -> Result<Positions> {
+        let len = rows_of("positions [batch, seq]", ids.len(), batch)?;
+        Ok(Positions {
+            ids: Ids::Whole(ids.into()),
+            batch,
+            len,
+            axes: 1,
+            present: None,
+        })
+    }
+
+    /// Positions `(T,)` that may be fractional, for methods whose maths allows it (sinusoidal, rotary, ALiBi).
+    ///
+    /// # Errors
+    /// NaN or infinity.
+    pub fn real(ids: &[f64]) -> Result<Positions> {
+        Positions::real_rows(ids, 1)
+    }
+
+    /// Positions `(B, T)` that may be fractional, row-major.
+    ///
+    /// # Errors
+    /// NaN or infinity, or `ids` does not split into `batch` rows.
+    pub fn real_rows(ids: &[f64], batch: usize) -> Result<Positions> {
+        let len = rows_of("positions [batch, seq]", ids.len(), batch)?;
+        if let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| !id.is_finite()) {
+            return Err(Error::NonFinite { value, index });
+        }
+        Ok(Positions {
+            ids: Ids::Real(ids.into()),
+            batch,
+            len,
+            axes: 1,
+            present: None,
+        })
+    }
+
+    /// Ids `(B, T)` that arrive as floats but mean whole numbers (document 001): each must be integral and small enough that its type still
+    /// counts by one (2²⁴ in `f32`, 2⁵³ in `f64`).
+    ///
+    /// # Errors
+    /// NaN, infinity, a fraction, or a magnitude beyond [`Element::EXACT_INTEGERS`].
+    ///
+    /// ```
+    /// use posenc::{Error, Positions};
+    /// assert_eq!(Positions::strict(&[0.0f32, 2.0], 1)?, Positions::whole(&[0, 2]));
+    /// assert!(matches!(Positions::strict(&[1.5f32], 1), Err(Error::Fractional { index: 0, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn strict<T: Element>(ids: &[T], batch: usize) -> Result<Positions> {
+        let mut whole = Vec::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            let value = id.widen().to_f64();
+            if !value.is_finite() {
+                return Err(Error::NonFinite { value, index });
+            }
+            if value.fract() != 0.0 {
+                return Err(Error::Fractional { value, index });
+            }
+            if value.abs() > T::EXACT_INTEGERS {
+                return Err(Error::Imprecise {
+                    value,
+                    index,
+                    limit: T::EXACT_INTEGERS,
+                });
+            }
+            whole.push(value as i64);
+        }
+        Positions::whole_rows(&whole, batch)
+    }
+
+    /// Ids `(B, T)` that arrive as floats, truncated toward zero as PyTorch's `.long()` does: 2.9999998 becomes 2, −0.5 becomes 0.
+    ///
+    /// # Errors
+    /// NaN, infinity or a magnitude past `i64`, where PyTorch's result is undefined.
+    pub fn truncated<T: Element>(ids: &[T], batch: usize) -> Result<Positions> {
+        let mut whole = Vec::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            let value = id.widen().to_f64();
+            if !value.is_finite() {
+                return Err(Error::NonFinite { value, index });
+            }
+            if value.abs() >= 9_223_372_036_854_775_808.0 {
+                return Err(Error::Imprecise {
+                    value,
+                    index,
+                    limit: T::EXACT_INTEGERS,
+                });
+            }
+            whole.push(value as i64);
+        }
+        Positions::whole_rows(&whole, batch)
+    }
+
+    /// Documents packed into one row: each begins at 0 again. The mask that keeps them apart is the caller's.
+    pub fn packed(lengths: &[usize]) -> Positions {
+        Positions::whole(&lengths.iter().flat_map(|&len| 0..len as i64).collect::<Vec<_>>())
+    }
+
+    /// Positions `(B, T)` from a padding mask that is true where there is a token: each row counts its tokens from 0, and padding has no position.
+    /// Left and right padding give a token the position that it has without padding (transformers: `cumsum(mask) - 1`).
+    ///
+    /// # Errors
+    /// `is_token` does not split into `batch` rows.
+    pub fn from_padding(is_token: &[bool], batch: usize) -> Result<Positions> {
+        let len = rows_of("is_token [batch, seq]", is_token.len(), batch)?;
+        let mut ids = Vec::with_capacity(is_token.len());
+        for row in 0..batch {
+            let mut seen = 0;
+            for &token in &is_token[row * len..(row + 1) * len] {
+                ids.push(if token { seen } else { 0 });
+                seen += i64::from(token);
+            }
+        }
+        Positions::whole_rows(&ids, batch)?.with_presence_rows(is_token, batch)
+    }
+
+    /// The cells of an image in row-major order: axis 0 is the row (height), axis 1 the column (width).
+    pub fn grid(height: usize, width: usize) -> Positions {
+        let cells = height * width;
+        let rows = (0..cells).map(|cell| (cell / width.max(1)) as i64);
+        let columns = (0..cells).map(|cell| (cell % width.max(1)) as i64);
+        Positions {
+            ids: Ids::Whole(rows.chain(columns).collect()),
+            batch: 1,
+            len: cells,
+            axes: 2,
+            present: None,
+        }
+    }
+
+    /// The same positions, but only tokens whose flag is true have one; `(T,)`, for each row of the batch.
+    ///
+    /// # Errors
+    /// Another number of flags than tokens.
+    pub fn with_presence(self, has_position: &[bool]) -> Result<Positions> {
+        self.with_presence_rows(has_position, 1)
+    }
+
+    /// The same positions, but only tokens whose flag is true have one; `(B, T)`, row-major. Its rank may differ from the ids' own.
+    ///
+    /// # Errors
+    /// Another number of flags per row than tokens, or a batch that neither matches the ids' nor is 1.
+    pub fn with_presence_rows(mut self, has_position: &[bool], batch: usize) -> Result<Positions> {
+        let len = rows_of("position mask [batch, seq]", has_position.len(), batch)?;
+        if len != self.len || (batch != 1 && self.batch != 1 && batch != self.batch) {
+            return Err(Error::Shape {
+                what: "position mask [batch, seq]",
+                expected: vec![self.batch, self.len],
+                given: vec![batch, len],
+            });
+        }
+        self.present = Some(Presence {
+            flags: has_position.into(),
+            batch,
+        });
+        Ok(self)
+    }
+
+    /// Tokens in a row.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// No tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Rows that differ: 1 if all rows of the batch share their positions.
+    pub fn batch(&self) -> usize {
+        self.batch.max(self.present.as_ref().map_or(1, |p| p.batch))
+    }
+
+    /// Coordinates per token.
+    pub fn axes(&self) -> usize {
+        self.axes
+    }
+
+    /// The first id, if the positions are one range without gaps on one axis.
+    pub fn start(&self) -> Option<i64> {
+        match (&self.ids, &self.present) {
+            (Ids::Range(start), None) => Some(*start),
+            _ => None,
+        }
+    }
+
+    /// The coordinate of a token on an axis; `None` if it has no position.
+    ///
+    /// # Panics
+    /// If an index is out of range.
+    pub fn get(&self, axis: usize, batch: usize, token: usize) -> Option<f64> {
+        assert!(axis < self.axes && token < self.len);
+        self.at(axis, batch, token, 1).get(0)
+    }
+
+    /// The coordinates of `len` tokens from `start` on an axis, for a row of the batch (any row, if they are shared).
+    ///
+    /// # Panics
+    /// If an index is out of range.
+    pub fn at(&self, axis: usize, batch: usize, start: usize, len: usize) -> At<'_> {
+        let row = |rows: usize| (if rows == 1 { 0 } else { batch }) * self.len + start;
+        let from = axis * self.batch * self.len + row(self.batch);
+        let ids = match &self.ids {
+            Ids::Range(first) => AtIds::Range(first + start as i64),
+            Ids::Whole(ids) => AtIds::Whole(&ids[from..from + len]),
+            Ids::Real(ids) => AtIds::Real(&ids[from..from + len]),
+        };
+        At {
+            ids,
+            present: self.present.as_ref().map(|p| &p.flags[row(p.batch)..row(p.batch) + len]),
+        }
+    }
+
+    /// All coordinates are whole numbers, or the first that is not.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        if let Ids::Real(ids) = &self.ids
+            && let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| id.fract() != 0.0)
+        {
+            return Err(Error::Fractional { value, index });
+        }
+        Ok(())
+    }
+
+    /// The positions fit a stream of `len` tokens in `batch` rows.
+    pub(crate) fn check_fit(&self, what: &'static str, batch: usize, len: usize) -> Result<()> {
+        if self.len != len || (self.batch() != 1 && self.batch() != batch) {
+            return Err(Error::Shape {
+                what,
+                expected: vec![batch, len],
+                given: vec![self.batch(), self.len],
+            });
+        }
+        Ok(())
+    }
+}
+
+fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<usize> {
+    if batch == 0 || size % batch != 0 {
+        return Err(Error::NotDivisible {
+            what,
+            value: size,
+            by: "batch",
+            divisor: batch,
+        });
+    }
+    Ok(size / batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_that_are_not_ids_are_refused_with_their_index() {
+        assert!(matches!(
+            Positions::strict(&[0.0, f32::NAN], 1),
+            Err(Error::NonFinite { index: 1, .. })
+        ));
+        assert!(matches!(
+            Positions::strict(&[2.999_999_8f32], 1),
+            Err(Error::Fractional { index: 0, .. })
+        ));
+        assert!(matches!(Positions::strict(&[16_777_218.0f32], 1), Err(Error::Imprecise { .. })));
+        assert!(Positions::strict(&[16_777_216.0f32, -0.0], 1).is_ok());
+        assert!(Positions::strict(&[16_777_218.0f64], 1).is_ok());
+        assert!(matches!(
+            Positions::strict(&[half::bf16::from_f32(258.0)], 1),
+            Err(Error::Imprecise { .. })
+        ));
+    }
+
+    #[test]
+    fn truncation_is_toward_zero() {
+        assert_eq!(
+            Positions::truncated(&[2.999_999_8f32, -0.5, 0.999, -1.5], 1).unwrap(),
+            Positions::whole(&[2, 0, 0, -1])
+        );
+        assert!(Positions::truncated(&[1e20f32], 1).is_err());
+        assert!(Positions::truncated(&[f64::INFINITY], 1).is_err());
+    }
+
+    #[test]
+    fn padding_counts_tokens_only() {
+        let at = Positions::from_padding(&[false, false, true, true, true, true, true, false], 2).unwrap();
+        assert_eq!(
+            (0..4).map(|t| at.get(0, 0, t)).collect::<Vec<_>>(),
+            [None, None, Some(0.0), Some(1.0)]
+        );
+        assert_eq!(
+            (0..4).map(|t| at.get(0, 1, t)).collect::<Vec<_>>(),
+            [Some(0.0), Some(1.0), Some(2.0), None]
+        );
+    }
+
+    #[test]
+    fn presence_may_have_another_rank_than_ids() {
+        let shared = Positions::range(0..3)
+            .with_presence_rows(&[true, true, false, true, true, true], 2)
+            .unwrap();
+        assert_eq!((shared.batch(), shared.get(0, 0, 2), shared.get(0, 1, 2)), (2, None, Some(2.0)));
+        assert!(Positions::range(0..3).with_presence(&[true]).is_err());
+    }
+
+    #[test]
+    fn a_grid_has_two_axes_in_row_major_order() {
+        let at = Positions::grid(2, 3);
+        assert_eq!((at.len(), at.axes()), (6, 2));
+        assert_eq!((at.get(0, 0, 4), at.get(1, 0, 4)), (Some(1.0), Some(1.0)));
+        assert_eq!(Positions::grid(0, 0).len(), 0);
+    }
+
+    #[test]
+    fn packed_documents_begin_again() {
+        assert_eq!(Positions::packed(&[2, 3]), Positions::whole(&[0, 1, 0, 1, 2]));
+    }
+}

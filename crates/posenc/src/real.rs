@@ -1,0 +1,253 @@
+//! The two number traits: what arithmetic is done in, and what is stored.
+
+use std::fmt::{Debug, Display};
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// What arithmetic is done in: `f32`, or `f64`, which is the oracle of gradients.
+pub trait Real:
+    Element<Real = Self>
+    + Default
+    + PartialOrd
+    + Debug
+    + Display
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + DivAssign
+    + Sum
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// −∞: the score of a pair that may not attend.
+    const NEG_INFINITY: Self;
+    /// The distance from 1 to the next number.
+    const EPSILON: Self;
+    /// The nearest representable number.
+    fn of(x: f64) -> Self;
+    /// The same number in f64.
+    fn to_f64(self) -> f64;
+    /// `self * a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// The larger of two numbers.
+    fn max(self, other: Self) -> Self;
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+    /// eˣ for x ≤ 0 as softmax needs it: written so that a loop over a slice becomes vector code, at most 2 ulp off, and exactly 0 where the
+    /// result would be so small that its products are subnormal (below 2⁻⁹⁶ in f32).
+    fn softmax_exp(self) -> Self;
+}
+
+/// What is stored: `f32`, `f64`, `f16` or `bf16`. A number is converted when its row is loaded or stored, once.
+pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+    /// What its arithmetic is done in.
+    type Real: Real;
+    /// The largest magnitude up to which every whole number is representable: 2²⁴ for `f32`.
+    const EXACT_INTEGERS: f64;
+    /// To the arithmetic type; exact.
+    fn widen(self) -> Self::Real;
+    /// From the arithmetic type; rounds to nearest even.
+    fn narrow(x: Self::Real) -> Self;
+}
+
+impl Element for f32 {
+    type Real = f32;
+    const EXACT_INTEGERS: f64 = 16_777_216.0;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Element for f64 {
+    type Real = f64;
+    const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Element for half::f16 {
+    type Real = f32;
+    const EXACT_INTEGERS: f64 = 2048.0;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> half::f16 {
+        half::f16::from_f32(x)
+    }
+}
+
+impl Element for half::bf16 {
+    type Real = f32;
+    const EXACT_INTEGERS: f64 = 256.0;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> half::bf16 {
+        half::bf16::from_f32(x)
+    }
+}
+
+macro_rules! real_by_std {
+    ($t:ty) => {
+        const ZERO: $t = 0.0;
+        const ONE: $t = 1.0;
+        const NEG_INFINITY: $t = <$t>::NEG_INFINITY;
+        const EPSILON: $t = <$t>::EPSILON;
+        #[inline(always)]
+        fn of(x: f64) -> $t {
+            x as $t
+        }
+        #[inline(always)]
+        fn to_f64(self) -> f64 {
+            self as f64
+        }
+        #[inline(always)]
+        fn mul_add(self, a: $t, b: $t) -> $t {
+            <$t>::mul_add(self, a, b)
+        }
+        #[inline(always)]
+        fn exp(self) -> $t {
+            <$t>::exp(self)
+        }
+        #[inline(always)]
+        fn ln(self) -> $t {
+            <$t>::ln(self)
+        }
+        #[inline(always)]
+        fn tanh(self) -> $t {
+            <$t>::tanh(self)
+        }
+        #[inline(always)]
+        fn sqrt(self) -> $t {
+            <$t>::sqrt(self)
+        }
+        #[inline(always)]
+        fn abs(self) -> $t {
+            <$t>::abs(self)
+        }
+        #[inline(always)]
+        fn max(self, other: $t) -> $t {
+            // The comparison form, not `f32::max`: it becomes one vector instruction.
+            if self > other { self } else { other }
+        }
+        #[inline(always)]
+        fn is_finite(self) -> bool {
+            <$t>::is_finite(self)
+        }
+    };
+}
+
+impl Real for f32 {
+    real_by_std!(f32);
+
+    #[inline(always)]
+    fn softmax_exp(self) -> f32 {
+        // x = n ln 2 + r with |r| ≤ ln 2 / 2; eʳ by its Taylor polynomial to r⁶ (remainder below 1.3e-7 · 2⁻¹ relative), ln 2 in two parts.
+        const LOG2_E: f32 = std::f32::consts::LOG2_E;
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        // Below ln 2⁻⁹⁶ the result is 0; the clamp keeps the exponent arithmetic in range until then.
+        const SMALLEST: f32 = -66.542_13;
+        let x = if self > SMALLEST { self } else { SMALLEST };
+        // Adding and subtracting 1.5·2²³ rounds to the nearest integer without a libm call.
+        const ROUND: f32 = 12_582_912.0;
+        let shifted = x * LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+        let p = 1.0 / 5040.0;
+        let p = p * r + 1.0 / 720.0;
+        let p = p * r + 1.0 / 120.0;
+        let p = p * r + 1.0 / 24.0;
+        let p = p * r + 1.0 / 6.0;
+        let p = p * r + 0.5;
+        let p = p * r + 1.0;
+        let p = p * r + 1.0;
+        let power = f32::from_bits(((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(127) as u32) << 23);
+        if self > SMALLEST { p * power } else { 0.0 }
+    }
+}
+
+impl Real for f64 {
+    real_by_std!(f64);
+
+    #[inline(always)]
+    fn softmax_exp(self) -> f64 {
+        f64::exp(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The doc comment's bound, over a grid of the whole range that does not vanish.
+    #[test]
+    fn softmax_exp_is_within_two_ulp() {
+        let mut worst = 0.0f64;
+        let mut x = -66.5f32;
+        while x <= 0.0 {
+            let exact = (x as f64).exp();
+            let ulp = (exact as f32).to_bits();
+            let ulp = f32::from_bits(ulp + 1) as f64 - f32::from_bits(ulp) as f64;
+            worst = worst.max((x.softmax_exp() as f64 - exact).abs() / ulp);
+            x += 0.000_731;
+        }
+        assert!(worst <= 2.0, "{worst} ulp");
+        assert_eq!(0.0f32.softmax_exp(), 1.0);
+    }
+
+    #[test]
+    fn softmax_exp_is_zero_where_products_would_be_subnormal() {
+        assert_eq!((-67.0f32).softmax_exp(), 0.0);
+        assert_eq!((-1e9f32).softmax_exp(), 0.0);
+        assert_eq!(f32::NEG_INFINITY.softmax_exp(), 0.0);
+        assert_eq!(f64::NEG_INFINITY.softmax_exp(), 0.0);
+        assert!(f32::NAN.softmax_exp() == 0.0 || f32::NAN.softmax_exp().is_nan());
+    }
+
+    #[test]
+    fn half_types_round_to_nearest_even() {
+        assert_eq!(half::bf16::narrow(257.0).widen(), 256.0);
+        assert_eq!(half::f16::narrow(2049.0).widen(), 2048.0);
+    }
+}

@@ -1,0 +1,294 @@
+//! Borrowed tensors: a slice, a shape and strides. The last axis is contiguous.
+//!
+//! `[batch, heads, seq, head_dim]` is the order in which the library names axes. Storage may order them otherwise: a `[batch, seq, heads, head_dim]` tensor is
+//! [`View::new`] followed by [`View::swap`]`(1, 2)`, and a part of a fused projection is [`View::strided`]. The same kernels serve all of them.
+
+use crate::error::{Error, Result};
+
+/// A read-only tensor. A stride of 0 repeats an axis (broadcast).
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T, const N: usize> {
+    data: &'a [T],
+    shape: [usize; N],
+    strides: [usize; N],
+}
+
+/// A tensor to be written. No two of its elements share memory; this is checked when it is made.
+#[derive(Debug)]
+pub struct ViewMut<'a, T, const N: usize> {
+    data: &'a mut [T],
+    shape: [usize; N],
+    strides: [usize; N],
+}
+
+/// Row-major strides of a shape; `None` if its size overflows.
+fn contiguous<const N: usize>(shape: [usize; N]) -> Option<([usize; N], usize)> {
+    let mut strides = [0; N];
+    let mut size = 1usize;
+    for axis in (0..N).rev() {
+        strides[axis] = size;
+        size = size.checked_mul(shape[axis])?;
+    }
+    Some((strides, size))
+}
+
+/// One past the largest index that a shape with strides reaches; `None` if it overflows. An empty tensor reaches nothing.
+fn reach<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    let mut last = 0usize;
+    for axis in 0..N {
+        last = last.checked_add((shape[axis] - 1).checked_mul(strides[axis])?)?;
+    }
+    last.checked_add(1)
+}
+
+fn check<const N: usize>(len: usize, shape: [usize; N], strides: [usize; N]) -> Result<()> {
+    if shape[N - 1] > 1 && strides[N - 1] != 1 {
+        return Err(Error::LastAxisStrided { stride: strides[N - 1] });
+    }
+    match reach(shape, strides) {
+        Some(needed) if needed <= len => Ok(()),
+        needed => Err(Error::Storage {
+            needed: needed.unwrap_or(usize::MAX),
+            given: len,
+        }),
+    }
+}
+
+impl<'a, T, const N: usize> View<'a, T, N> {
+    /// A row-major tensor of the whole slice, which must have exactly its size.
+    pub fn new(data: &'a [T], shape: [usize; N]) -> Result<Self> {
+        match contiguous(shape) {
+            Some((strides, size)) if size == data.len() => Ok(View { data, shape, strides }),
+            size => Err(Error::Storage {
+                needed: size.map_or(usize::MAX, |(_, s)| s),
+                given: data.len(),
+            }),
+        }
+    }
+
+    /// A tensor with strides in elements. The last axis has stride 1 (or at most one element); a stride of 0 broadcasts.
+    pub fn strided(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        check(data.len(), shape, strides)?;
+        Ok(View { data, shape, strides })
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> [usize; N] {
+        self.shape
+    }
+
+    /// The same tensor with two axes, neither of them the last, in each other's place.
+    pub fn swap(mut self, a: usize, b: usize) -> Result<Self> {
+        if a.max(b) + 1 >= N && a != b {
+            return Err(Error::LastAxisStrided {
+                stride: self.strides[a.min(b)],
+            });
+        }
+        self.shape.swap(a, b);
+        self.strides.swap(a, b);
+        Ok(self)
+    }
+
+    /// The row at the leading indices `at` (the last entry is not used and should be 0).
+    ///
+    /// # Panics
+    /// If an index is past its axis.
+    #[inline]
+    pub fn row(&self, at: [usize; N]) -> &'a [T] {
+        let start = offset(at, self.shape, self.strides);
+        &self.data[start..start + self.shape[N - 1]]
+    }
+
+    /// The view as another that names what it was expected to be when shapes differ.
+    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+        if self.shape == expected {
+            Ok(self)
+        } else {
+            Err(Error::Shape {
+                what,
+                expected: expected.to_vec(),
+                given: self.shape.to_vec(),
+            })
+        }
+    }
+
+    /// Axes of length 1 repeated to `shape`.
+    pub fn broadcast(mut self, what: &'static str, shape: [usize; N]) -> Result<Self> {
+        // The last axis must stay contiguous, so only the others can repeat.
+        for axis in 0..N {
+            if self.shape[axis] == shape[axis] {
+                continue;
+            }
+            if self.shape[axis] != 1 || axis + 1 == N {
+                return Err(Error::Shape {
+                    what,
+                    expected: shape.to_vec(),
+                    given: self.shape.to_vec(),
+                });
+            }
+            self.shape[axis] = shape[axis];
+            self.strides[axis] = 0;
+        }
+        Ok(self)
+    }
+}
+
+#[inline(always)]
+fn offset<const N: usize>(at: [usize; N], shape: [usize; N], strides: [usize; N]) -> usize {
+    let mut start = 0;
+    for axis in 0..N - 1 {
+        assert!(at[axis] < shape[axis], "index {at:?} is outside shape {shape:?}");
+        start += at[axis] * strides[axis];
+    }
+    start
+}
+
+impl<'a, T, const N: usize> ViewMut<'a, T, N> {
+    /// A row-major tensor of the whole slice, which must have exactly its size.
+    pub fn new(data: &'a mut [T], shape: [usize; N]) -> Result<Self> {
+        match contiguous(shape) {
+            Some((strides, size)) if size == data.len() => Ok(ViewMut { data, shape, strides }),
+            size => Err(Error::Storage {
+                needed: size.map_or(usize::MAX, |(_, s)| s),
+                given: data.len(),
+            }),
+        }
+    }
+
+    /// A tensor with strides in elements; an error if two elements would share memory.
+    pub fn strided(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        check(data.len(), shape, strides)?;
+        // Sorted by stride, each axis must step over all that the smaller ones reach.
+        let mut order: [usize; N] = std::array::from_fn(|axis| axis);
+        order.sort_by_key(|&axis| strides[axis]);
+        let mut reached = 1usize;
+        for axis in order {
+            if shape[axis] > 1 {
+                if strides[axis] < reached {
+                    return Err(Error::Overlap {
+                        shape: shape.to_vec(),
+                        strides: strides.to_vec(),
+                    });
+                }
+                reached += (shape[axis] - 1) * strides[axis];
+            }
+        }
+        Ok(ViewMut { data, shape, strides })
+    }
+
+    /// Lengths of the axes.
+    pub fn shape(&self) -> [usize; N] {
+        self.shape
+    }
+
+    /// The same tensor with two axes, neither of them the last, in each other's place.
+    pub fn swap(mut self, a: usize, b: usize) -> Result<Self> {
+        if a.max(b) + 1 >= N && a != b {
+            return Err(Error::LastAxisStrided {
+                stride: self.strides[a.min(b)],
+            });
+        }
+        self.shape.swap(a, b);
+        self.strides.swap(a, b);
+        Ok(self)
+    }
+
+    /// The row at the leading indices `at` (the last entry is not used and should be 0).
+    ///
+    /// # Panics
+    /// If an index is past its axis.
+    #[inline]
+    pub fn row_mut(&mut self, at: [usize; N]) -> &mut [T] {
+        let start = offset(at, self.shape, self.strides);
+        &mut self.data[start..start + self.shape[N - 1]]
+    }
+
+    /// The same tensor, to be read.
+    pub fn as_view(&self) -> View<'_, T, N> {
+        View {
+            data: self.data,
+            shape: self.shape,
+            strides: self.strides,
+        }
+    }
+
+    /// The same tensor, borrowed for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, T, N> {
+        ViewMut {
+            data: self.data,
+            shape: self.shape,
+            strides: self.strides,
+        }
+    }
+
+    /// The view itself if it has the expected shape.
+    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+        if self.shape == expected {
+            Ok(self)
+        } else {
+            Err(Error::Shape {
+                what,
+                expected: expected.to_vec(),
+                given: self.shape.to_vec(),
+            })
+        }
+    }
+
+    /// Storage, shape and strides: what the kernels share between threads.
+    pub(crate) fn into_parts(self) -> (&'a mut [T], [usize; N], [usize; N]) {
+        (self.data, self.shape, self.strides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_of_a_fused_projection_are_a_view() {
+        // [batch 1, seq 2, 3 · (heads 2 · head_dim 2)]: the keys begin at 4.
+        let qkv: Vec<i32> = (0..24).collect();
+        let keys = View::strided(&qkv[4..], [1, 2, 2, 2], [24, 2, 12, 1]).unwrap();
+        assert_eq!(keys.row([0, 1, 1, 0]), &[18, 19]);
+    }
+
+    #[test]
+    fn swapping_reads_the_other_layout() {
+        let data: Vec<i32> = (0..12).collect();
+        let bshd = View::new(&data, [1, 3, 2, 2]).unwrap();
+        assert_eq!(bshd.swap(1, 2).unwrap().row([0, 1, 2, 0]), &[10, 11]);
+        assert!(matches!(bshd.swap(2, 3), Err(Error::LastAxisStrided { .. })));
+    }
+
+    #[test]
+    fn overlap_strided_last_axis_and_short_storage_are_refused() {
+        let mut data = vec![0; 12];
+        assert!(matches!(ViewMut::strided(&mut data, [3, 4], [2, 1]), Err(Error::Overlap { .. })));
+        assert!(matches!(ViewMut::strided(&mut data, [2, 4], [0, 1]), Err(Error::Overlap { .. })));
+        assert!(matches!(
+            View::strided(&data, [3, 4], [4, 2]),
+            Err(Error::LastAxisStrided { stride: 2 })
+        ));
+        assert!(matches!(
+            View::strided(&data, [4, 4], [4, 1]),
+            Err(Error::Storage { needed: 16, given: 12 })
+        ));
+        assert!(matches!(
+            View::strided(&data, [usize::MAX, 4], [usize::MAX, 1]),
+            Err(Error::Storage { .. })
+        ));
+        assert!(View::strided(&data, [7, 4], [0, 1]).is_ok(), "a read-only view may repeat");
+        assert!(View::<i32, 2>::new(&[], [0, 4]).is_ok());
+    }
+
+    #[test]
+    fn broadcast_repeats_axes_of_length_one() {
+        let data = [1, 2, 3];
+        let view = View::new(&data, [1, 1, 1, 3]).unwrap().broadcast("mask", [2, 4, 5, 3]).unwrap();
+        assert_eq!(view.row([1, 3, 4, 0]), &[1, 2, 3]);
+        assert!(View::new(&data, [3, 1, 1, 1]).unwrap().broadcast("mask", [2, 1, 1, 1]).is_err());
+    }
+}
