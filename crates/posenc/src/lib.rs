@@ -1,17 +1,46 @@
-//! placeholder
+//! placeholder, becomes the README
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
+
+// What everything speaks.
 mod dims;
 mod error;
 mod params;
-mod positions;
 mod real;
 mod rng;
 mod view;
-pub use dims::*;
-pub use error::*;
-pub use params::*;
-pub use positions::*;
-pub use real::*;
-pub use rng::*;
-pub use view::*;
+
+// What: plain data. How: checked once. Now: positions and parameters resolved.
+mod encoding;
+mod plan;
+mod positions;
+
+mod call;
+mod dropout;
+mod term;
+
+// Where a method acts, in the order of the data flow.
+pub mod bias;
+pub mod content;
+pub mod embed;
+pub mod input;
+pub mod rotate;
+
+pub mod attention;
+
+pub use attention::{Attends, Attention, Blocked, LayerSpec, Mask};
+pub use bias::Alibi;
+pub use call::{Call, Site};
+pub use dims::Dims;
+pub use dropout::{Dropout, Mode};
+pub use embed::{Combine, Learned, Overflow};
+pub use encoding::{Encoding, Method};
+pub use error::{Error, Result};
+pub use params::{Bound, BoundMut, Init, ParamSpec, Params, Scope};
+pub use plan::Plan;
+pub use positions::{At, AtIds, Positions};
+pub use real::{Element, Real};
+pub use rng::Rng;
+pub use rotate::{Pairing, Precision, Rotary, Rotation, RotationPair, Side, Turn};
+pub use term::{Block, BlockMut, Granularity, Needs, Place, Reach, ScoreTerm, TermGrads};
+pub use view::{View, ViewMut};

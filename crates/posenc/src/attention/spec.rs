@@ -1,0 +1,72 @@
+//! A layer's attention as data, beside its encoding.
+
+use crate::dropout::check_dropout;
+use crate::encoding::Encoding;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How scores become weights, apart from the encoding: plain data.
+///
+/// ```
+/// use posenc::Attention;
+/// let gemma = Attention { softcap: Some(50.0), window: Some(4096), ..Attention::default() };
+/// assert_eq!(gemma.scale_for(64), 0.125);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attention {
+    /// What q·k is multiplied by; 1/√head_dim if `None`. T5 was trained with 1.
+    pub scale: Option<f64>,
+    /// Scores become `c · tanh(score / c)` before biases are added (Gemma 2).
+    pub softcap: Option<f64>,
+    /// Keys that a query can see, itself included: keys whose order differs by less than this.
+    pub window: Option<usize>,
+    /// Dropout of the weights, when training.
+    pub dropout: f64,
+}
+
+impl Attention {
+    /// T5's: scores are not scaled.
+    pub fn unscaled() -> Attention {
+        Attention {
+            scale: Some(1.0),
+            ..Attention::default()
+        }
+    }
+
+    /// What q·k is multiplied by for heads of this width.
+    pub fn scale_for(&self, head_dim: usize) -> f64 {
+        self.scale.unwrap_or(1.0 / (head_dim as f64).sqrt())
+    }
+
+    /// Every setting lies in its range.
+    ///
+    /// # Errors
+    /// A scale or cap that is not a positive number, a window of zero, a dropout outside [0, 1).
+    pub fn check(&self) -> Result<()> {
+        let positive = |what, value: Option<f64>| match value {
+            Some(x) if !(x.is_finite() && x > 0.0) => Err(Error::Invalid {
+                what,
+                given: x.to_string(),
+                expected: "a positive number",
+            }),
+            _ => Ok(()),
+        };
+        positive("scale", self.scale)?;
+        positive("softcap", self.softcap)?;
+        if self.window == Some(0) {
+            return Err(Error::Zero { what: "window" });
+        }
+        check_dropout(self.dropout)
+    }
+}
+
+/// One layer of a model: its encoding and its attention. A model is a list of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LayerSpec {
+    /// Where tokens are.
+    pub encoding: Encoding,
+    /// How scores become weights.
+    pub attention: Attention,
+}

@@ -1,0 +1,5 @@
+//! Methods that add to the scores and read positions only.
+
+pub mod alibi;
+
+pub use alibi::Alibi;

@@ -1,0 +1,1 @@
+//! Methods that read queries and keys.

@@ -1,0 +1,1 @@
+//! Methods that are added to the inputs of attention, before their projections.

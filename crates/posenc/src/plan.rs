@@ -1,0 +1,161 @@
+//! How an encoding acts in a model of given widths: checked once, immutable, free of positions.
+
+use crate::call::{Call, Parts};
+use crate::dims::Dims;
+use crate::encoding::{Encoding, Method, each_method};
+use crate::error::{Error, Result};
+use crate::params::{Bound, ParamSpec, Params};
+use crate::positions::Positions;
+use crate::real::Real;
+use std::fmt;
+use std::sync::Arc;
+
+/// An encoding checked against a model's widths. Cheap to clone, `Send + Sync`; holds nothing that depends on a length.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    encoding: Encoding,
+    dims: Dims,
+    parameters: Vec<ParamSpec>,
+    concat_width: usize,
+}
+
+/// What the file of each method gives to plan and call. A new method implements this and is named once in `encoding.rs`.
+pub(crate) trait Prepare: fmt::Display {
+    /// The method can work in a model of these widths.
+    fn check(&self, dims: &Dims) -> Result<()>;
+
+    /// The parameters it needs.
+    fn parameters(&self, _dims: &Dims) -> Vec<ParamSpec> {
+        Vec::new()
+    }
+
+    /// Columns that it appends to the embeddings.
+    fn concat_width(&self, _dims: &Dims) -> usize {
+        0
+    }
+
+    /// It turns queries and keys: there can be only one.
+    fn rotates(&self) -> bool {
+        false
+    }
+
+    /// Resolves the positions of a call: all that the layers of a model share. O(T) or O(T·d).
+    fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>>;
+}
+
+/// A method with its positions resolved.
+pub(crate) trait Prepared<R: Real>: Send + Sync {
+    /// Adds what the method does, with this layer's parameters, to the parts of a call.
+    fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()>;
+}
+
+impl Plan {
+    pub(crate) fn new(encoding: Encoding, dims: Dims) -> Result<Plan> {
+        let dims = dims.checked()?;
+        let mut parameters: Vec<ParamSpec> = Vec::new();
+        let mut rotation: Option<&Method> = None;
+        let mut concat_width = 0;
+        for method in &encoding.methods {
+            each_method!(method, m => m.check(&dims))?;
+            if each_method!(method, m => m.rotates()) {
+                if let Some(first) = rotation {
+                    return Err(Error::TwoRotations {
+                        first: first.to_string(),
+                        second: method.to_string(),
+                    });
+                }
+                rotation = Some(method);
+            }
+            concat_width += each_method!(method, m => m.concat_width(&dims));
+            for spec in each_method!(method, m => m.parameters(&dims)) {
+                if parameters.iter().any(|p| p.name == spec.name && p.scope == spec.scope) {
+                    return Err(Error::Repeated { name: spec.name });
+                }
+                parameters.push(spec);
+            }
+        }
+        Ok(Plan {
+            inner: Arc::new(Inner {
+                encoding,
+                dims,
+                parameters,
+                concat_width,
+            }),
+        })
+    }
+
+    /// The encoding that was planned.
+    pub fn encoding(&self) -> &Encoding {
+        &self.inner.encoding
+    }
+
+    /// The widths it was checked against.
+    pub fn dims(&self) -> Dims {
+        self.inner.dims
+    }
+
+    /// The parameters it needs, by name, with shape, initial value, and whether the layers share them.
+    pub fn parameters(&self) -> &[ParamSpec] {
+        &self.inner.parameters
+    }
+
+    /// Columns that [`Call::embed`] appends to each embedding.
+    pub fn concat_width(&self) -> usize {
+        self.inner.concat_width
+    }
+
+    /// Initial parameters for one layer: a store that [`Plan::call`] takes as it is.
+    ///
+    /// # Errors
+    /// None for a valid plan; a `Result` because names are checked where the store is made.
+    pub fn init<R: Real>(&self, seed: u64) -> Result<Params<R>> {
+        Params::init(&self.inner.parameters, seed)
+    }
+
+    /// Resolves positions and parameters for one forward pass. `q_at` are the positions of the queries (and of the embeddings), `k_at` those of the keys.
+    ///
+    /// # Errors
+    /// A position that the encoding has no answer for (past a table, fractional where whole numbers are needed), or a parameter that is missing.
+    ///
+    /// ```
+    /// use posenc::{Dims, Encoding, Pairing, Positions, Rotary};
+    /// let plan = Encoding::from(Rotary::new(Pairing::Halves)).plan(Dims::new(64, 4)?)?;
+    /// let params = plan.init::<f32>(0)?;
+    /// let at = Positions::range(0..128);
+    /// let call = plan.call(&params, &at, &at)?;
+    /// let decode = plan.call(&params, &Positions::range(128..129), &Positions::range(0..129))?;
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn call<'p, R: Real>(&self, params: impl Into<Bound<'p, R>>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
+        let mut prepared = Vec::new();
+        for method in &self.inner.encoding.methods {
+            prepared.push(each_method!(method, m => m.prepare::<R>(&self.inner.dims, q_at, k_at))?);
+        }
+        Call::bind(self.clone(), q_at.clone(), k_at.clone(), prepared.into(), &params.into())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Dims {
+            model_dim,
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.inner.dims;
+        write!(f, "{} for model_dim {model_dim}, {heads} heads", self.inner.encoding)?;
+        if kv_heads != heads {
+            write!(f, " ({kv_heads} for keys)")?;
+        }
+        write!(f, " of {head_dim}")?;
+        match self.inner.parameters.iter().map(ParamSpec::size).sum::<usize>() {
+            0 => write!(f, ", no parameters"),
+            size => write!(f, ", {size} parameters"),
+        }
+    }
+}

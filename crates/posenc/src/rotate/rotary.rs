@@ -1,0 +1,227 @@
+//! # Rotary positions (RoPE)
+//!
+//! **Idea.** Turn each pair of a query's and a key's coordinates by an angle proportional to its position; the product of the two then depends on the
+//! difference of the positions alone.
+//!
+//! **Paper.** Su, Lu, Pan, Murtadha, Wen, Liu: *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021, arXiv 2104.09864.
+//!
+//! **Maths.** For pair i = 0 … r/2 − 1 of the first r = `rotary_dim` coordinates, at position p:
+//! ```text
+//! θ(p, i) = p · base^(−2i / r)
+//! pair    x′ = x cos θ − y sin θ,   y′ = x sin θ + y cos θ
+//! matrix  (x′, y′)ᵀ = [[cos θ, −sin θ], [sin θ, cos θ]] (x, y)ᵀ
+//! complex z′ = z · e^{iθ},   z = x + iy
+//! ```
+//!
+//! **Shapes.** Queries `[batch, heads, seq, head_dim]` and keys `[batch, kv_heads, seq, head_dim]`, after the projection; values are not touched.
+//!
+//! **Conventions that differ between codebases.** Which coordinates make a pair is [`Pairing`], and never a default: checkpoints of one convention loaded with the other
+//! compute nonsense without an error. Where less than the whole head turns (GPT-NeoX, Phi), the exponents run over the rotated part. Models were trained with angles
+//! rounded to f32; [`Precision::Reference`] reproduces them.
+//!
+//! **Cost.** No parameters. O(T · r/2) cosines and sines per call, shared by all layers and heads; a multiply-add pass over q and k.
+//!
+//! ```
+//! use posenc::{Pairing, Positions, View, ViewMut, rotate::rotary::rotate};
+//! let x = [1.0f32, 0.0, 1.0, 0.0];
+//! let mut out = [0.0; 4];
+//! rotate(View::new(&x, [1, 1, 1, 4])?, ViewMut::new(&mut out, [1, 1, 1, 4])?, &Positions::whole(&[1]), Pairing::Interleaved, 10_000.0)?;
+//! assert!((out[0] - 1.0f32.cos()).abs() < 1e-6 && (out[1] - 1.0f32.sin()).abs() < 1e-6);
+//! # Ok::<(), posenc::Error>(())
+//! ```
+
+use crate::call::Parts;
+use crate::dims::Dims;
+use crate::error::{Error, Result};
+use crate::params::Bound;
+use crate::plan::{Prepare, Prepared};
+use crate::positions::Positions;
+use crate::real::{Element, Real};
+use crate::rotate::{Rotation, RotationPair, Turn};
+use crate::view::{View, ViewMut};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// Which coordinates turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    /// (0, 1), (2, 3), …: RoFormer, GPT-J, Meta's Llama, GLM, Cohere.
+    Interleaved,
+    /// (0, r/2), (1, r/2 + 1), …: GPT-NeoX and Llama in transformers ("rotate half").
+    Halves,
+}
+
+/// How angles are rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// The angle in f64, rounded once at the end: the mathematical rotation.
+    #[default]
+    Exact,
+    /// Frequency, position and their product each rounded to f32, as the code that trained the models does: the rotation that a checkpoint knows.
+    Reference,
+}
+
+/// Rotary positions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[doc(alias = "RotaryPositionalEmbedding")]
+#[doc(alias = "PartialRotaryPositionalEmbedding")]
+#[doc(alias = "RotaryEmbedding")]
+#[doc(alias = "RoPE")]
+pub struct Rotary {
+    /// Which coordinates turn together.
+    pub pairing: Pairing,
+    /// Base of the frequencies, θ in configuration files: 10 000 in the paper.
+    pub base: f64,
+    /// Leading coordinates of a head that turn; all if `None`.
+    pub rotary_dim: Option<usize>,
+    /// How angles are rounded.
+    pub precision: Precision,
+}
+
+impl Rotary {
+    /// The whole head turns, base 10 000, exact angles.
+    pub fn new(pairing: Pairing) -> Rotary {
+        Rotary {
+            pairing,
+            base: 10_000.0,
+            rotary_dim: None,
+            precision: Precision::Exact,
+        }
+    }
+
+    /// The same with another base.
+    pub fn with_base(self, base: f64) -> Rotary {
+        Rotary { base, ..self }
+    }
+
+    /// The same with only the first `rotary_dim` coordinates turning.
+    pub fn with_rotary_dim(self, rotary_dim: usize) -> Rotary {
+        Rotary {
+            rotary_dim: Some(rotary_dim),
+            ..self
+        }
+    }
+
+    /// Radians per position of each pair for a head of `head_dim` coordinates, in f64.
+    ///
+    /// # Errors
+    /// As planning: an odd or zero width, a width past the head, or a base that is not a positive number.
+    pub fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
+        self.check_width(head_dim)?;
+        let r = self.rotary_dim.unwrap_or(head_dim);
+        Ok((0..r / 2).map(|i| self.base.powf(-(2.0 * i as f64) / r as f64)).collect())
+    }
+
+    /// The rotation of a stream of tokens at these positions, for heads of `head_dim`.
+    ///
+    /// # Errors
+    /// As [`Rotary::frequencies`], or positions with several axes.
+    pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
+        let frequencies = self.frequencies(head_dim)?;
+        if at.axes() != 1 {
+            return Err(Error::Unsupported {
+                method: "rotary",
+                what: "positions have several axes; this rotation has one",
+            });
+        }
+        let r = 2 * frequencies.len();
+        // transformers: inv_freq = 1 / base ** (arange(0, r, 2) / r), each step in f32.
+        let rounded: Vec<f32> = (0..frequencies.len())
+            .map(|i| 1.0 / (self.base as f32).powf((2 * i) as f32 / r as f32))
+            .collect();
+        let shape = [at.batch(), at.len(), frequencies.len()];
+        Ok(Rotation::from_angles(shape, self.pairing, 1.0, |b, t, i| {
+            let p = at.at(0, b, t, 1).get(0)?;
+            let angle = match self.precision {
+                Precision::Exact => p * frequencies[i],
+                Precision::Reference => f64::from(p as f32 * rounded[i]),
+            };
+            Some((angle.cos(), angle.sin()))
+        }))
+    }
+
+    fn check_width(&self, head_dim: usize) -> Result<()> {
+        let r = self.rotary_dim.unwrap_or(head_dim);
+        if r == 0 {
+            return Err(Error::Zero { what: "rotary_dim" });
+        }
+        if r % 2 != 0 {
+            return Err(Error::OddWidth {
+                what: if self.rotary_dim.is_some() { "rotary_dim" } else { "head_dim" },
+                width: r,
+            });
+        }
+        if r > head_dim {
+            return Err(Error::Invalid {
+                what: "rotary_dim",
+                given: r.to_string(),
+                expected: "at most head_dim",
+            });
+        }
+        if !(self.base.is_finite() && self.base > 0.0) {
+            return Err(Error::Invalid {
+                what: "base",
+                given: self.base.to_string(),
+                expected: "a positive number",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Turns `x` `[batch, heads, seq, head_dim]` into `out` at these positions: rotary in one call, in exact precision.
+///
+/// # Errors
+/// An odd or zero width, shapes that differ, or positions that do not fit the shape.
+pub fn rotate<T: Element>(x: View<'_, T, 4>, out: ViewMut<'_, T, 4>, at: &Positions, pairing: Pairing, base: f64) -> Result<()> {
+    Rotary::new(pairing)
+        .with_base(base)
+        .rotation::<T::Real>(x.shape()[3], at)?
+        .apply_into(Turn::Forward, x, out)
+}
+
+impl fmt::Display for Rotary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairing = match self.pairing {
+            Pairing::Interleaved => "interleaved",
+            Pairing::Halves => "halves",
+        };
+        write!(f, "rotary({pairing}, base {}", self.base)?;
+        if let Some(r) = self.rotary_dim {
+            write!(f, ", first {r} of each head")?;
+        }
+        if self.precision == Precision::Reference {
+            write!(f, ", f32 angles")?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl Prepare for Rotary {
+    fn check(&self, dims: &Dims) -> Result<()> {
+        self.check_width(dims.head_dim)
+    }
+
+    fn rotates(&self) -> bool {
+        true
+    }
+
+    fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
+        Ok(Arc::new(PreparedRotary(Arc::new(RotationPair {
+            query: self.rotation(dims.head_dim, q_at)?,
+            key: self.rotation(dims.head_dim, k_at)?,
+        }))))
+    }
+}
+
+struct PreparedRotary<R>(Arc<RotationPair<R>>);
+
+impl<R: Real> Prepared<R> for PreparedRotary<R> {
+    fn bind<'p>(&self, _params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()> {
+        parts.rotations.push(self.0.clone());
+        Ok(())
+    }
+}
