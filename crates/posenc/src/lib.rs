@@ -28,6 +28,8 @@ pub mod rotate;
 
 pub mod attention;
 
+mod kernels;
+
 pub use attention::{Attends, Attention, Blocked, LayerSpec, Mask};
 pub use bias::Alibi;
 pub use call::{Call, Site};
