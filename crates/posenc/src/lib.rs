@@ -30,6 +30,8 @@ pub mod attention;
 
 mod kernels;
 
+pub mod laws;
+
 pub use attention::{Attends, Attention, Blocked, LayerSpec, Mask};
 pub use bias::Alibi;
 pub use call::{Call, Site};
