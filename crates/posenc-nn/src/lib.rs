@@ -40,6 +40,7 @@ mod loss;
 mod matrix;
 mod number;
 mod shape;
+pub mod weights;
 
 pub use adamw::*;
 pub use embedding::*;
