@@ -29,6 +29,7 @@
 #![deny(unsafe_code)]
 
 mod adamw;
+mod attention;
 pub mod check;
 mod embedding;
 mod error;
@@ -43,6 +44,7 @@ mod shape;
 pub mod weights;
 
 pub use adamw::*;
+pub use attention::*;
 pub use embedding::*;
 pub use error::*;
 pub use gelu::*;
