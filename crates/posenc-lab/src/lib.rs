@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod batches;
+pub mod compare;
 pub mod config;
 pub mod csv;
 pub mod error;
