@@ -12,9 +12,11 @@ pub mod config;
 pub mod csv;
 pub mod error;
 pub mod losses;
+pub mod model;
 pub mod results;
 pub mod store;
 pub mod text;
+pub mod trainer;
 pub mod verdict;
 pub mod windows;
 
