@@ -2,8 +2,9 @@
 
 use crate::bias::Alibi;
 use crate::dims::Dims;
-use crate::embed::Learned;
+use crate::embed::{Learned, Sinusoidal};
 use crate::error::Result;
+use crate::input::InputTable;
 use crate::plan::Plan;
 use crate::rotate::Rotary;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,10 @@ macro_rules! methods {
 methods! {
     /// A table row per position, added to the embeddings.
     Learned,
+    /// Sines and cosines of the position, added to the embeddings or inside attention.
+    Sinusoidal,
+    /// A table row per position, added to the inputs of queries and keys in each layer.
+    InputTable,
     /// Queries and keys are rotated.
     Rotary,
     /// A penalty proportional to the distance.
