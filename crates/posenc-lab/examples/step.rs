@@ -14,7 +14,12 @@ use std::time::Instant;
 const STEPS: usize = 200;
 
 fn main() -> Result<(), posenc_lab::LabError> {
-    let model = ModelConfig { layers: 2, model_dim: 64, heads: 4, mlp_dim: 256 };
+    let model = ModelConfig {
+        layers: 2,
+        model_dim: 64,
+        heads: 4,
+        mlp_dim: 256,
+    };
     let training = TrainingConfig {
         length: 64,
         batch: 32,

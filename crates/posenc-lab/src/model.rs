@@ -8,7 +8,8 @@ use crate::error::LabError;
 use crate::results::ModelConfig;
 use posenc::{Attention, Call, Dims, Encoding, Init, Mask, Mode, ParamSpec, Params, Plan, Positions, Scope, View, ViewMut};
 use posenc_nn::{
-    AttentionTrace, Embedding, Gelu, LayerNorm, Linear, MultiheadAttention, Number, StreamGrads, Streams, cross_entropy, cross_entropy_adjoint,
+    AttentionTrace, Embedding, Gelu, LayerNorm, Linear, MultiheadAttention, Number, StreamGrads, Streams, cross_entropy,
+    cross_entropy_adjoint,
 };
 
 /// Where the encoding's parameters stand in the model's store.
@@ -116,7 +117,13 @@ impl Gpt {
     ///
     /// # Errors
     /// Widths that do not fit each other or the encoding, or an encoding that makes the model wider than its tokens.
-    pub fn new(config: &ModelConfig, vocabulary: usize, encoding: &Encoding, attention: Attention, embedding_scale: f64) -> Result<Gpt, LabError> {
+    pub fn new(
+        config: &ModelConfig,
+        vocabulary: usize,
+        encoding: &Encoding,
+        attention: Attention,
+        embedding_scale: f64,
+    ) -> Result<Gpt, LabError> {
         let width = config.model_dim;
         let dims = Dims::new(width, config.heads)?;
         let plan = encoding.plan(dims)?;
@@ -128,7 +135,8 @@ impl Gpt {
             .into());
         }
         attention.check()?;
-        let linear = |name: String, from: usize, to: usize| Linear::new(name, from, to).with_init(Init::Uniform(1.0 / (from as f64).sqrt()));
+        let linear =
+            |name: String, from: usize, to: usize| Linear::new(name, from, to).with_init(Init::Uniform(1.0 / (from as f64).sqrt()));
         let layers = (0..config.layers)
             .map(|i| {
                 let name = |part: &str| format!("layers.{i}.{part}");
@@ -185,7 +193,11 @@ impl Gpt {
 
     /// Numbers that the encoding adds to the model.
     pub fn encoding_parameters(&self) -> usize {
-        let sizes = self.plan.parameters().iter().map(|spec| spec.size() * if spec.scope == Scope::Layer { self.layers.len() } else { 1 });
+        let sizes = self
+            .plan
+            .parameters()
+            .iter()
+            .map(|spec| spec.size() * if spec.scope == Scope::Layer { self.layers.len() } else { 1 });
         sizes.sum()
     }
 
@@ -246,18 +258,31 @@ impl Gpt {
 
         resized(&mut tape.dx, n * width);
         resized(&mut tape.d_branch, n * width);
-        self.tokens.logits_adjoint(params, &tape.normed, &tape.logits, Some(&mut tape.dx), grads)?;
+        self.tokens
+            .logits_adjoint(params, &tape.normed, &tape.logits, Some(&mut tape.dx), grads)?;
         self.norm.adjoint(params, &tape.x, &mut tape.dx, grads)?;
         for (layer, (t, call)) in self.layers.iter().zip(tape.layers.iter_mut().zip(&calls.layers)).rev() {
             let (dx, branch) = (&mut tape.dx, &mut tape.d_branch);
-            layer.down.adjoint(params, &t.active, dx, Some(resized(&mut tape.d_hidden, t.active.len())), grads)?;
+            layer
+                .down
+                .adjoint(params, &t.active, dx, Some(resized(&mut tape.d_hidden, t.active.len())), grads)?;
             Gelu::Exact.adjoint(&t.up, &mut tape.d_hidden)?;
             layer.up.adjoint(params, &t.normed2, &tape.d_hidden, Some(branch), grads)?;
             layer.norm2.adjoint(params, &t.mid, branch, grads)?;
             add(dx, branch);
             let mask = Mask::none().causal(0);
             let streams = Streams::Same(&t.normed1);
-            layer.attention.adjoint(params, call, streams, &mask, Mode::Evaluate, dx, StreamGrads::Same(branch), grads, &mut t.attention)?;
+            layer.attention.adjoint(
+                params,
+                call,
+                streams,
+                &mask,
+                Mode::Evaluate,
+                dx,
+                StreamGrads::Same(branch),
+                grads,
+                &mut t.attention,
+            )?;
             layer.norm1.adjoint(params, &t.x, branch, grads)?;
             add(dx, branch);
         }
@@ -281,7 +306,11 @@ impl Gpt {
         let scale = R::of(self.embedding_scale);
         tape.x.iter_mut().for_each(|x| *x *= scale);
         if let Some(call) = calls.layers.first() {
-            call.add(posenc::Site::Embedding, ViewMut::new(&mut tape.x, [batch, calls.length, width])?, Mode::Evaluate)?;
+            call.add(
+                posenc::Site::Embedding,
+                ViewMut::new(&mut tape.x, [batch, calls.length, width])?,
+                Mode::Evaluate,
+            )?;
         }
         for (layer, (t, call)) in self.layers.iter().zip(tape.layers.iter_mut().zip(&calls.layers)) {
             t.x.clear();
@@ -289,7 +318,9 @@ impl Gpt {
             layer.norm1.forward(params, &t.x, resized(&mut t.normed1, n * width))?;
             let (streams, mask) = (Streams::Same(&t.normed1[..]), Mask::none().causal(0));
             let branch = resized(&mut t.branch, n * width);
-            layer.attention.forward(params, call, streams, &mask, Mode::Evaluate, branch, None, &mut t.attention)?;
+            layer
+                .attention
+                .forward(params, call, streams, &mask, Mode::Evaluate, branch, None, &mut t.attention)?;
             add(&mut tape.x, &t.branch);
             t.mid.clear();
             t.mid.extend_from_slice(&tape.x);
@@ -300,7 +331,8 @@ impl Gpt {
             add(&mut tape.x, &t.branch);
         }
         self.norm.forward(params, &tape.x, resized(&mut tape.normed, n * width))?;
-        self.tokens.logits(params, &tape.normed, resized(&mut tape.logits, n * self.tokens.vocab))?;
+        self.tokens
+            .logits(params, &tape.normed, resized(&mut tape.logits, n * self.tokens.vocab))?;
         Ok(())
     }
 }

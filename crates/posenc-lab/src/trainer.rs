@@ -56,7 +56,12 @@ impl<'a, R: Number> Trainer<'a, R> {
         let batches = Batches::new(tokens, seed, training.length, training.batch)?;
         let n = batches.tokens_per_step();
         let micro = micro_batch(training.length) * training.length;
-        let workers = (0..n.div_ceil(micro)).map(|_| Worker { grads: params.zeros_like(), tape: Tape::default() }).collect();
+        let workers = (0..n.div_ceil(micro))
+            .map(|_| Worker {
+                grads: params.zeros_like(),
+                tape: Tape::default(),
+            })
+            .collect();
         Ok(Trainer {
             model,
             optimiser: AdamW::new(&params, settings)?,
@@ -143,12 +148,18 @@ pub fn train<R: Number>(
     mut held_out: impl FnMut(&Params<R>) -> Result<f64, LabError>,
     mut watch: impl FnMut(usize, f64),
 ) -> Result<Curves, LabError> {
-    let mut curves = Curves { training: Vec::new(), held_out: Vec::new() };
+    let mut curves = Curves {
+        training: Vec::new(),
+        held_out: Vec::new(),
+    };
     let every = steps.div_ceil(CURVE_POINTS).max(1);
     let (mut sum, mut count) = (0.0, 0);
     for step in 0..=steps {
         if held_out_at.contains(&step) {
-            curves.held_out.push(CurvePoint { step, loss: held_out(trainer.params())? });
+            curves.held_out.push(CurvePoint {
+                step,
+                loss: held_out(trainer.params())?,
+            });
         }
         if step == steps {
             break;
@@ -157,7 +168,10 @@ pub fn train<R: Number>(
         sum += loss;
         count += 1;
         if (step + 1) % every == 0 || step + 1 == steps {
-            curves.training.push(CurvePoint { step: step + 1, loss: sum / f64::from(count) });
+            curves.training.push(CurvePoint {
+                step: step + 1,
+                loss: sum / f64::from(count),
+            });
             (sum, count) = (0.0, 0);
         }
         watch(step + 1, loss);

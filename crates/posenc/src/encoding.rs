@@ -1,6 +1,7 @@
 //! What an encoding is: a list of methods, as plain data.
 
-use crate::bias::Alibi;
+use crate::bias::{Alibi, ClippedBias, SharedBias, T5Bias};
+use crate::content::Shaw;
 use crate::dims::Dims;
 use crate::embed::{Learned, Sinusoidal};
 use crate::error::Result;
@@ -77,8 +78,16 @@ methods! {
     InputTable,
     /// Queries and keys are rotated.
     Rotary,
+    /// A vector per clipped distance is added to keys and values.
+    Shaw,
     /// A penalty proportional to the distance.
     Alibi,
+    /// A number per head and clipped distance is added to the scores.
+    ClippedBias,
+    /// A number per clipped distance, the same for all heads, is subtracted from the scores.
+    SharedBias,
+    /// A number per head and bucket of distances is added to the scores.
+    T5Bias,
 }
 
 impl Encoding {
