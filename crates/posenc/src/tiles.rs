@@ -230,6 +230,12 @@ pub(crate) fn cases() -> Vec<(&'static str, Positions, Positions, usize)> {
             2,
         ),
         (
+            "padding between tokens",
+            Positions::range(0..4),
+            Positions::from_padding(&[true, false, true, true, false, false, true], 1).unwrap(),
+            1,
+        ),
+        (
             "whole numbers as floats",
             Positions::real(&[0.0, 3.0, 8.0]).unwrap(),
             Positions::real(&[1.0, 2.0, 40.0]).unwrap(),

@@ -361,6 +361,8 @@ mod tests {
             .unwrap();
         let run = |cols, first| KeyRun { cols, first };
         assert_eq!(key_runs(&at.at(0, 0, 0, 7), 7), [run(0..3, 3), run(3..5, 0), run(6..7, 8)]);
+        let padded = Positions::from_padding(&[true, false, true], 1).unwrap();
+        assert_eq!(key_runs(&padded.at(0, 0, 0, 3), 3), [run(0..1, 0), run(2..3, 1)]);
         assert_eq!(key_runs(&Positions::range(4..9).at(0, 0, 2, 3), 3), [run(0..3, 6)]);
     }
 }
