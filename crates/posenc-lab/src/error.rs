@@ -11,6 +11,10 @@ use std::path::PathBuf;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LabError {
+    /// What an encoding or a layer refuses: its own text says why.
+    Encoding(posenc::Error),
+    /// What a module of the model refuses.
+    Module(posenc_nn::Error),
     /// The text cannot be read: missing, a folder, not permitted.
     TextUnreadable {
         /// As the user gave it.
@@ -128,6 +132,8 @@ pub enum NotText {
 impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Encoding(error) => write!(f, "{error}"),
+            Self::Module(error) => write!(f, "{error}"),
             Self::TextUnreadable { path, source } => {
                 write!(
                     f,
@@ -216,8 +222,25 @@ impl fmt::Display for LabError {
 impl Error for LabError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            Self::Encoding(error) => Some(error),
+            Self::Module(error) => Some(error),
             Self::TextUnreadable { source, .. } | Self::FolderUnwritable { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+impl From<posenc::Error> for LabError {
+    fn from(error: posenc::Error) -> Self {
+        Self::Encoding(error)
+    }
+}
+
+impl From<posenc_nn::Error> for LabError {
+    fn from(error: posenc_nn::Error) -> Self {
+        match error {
+            posenc_nn::Error::Core(error) => Self::Encoding(error),
+            error => Self::Module(error),
         }
     }
 }

@@ -12,9 +12,12 @@ pub mod config;
 pub mod csv;
 pub mod error;
 pub mod losses;
+pub mod model;
+pub mod preset;
 pub mod results;
 pub mod store;
 pub mod text;
+pub mod trainer;
 pub mod verdict;
 pub mod windows;
 

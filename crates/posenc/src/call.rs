@@ -187,11 +187,12 @@ impl<'p, R: Real> Call<'p, R> {
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
         self.check_rows(site, batch, len)?;
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(width)?;
+            addend.gradient(&mut grads)?;
         }
         self.drop_out(site, dx.reborrow(), mode);
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
             for b in 0..batch {
@@ -235,6 +236,9 @@ impl<'p, R: Real> Call<'p, R> {
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(heads * head_dim)?;
+            addend.gradient(&mut grads)?;
+        }
+        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
             for b in 0..batch {
                 for h in 0..heads {
@@ -307,9 +311,15 @@ impl<'p, R: Real> Call<'p, R> {
                 given: d_out.shape().to_vec(),
             });
         }
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
+        for addend in self.embedding_addends() {
+            if !addend.concatenated {
+                addend.check_width(width)?;
+            }
+            addend.gradient(&mut grads)?;
+        }
         self.drop_out(Site::Embedding, d_out.reborrow(), mode);
         let d_out = d_out.as_view();
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         let mut column = width;
         for addend in self.embedding_addends() {
             let from = if addend.concatenated {

@@ -97,7 +97,7 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
             )
             .expect("add");
         }
-        let outputs = std::array::from_fn(|i| {
+        let mut outputs: [Vec<R>; 3] = std::array::from_fn(|i| {
             let w = &self.weights[i];
             let mut y = Vec::with_capacity(inputs[i].len() / width * (w.len() / width));
             for x in inputs[i].chunks_exact(width) {
@@ -105,21 +105,24 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
             }
             y
         });
-        (inputs, outputs)
-    }
-
-    /// Self-attention over `x` `[batch, len, model_dim]`.
-    pub fn forward(&self, x: &[R], batch: usize, at: &Positions, mask: &Mask<'_, R>, mode: Mode) -> Trace<R> {
-        let (dims, len) = (self.subject.dims(), at.len());
-        let call = self.call(at, at);
-        let embedded = self.embed(&call, x, batch, mode);
-        let (inputs, [mut q, mut k, v]) = self.project(&call, &embedded, &embedded, batch);
-        for (site, x, keys) in [(Site::Query, &mut q, false), (Site::Key, &mut k, true)] {
+        let dims = self.subject.dims();
+        let [q, k, _] = &mut outputs;
+        for (site, x, keys) in [(Site::Query, q, false), (Site::Key, k, true)] {
+            let len = x.len() / (batch * dims.head_dim * if keys { dims.kv_heads } else { dims.heads });
             let view = ViewMut::new(x, shape(&dims, batch, len, keys))
                 .and_then(|v| v.swap(1, 2))
                 .expect("heads");
             call.add_heads(site, view).expect("add_heads");
         }
+        (inputs, outputs)
+    }
+
+    /// Self-attention over `x` `[batch, len, model_dim]`.
+    pub fn forward(&self, x: &[R], batch: usize, at: &Positions, mask: &Mask<'_, R>, mode: Mode) -> Trace<R> {
+        let len = at.len();
+        let call = self.call(at, at);
+        let embedded = self.embed(&call, x, batch, mode);
+        let (inputs, [q, k, v]) = self.project(&call, &embedded, &embedded, batch);
         let (out, saved) = self.attend(&call, &q, &k, &v, batch, mask, mode);
         Trace {
             batch,
