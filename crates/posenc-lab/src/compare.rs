@@ -173,6 +173,8 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
             .map(|f| (f * request.training.length as f64).round() as usize)
             .collect(),
     };
+    request.model.check()?;
+    request.training.check()?;
     let longest = lengths.iter().copied().max().unwrap_or(0);
     // Whatever the model or an encoding refuses is said before the text is read.
     for name in &request.encodings {
