@@ -16,9 +16,9 @@ pub mod html;
 mod plots;
 mod svg;
 pub mod table;
-mod words;
+pub mod words;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 #[cfg(test)]
 mod tests;
