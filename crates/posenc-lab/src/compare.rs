@@ -152,7 +152,7 @@ const HELD_OUT_WINDOWS: usize = 64;
 /// Between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Calibration never asks for fewer steps than this (nothing would be learnt) or more (nothing new would be seen).
-const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
+pub const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
 
 /// What every run of a comparison reads.
 struct Bench<'a> {

@@ -38,7 +38,11 @@ impl ModelConfig {
                 "{} ({} layers, mlp_dim {}: {weights} weights)",
                 self.model_dim, self.layers, self.mlp_dim
             );
-            return refuse("model.model_dim", format!("such that the model has at most {MOST_WEIGHTS} weights"), given);
+            return refuse(
+                "model.model_dim",
+                format!("such that the model has at most {MOST_WEIGHTS} weights"),
+                given,
+            );
         }
         Ok(())
     }
@@ -58,14 +62,24 @@ impl TrainingConfig {
         }
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let numbers = [
-            ("training.learning_rate", self.learning_rate, positive(self.learning_rate), "a positive number"),
+            (
+                "training.learning_rate",
+                self.learning_rate,
+                positive(self.learning_rate),
+                "a positive number",
+            ),
             (
                 "training.weight_decay",
                 self.weight_decay,
                 self.weight_decay == 0.0 || positive(self.weight_decay),
                 "0 or a positive number",
             ),
-            ("training.warmup", self.warmup, (0.0..=1.0).contains(&self.warmup), "a share from 0 to 1"),
+            (
+                "training.warmup",
+                self.warmup,
+                (0.0..=1.0).contains(&self.warmup),
+                "a share from 0 to 1",
+            ),
             ("training.clip", self.clip, positive(self.clip), "a positive number"),
         ];
         for (field, number, ok, expected) in numbers {
@@ -74,7 +88,11 @@ impl TrainingConfig {
             }
         }
         if self.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
-            return refuse("training.betas", "two numbers in [0, 1)", format!("{}, {}", self.betas[0], self.betas[1]));
+            return refuse(
+                "training.betas",
+                "two numbers in [0, 1)",
+                format!("{}, {}", self.betas[0], self.betas[1]),
+            );
         }
         Ok(())
     }

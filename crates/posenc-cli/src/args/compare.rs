@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use posenc_lab::compare::{DEFAULT_ENCODINGS, DEFAULT_FACTORS, Request};
+use posenc_lab::compare::{CALIBRATED_STEPS, DEFAULT_ENCODINGS, DEFAULT_FACTORS, Request};
 use posenc_lab::results::{ModelConfig, TrainingConfig};
 use posenc_lab::text::{BUNDLED_NAME, Tokens};
 
@@ -25,7 +25,7 @@ use super::units::{Betas, Budget, Length, List};
     after_help = "\
 Examples:
   posenc compare                                   the default comparison
-  posenc compare --budget 1h --seeds 0,1,2         longer training, three seeds
+  posenc compare --budget 10m --seeds 1,2,3        longer training, three seeds
   posenc compare --encodings none,rotary --steps 600 --out two
   posenc compare --text my.txt --tokens bytes --length 128 --lengths 1x,2x,4x"
 )]
@@ -67,11 +67,22 @@ pub struct CompareArguments {
     #[arg(long, value_name = "DIR", default_value_os_t = Request::default().out, help_heading = COMPARED)]
     out: PathBuf,
 
-    /// About how long to take, as 240, 90s, 4m or 1.5h
-    ///
-    /// The number of steps is calibrated to this once, on the machine that begins the comparison, and kept
-    /// in the folder: whoever resumes takes the same steps.
-    #[arg(long, value_name = "TIME", default_value_t = Budget { seconds: Request::default().budget_seconds }, conflicts_with = "steps", help_heading = TRAINING, verbatim_doc_comment)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value_t = Budget { seconds: Request::default().budget_seconds },
+        conflicts_with = "steps",
+        help = BUDGET,
+        long_help = format!(
+            "{BUDGET}\n\n\
+             The number of steps is calibrated to this once, on the machine that begins the comparison, and kept\n\
+             in the folder: whoever resumes takes the same steps. It is never below {} nor above {}; for more or\n\
+             fewer, say --steps.",
+            CALIBRATED_STEPS.start(),
+            CALIBRATED_STEPS.end()
+        ),
+        help_heading = TRAINING
+    )]
     budget: Budget,
 
     /// Training steps of each run, instead of a budget
@@ -147,6 +158,7 @@ const COMPARED: &str = "What is compared";
 const TRAINING: &str = "Training";
 const MODEL: &str = "Model";
 const EVALUATION: &str = "Evaluation";
+const BUDGET: &str = "About how long to take, as 240, 90s, 4m or 1.5h";
 
 impl CompareArguments {
     /// What the lab is asked. What these values must be to each other is for the lab to check.
@@ -185,4 +197,103 @@ impl CompareArguments {
 
 fn tokens(name: &str) -> Result<Tokens, &'static str> {
     Tokens::from_name(name).ok_or("expected characters or bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Command, read};
+    use crate::export::{command::command, fixture};
+    use posenc_lab::results::Config;
+    use std::ffi::OsString;
+
+    fn parse(words: impl IntoIterator<Item = String>) -> Request {
+        match read(words.into_iter().map(OsString::from)).unwrap().command {
+            Command::Compare(arguments) => arguments.request(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The words that a POSIX shell makes of a command with quotes and continued lines.
+    fn shell_words(command: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let (mut word, mut quoted) = (None::<String>, false);
+        let mut characters = command.chars();
+        while let Some(c) = characters.next() {
+            match c {
+                '\'' => {
+                    quoted = !quoted;
+                    word.get_or_insert_default();
+                }
+                '\\' if !quoted => match characters.next() {
+                    Some('\n') | None => {}
+                    Some(c) => word.get_or_insert_default().push(c),
+                },
+                c if c.is_whitespace() && !quoted => words.extend(word.take()),
+                c => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    fn check(config: &Config) {
+        let request = parse(shell_words(&command(config)));
+        assert_eq!(request.encodings, config.encodings);
+        assert_eq!(request.seeds, config.seeds);
+        assert_eq!(request.tokens.name(), config.text.tokens);
+        assert_eq!(request.model, config.model);
+        assert_eq!(request.steps, Some(config.training.steps));
+        let training = TrainingConfig {
+            steps: request.training.steps,
+            steps_from: request.training.steps_from.clone(),
+            ..config.training.clone()
+        };
+        assert_eq!(request.training, training);
+        assert_eq!(request.lengths.as_ref(), Some(&config.lengths));
+        assert_eq!(request.window_tokens, config.window_tokens);
+        assert_eq!(
+            (request.aligned_places, request.aligned_targets),
+            (config.aligned_places, config.aligned_targets)
+        );
+        let path = (config.text.name != BUNDLED_NAME).then(|| PathBuf::from(&config.text.name));
+        assert_eq!(request.text, path);
+    }
+
+    #[test]
+    fn the_command_that_a_report_prints_asks_for_the_same() {
+        let mut config = fixture::pilot().config;
+        check(&config);
+        config.text.name = "/tmp/it's <here>/a \\ text.txt".into();
+        config.text.tokens = "bytes".into();
+        config.seeds = vec![u64::MAX];
+        config.training.learning_rate = 1e-5 / 3.0;
+        config.training.betas = [0.0, 0.1 + 0.2];
+        config.training.weight_decay = 0.0;
+        config.lengths = vec![64];
+        check(&config);
+    }
+
+    #[test]
+    fn nothing_typed_is_the_labs_default() {
+        let words = ["posenc", "compare"].map(String::from);
+        let mut request = parse(words);
+        // Spelled out, they are the same five lengths.
+        assert_eq!(request.lengths.take(), Some(vec![64, 96, 128, 256, 512]));
+        assert_eq!(format!("{request:?}"), format!("{:?}", Request::default()));
+    }
+
+    #[test]
+    fn lengths_follow_the_trained_length() {
+        let request = parse("posenc compare --length 100 --lengths 1x,1.5x,777".split(' ').map(String::from));
+        assert_eq!(request.lengths, Some(vec![100, 150, 777]));
+        let request = parse("posenc compare --length 100".split(' ').map(String::from));
+        assert_eq!(request.lengths, Some(vec![100, 150, 200, 400, 800]));
+    }
+
+    #[test]
+    fn the_last_of_an_option_holds() {
+        let request = parse("posenc compare --steps 3 --steps 4".split(' ').map(String::from));
+        assert_eq!(request.steps, Some(4));
+    }
 }

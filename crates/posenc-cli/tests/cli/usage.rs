@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
+use crate::compare::{TINY, tiny_folder};
 use crate::ran::{Folder, Ran};
 
 const COMMANDS: [&str; 1] = ["compare"];
@@ -66,16 +67,42 @@ fn words_that_are_not_unicode_are_no_panic() {
 
 #[test]
 fn a_reader_who_leaves_is_no_failure() {
-    let folder = Folder::new();
-    let mut child = folder
-        .command("compare --help")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(child.wait().unwrap().success());
-    assert_eq!(said, "");
+    for words in ["compare --help", TINY] {
+        let folder = tiny_folder();
+        let mut child = folder.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{words}\n{said}");
+        assert!(!said.contains("panicked") && !said.contains("posenc: "), "{words}\n{said}");
+    }
+}
+
+#[test]
+fn nobody_needs_to_listen_to_the_progress() {
+    let folder = tiny_folder();
+    let mut child = folder.command(TINY).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(folder.path("results/results.json").exists());
+}
+
+/// Linux's device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    let folder = tiny_folder();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ran = Ran::from(folder.command(TINY).stdout(full).output().unwrap());
+    assert_eq!(ran.code, Some(2));
+    let last = ran.stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with("posenc: cannot write the output") && last.contains("elsewhere"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        folder.path("results/results.json").exists(),
+        "what was measured is kept all the same"
+    );
 }
