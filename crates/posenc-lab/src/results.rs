@@ -1,10 +1,10 @@
 //! What a comparison measured, as plain data: the schema of `results.json`.
 //!
 //! Everything else (the table in the terminal, the CSV, the report) is made from these values, so that a reader of the file sees what a reader of the report sees.
-//! All losses are in nats per token. Nothing but the fields named `seconds` depends on the machine's speed: two runs of the same configuration
-//! give the same file apart from those.
+//! All losses are in nats per token; one that is not a number (a model that broke down) is `null` in the file.
+//! Nothing but the fields named `seconds` depends on the machine's speed: two runs of the same configuration give the same file apart from those.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version of the schema; raised when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -26,7 +26,8 @@ pub struct Results {
     pub verdicts: Vec<Verdict>,
 }
 
-/// The configuration of a comparison. Two folders hold the same comparison if and only if these are equal.
+/// The configuration of a comparison. Two folders hold the same comparison if and only if these are equal, two labels
+/// apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The encodings' names, as `posenc list` prints them.
@@ -52,7 +53,7 @@ pub struct Config {
 /// Which text is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
-    /// What a person calls it: `six novels by Jane Austen`, or the path that was given.
+    /// What a person calls it: `six novels by Jane Austen`, or the path that was given. A label: [`hash`](Self::hash) says which text it is.
     pub name: String,
     /// Titles (or parts) that were trained on.
     pub trained_on: Vec<String>,
@@ -92,7 +93,7 @@ pub struct TrainingConfig {
     pub batch: usize,
     /// Steps, fixed before the first run.
     pub steps: usize,
-    /// `calibrated` to a time budget on the machine that began the comparison, or `given` by the user.
+    /// `calibrated` to a time budget on the machine that began the comparison, or `given` by the user. A label.
     pub steps_from: String,
     /// Highest learning rate.
     pub learning_rate: f64,
@@ -106,7 +107,7 @@ pub struct TrainingConfig {
     pub clip: f64,
 }
 
-/// Losses of counting models on the held-out text.
+/// Losses of counting models on the targets of which the mean is taken ([`Losses::mean`]): the first `window_tokens` of the held-out text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
     /// Every token has the frequency it had in training.
@@ -146,6 +147,7 @@ pub struct CurvePoint {
     /// Steps done.
     pub step: usize,
     /// Loss in nats per token.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
 }
 
@@ -172,10 +174,13 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
     /// Mean over all targets of non-overlapping windows.
+    #[serde(deserialize_with = "null_is_nan")]
     pub mean: f64,
     /// Mean over the aligned targets: the same targets at every length, only the context before them grows.
+    #[serde(deserialize_with = "null_is_nan")]
     pub aligned: f64,
     /// Loss per position, averaged over the windows and over `per_position_width` neighbouring positions.
+    #[serde(deserialize_with = "nulls_are_nan")]
     pub per_position: Vec<f64>,
     /// Positions averaged into one entry of `per_position`; the last entry may hold fewer.
     pub per_position_width: usize,
@@ -190,7 +195,8 @@ pub struct Verdict {
     pub encoding: String,
     /// One entry per evaluated length.
     pub lengths: Vec<VerdictAt>,
-    /// Loss at the trained length (mean over windows), averaged over the seeds.
+    /// Loss at the trained length (mean over windows), averaged over the seeds; not a number if it could not be measured.
+    #[serde(deserialize_with = "null_is_nan")]
     pub trained_loss: f64,
     /// The runs converged: held-out loss fell by at most 0.05 nat over the last tenth of the steps, and it beats the bigram, with every seed.
     pub converged: bool,
@@ -203,7 +209,8 @@ pub struct VerdictAt {
     pub length: usize,
     /// By the rule.
     pub verdict: Reach,
-    /// Aligned loss minus the aligned loss at the trained length, per seed; empty where the encoding refuses.
+    /// Aligned loss minus the aligned loss at the trained length, for each seed with which both were measured; empty where the encoding refuses.
+    #[serde(deserialize_with = "nulls_are_nan")]
     pub rise: Vec<f64>,
 }
 
@@ -211,14 +218,66 @@ pub struct VerdictAt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
-    /// Rises by less than 0.15 nat.
+    /// Rises by less than [`HOLDS_BELOW`](crate::verdict::HOLDS_BELOW): 0.15 nat.
     Holds,
-    /// Between holds and broken.
+    /// Between the two: 0.15 to 0.5 nat, both included.
     Degrades,
-    /// Rises by more than 0.5 nat.
+    /// Rises by more than [`BROKEN_ABOVE`](crate::verdict::BROKEN_ABOVE), 0.5 nat, or is not a number.
     Broken,
-    /// The seeds fall into different classes.
+    /// The seeds fall into different classes, or some refuse.
     Inconclusive,
     /// Does not run at this length.
     Refuses,
+}
+
+/// JSON has no NaN and no infinity: serde writes them as `null`, and this reads them back, so that the result of a model that broke down is not a damaged file.
+fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// [`null_is_nan`] for a list.
+fn nulls_are_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    Ok(Vec::<Option<f64>>::deserialize(from)?
+        .into_iter()
+        .map(|number| number.unwrap_or(f64::NAN))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_not_a_number_is_null_and_comes_back() {
+        let losses = Losses {
+            mean: f64::NAN,
+            aligned: 1.5,
+            per_position: vec![f64::INFINITY, 2.0],
+            per_position_width: 1,
+            windows: 1,
+        };
+        let json = serde_json::to_string(&losses).unwrap();
+        assert!(json.contains(r#""mean":null"#) && json.contains("[null,2.0]"), "{json}");
+        let back: Losses = serde_json::from_str(&json).unwrap();
+        assert!(back.mean.is_nan() && back.per_position[0].is_nan());
+        assert_eq!((back.aligned, back.per_position[1]), (1.5, 2.0));
+        assert_eq!(serde_json::to_string(&back).unwrap(), json);
+    }
+
+    #[test]
+    fn a_loss_that_is_missing_is_not_a_number_by_mistake() {
+        assert!(serde_json::from_str::<CurvePoint>(r#"{"step":3}"#).is_err());
+    }
+
+    #[test]
+    fn numbers_come_back_bit_for_bit() {
+        // Each of these changes when read by a parser that rounds twice.
+        let mut state = 0;
+        for _ in 0..20_000 {
+            state = crate::batches::split_mix(state);
+            let loss = f64::from_bits((state >> 2) | 0x3000_0000_0000_0000);
+            let back: CurvePoint = serde_json::from_str(&serde_json::to_string(&CurvePoint { step: 1, loss }).unwrap()).unwrap();
+            assert_eq!(back.loss.to_bits(), loss.to_bits());
+        }
+    }
 }

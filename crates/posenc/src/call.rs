@@ -4,7 +4,7 @@ use crate::dims::Dims;
 use crate::dropout::Mode;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
-use crate::params::{Bound, BoundMut};
+use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
@@ -44,6 +44,8 @@ pub struct Call<'p, R: Real = f32> {
     q_at: Positions,
     k_at: Positions,
     prepared: Arc<[Arc<dyn Prepared<R>>]>,
+    /// Where the model's and the layer's parameters stand in their store: gradients go to the same names.
+    prefixes: [String; 2],
     parts: Parts<'p, R>,
 }
 
@@ -69,6 +71,7 @@ impl<'p, R: Real> Call<'p, R> {
             q_at,
             k_at,
             prepared,
+            prefixes: params.prefixes(),
             parts,
         })
     }
@@ -170,24 +173,26 @@ impl<'p, R: Real> Call<'p, R> {
         Ok(())
     }
 
-    /// The adjoint of [`Call::add`]: turns `dx` from the gradient of the sum into that of `x`, and adds the tables' gradients to `grads`.
+    /// The adjoint of [`Call::add`]: turns `dx` from the gradient of the sum into that of `x`, and adds the tables' gradients to `grads`, a store of the layout
+    /// of the parameters that the call was made with.
     ///
     /// # Errors
     /// As [`Call::add`], or a parameter that is missing from `grads`.
-    pub fn add_adjoint<'g, T: Element<Real = R>>(
+    pub fn add_adjoint<T: Element<Real = R>>(
         &self,
         site: Site,
         mut dx: ViewMut<'_, T, 3>,
         mode: Mode,
-        grads: impl Into<BoundMut<'g, R>>,
+        grads: &mut Params<R>,
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
         self.check_rows(site, batch, len)?;
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(width)?;
+            addend.gradient(&mut grads)?;
         }
         self.drop_out(site, dx.reborrow(), mode);
-        let mut grads = grads.into();
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
             for b in 0..batch {
@@ -225,17 +230,15 @@ impl<'p, R: Real> Call<'p, R> {
     ///
     /// # Errors
     /// As [`Call::add_heads`], or a parameter that is missing from `grads`.
-    pub fn add_heads_adjoint<'g, T: Element<Real = R>>(
-        &self,
-        site: Site,
-        dx: View<'_, T, 4>,
-        grads: impl Into<BoundMut<'g, R>>,
-    ) -> Result<()> {
+    pub fn add_heads_adjoint<T: Element<Real = R>>(&self, site: Site, dx: View<'_, T, 4>, grads: &mut Params<R>) -> Result<()> {
         let [batch, heads, len, head_dim] = dx.shape();
         self.check_rows(site, batch, len)?;
-        let mut grads = grads.into();
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(heads * head_dim)?;
+            addend.gradient(&mut grads)?;
+        }
+        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
             for b in 0..batch {
                 for h in 0..heads {
@@ -291,12 +294,12 @@ impl<'p, R: Real> Call<'p, R> {
     ///
     /// # Errors
     /// As [`Call::embed`], or a parameter that is missing from `grads`.
-    pub fn embed_adjoint<'g, T: Element<Real = R>>(
+    pub fn embed_adjoint<T: Element<Real = R>>(
         &self,
         mut d_out: ViewMut<'_, T, 3>,
         mut dx: ViewMut<'_, T, 3>,
         mode: Mode,
-        grads: impl Into<BoundMut<'g, R>>,
+        grads: &mut Params<R>,
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
         self.check_rows(Site::Embedding, batch, len)?;
@@ -308,9 +311,15 @@ impl<'p, R: Real> Call<'p, R> {
                 given: d_out.shape().to_vec(),
             });
         }
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
+        for addend in self.embedding_addends() {
+            if !addend.concatenated {
+                addend.check_width(width)?;
+            }
+            addend.gradient(&mut grads)?;
+        }
         self.drop_out(Site::Embedding, d_out.reborrow(), mode);
         let d_out = d_out.as_view();
-        let mut grads = grads.into();
         let mut column = width;
         for addend in self.embedding_addends() {
             let from = if addend.concatenated {
@@ -339,8 +348,8 @@ impl<'p, R: Real> Call<'p, R> {
     ///
     /// # Errors
     /// A parameter that is missing from `grads`.
-    pub fn adjoint<'g>(&self, slots: &crate::attention::Slots<R>, grads: impl Into<BoundMut<'g, R>>) -> Result<()> {
-        let mut grads = grads.into();
+    pub fn adjoint(&self, slots: &crate::attention::Slots<R>, grads: &mut Params<R>) -> Result<()> {
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for (i, term) in self.terms().enumerate() {
             term.collect(slots.term(i), &mut grads)?;
         }

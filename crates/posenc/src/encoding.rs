@@ -1,9 +1,11 @@
 //! What an encoding is: a list of methods, as plain data.
 
-use crate::bias::Alibi;
+use crate::bias::{Alibi, ClippedBias, SharedBias, T5Bias};
+use crate::content::Shaw;
 use crate::dims::Dims;
-use crate::embed::Learned;
+use crate::embed::{Learned, Sinusoidal};
 use crate::error::Result;
+use crate::input::InputTable;
 use crate::plan::Plan;
 use crate::rotate::Rotary;
 use serde::{Deserialize, Serialize};
@@ -70,10 +72,22 @@ macro_rules! methods {
 methods! {
     /// A table row per position, added to the embeddings.
     Learned,
+    /// Sines and cosines of the position, added to the embeddings or inside attention.
+    Sinusoidal,
+    /// A table row per position, added to the inputs of queries and keys in each layer.
+    InputTable,
     /// Queries and keys are rotated.
     Rotary,
+    /// A vector per clipped distance is added to keys and values.
+    Shaw,
     /// A penalty proportional to the distance.
     Alibi,
+    /// A number per head and clipped distance is added to the scores.
+    ClippedBias,
+    /// A number per clipped distance, the same for all heads, is subtracted from the scores.
+    SharedBias,
+    /// A number per head and bucket of distances is added to the scores.
+    T5Bias,
 }
 
 impl Encoding {

@@ -209,7 +209,7 @@ impl fmt::Display for Error {
             Error::MissingParameter { name } => {
                 write!(
                     f,
-                    "parameter `{name}` is not in the store; `Plan::parameters` lists what a plan needs"
+                    "parameter `{name}` is not in the store; make it from the specs that the plan or module lists"
                 )
             }
             Error::ParameterShape { name, expected, given } => {

@@ -28,14 +28,29 @@ pub mod rotate;
 
 pub mod attention;
 
+mod kernels;
+
+pub mod laws;
+
+// Each method once more, naive and in f64.
+pub mod reference;
+
+#[cfg(test)]
+mod tiles;
+
 pub use attention::{Attends, Attention, Blocked, LayerSpec, Mask};
-pub use bias::Alibi;
+pub use bias::{
+    Alibi, ClippedBias, Direction, Form, SharedBias, Slopes, T5Bias, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes,
+    alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,
+};
 pub use call::{Call, Site};
+pub use content::Shaw;
 pub use dims::Dims;
 pub use dropout::{Dropout, Mode};
-pub use embed::{Combine, Learned, Overflow};
+pub use embed::{Combine, Learned, OddWidth, Overflow, SinusoidExponent, SinusoidLayout, Sinusoidal};
 pub use encoding::{Encoding, Method};
 pub use error::{Error, Result};
+pub use input::{AddTo, InputTable};
 pub use params::{Bound, BoundMut, Init, ParamSpec, Params, Scope};
 pub use plan::Plan;
 pub use positions::{At, AtIds, Positions};

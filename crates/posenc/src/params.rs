@@ -302,6 +302,11 @@ impl<'p, R: Real> From<&'p Params<R>> for Bound<'p, R> {
 }
 
 impl<'p, R: Real> Bound<'p, R> {
+    /// The prefixes of the model's and the layer's tensors.
+    pub(crate) fn prefixes(&self) -> [String; 2] {
+        [self.model_prefix.clone(), self.layer_prefix.clone()]
+    }
+
     /// The tensor of a spec.
     ///
     /// # Errors

@@ -133,7 +133,7 @@ impl Positions {
         let len = rows_of("positions [batch, seq]", ids.len(), batch)?;
         Ok(Positions {
             ids: Ids::Whole(ids.into()),
-            batch,
+            batch: batch.max(1),
             len,
             axes: 1,
             present: None,
@@ -153,15 +153,41 @@ impl Positions {
     /// # Errors
     /// NaN or infinity, or `ids` does not split into `batch` rows.
     pub fn real_rows(ids: &[f64], batch: usize) -> Result<Positions> {
-        let len = rows_of("positions [batch, seq]", ids.len(), batch)?;
+        Positions::real_axes(ids, 1, batch)
+    }
+
+    /// Positions `(axes, B, T)` that may be fractional, row-major: the coordinates of a grid on each of its axes.
+    ///
+    /// # Errors
+    /// NaN or infinity, no axis, or `ids` does not split into axes and rows.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let corners = Positions::real_axes(&[0.0, 0.0, 1.0, 1.0, /* widths: */ 0.0, 0.5, 0.0, 0.5], 2, 1)?;
+    /// assert_eq!((corners.axes(), corners.len(), corners.get(1, 0, 3)), (2, 4, Some(0.5)));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn real_axes(ids: &[f64], axes: usize, batch: usize) -> Result<Positions> {
+        if axes == 0 {
+            return Err(Error::Zero { what: "axes" });
+        }
+        if !ids.len().is_multiple_of(axes) {
+            return Err(Error::NotDivisible {
+                what: "positions [axes, batch, seq]",
+                value: ids.len(),
+                by: "axes",
+                divisor: axes,
+            });
+        }
+        let len = rows_of("positions [batch, seq]", ids.len() / axes, batch)?;
         if let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| !id.is_finite()) {
             return Err(Error::NonFinite { value, index });
         }
         Ok(Positions {
             ids: Ids::Real(ids.into()),
-            batch,
+            batch: batch.max(1),
             len,
-            axes: 1,
+            axes,
             present: None,
         })
     }
@@ -260,6 +286,30 @@ impl Positions {
         }
     }
 
+    /// The same positions after `count` tokens that have none: the class token (and registers) in front of an image.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let at = Positions::grid(2, 2).after_unplaced(1);
+    /// assert_eq!((at.len(), at.get(0, 0, 0), at.get(1, 0, 2)), (5, None, Some(1.0)));
+    /// ```
+    pub fn after_unplaced(self, count: usize) -> Positions {
+        let (len, rows, batch) = (self.len, self.axes * self.batch, self.batch());
+        let ids = match &self.ids {
+            Ids::Range(start) => Ids::Whole(behind(count, rows, len, 0, |i| start + i as i64)),
+            Ids::Whole(ids) => Ids::Whole(behind(count, rows, len, 0, |i| ids[i])),
+            Ids::Real(ids) => Ids::Real(behind(count, rows, len, 0.0, |i| ids[i])),
+        };
+        let placed = |i: usize| self.at(0, i / len, i % len, 1).get(0).is_some();
+        let flags = behind(count, batch, len, false, placed);
+        Positions {
+            ids,
+            len: count + len,
+            present: Some(Presence { flags, batch }),
+            ..self
+        }
+    }
+
     /// The same positions, but only tokens whose flag is true have one; `(T,)`, for each row of the batch.
     ///
     /// # Errors
@@ -343,18 +393,34 @@ impl Positions {
         }
     }
 
-    /// All coordinates are whole numbers, or the first that is not.
+    /// All coordinates are whole numbers that f64 tells from their neighbours, or the first that is not. Those of tokens without a position are not read.
     pub(crate) fn check_whole(&self) -> Result<()> {
-        if let Ids::Real(ids) = &self.ids
-            && let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| id.fract() != 0.0)
-        {
-            return Err(Error::Fractional { value, index });
+        let Ids::Real(ids) = &self.ids else { return Ok(()) };
+        for (index, &value) in ids.iter().enumerate() {
+            let (b, t) = (index / self.len % self.batch, index % self.len);
+            let rows = if self.batch == 1 { 0..self.batch() } else { b..b + 1 };
+            let fine = value.fract() == 0.0 && value.abs() <= f64::EXACT_INTEGERS;
+            if fine || rows.into_iter().all(|b| self.at(0, b, t, 1).get(0).is_none()) {
+                continue;
+            }
+            if value.fract() != 0.0 {
+                return Err(Error::Fractional { value, index });
+            }
+            return Err(Error::Imprecise {
+                value,
+                index,
+                limit: f64::EXACT_INTEGERS,
+            });
         }
         Ok(())
     }
 
     /// The positions fit a stream of `len` tokens in `batch` rows.
     pub(crate) fn check_fit(&self, what: &'static str, batch: usize, len: usize) -> Result<()> {
+        // Ids that fill no row cannot say how long the rows would be.
+        if batch == 0 && self.is_empty() {
+            return Ok(());
+        }
         if self.len != len || (self.batch() != 1 && self.batch() != batch) {
             return Err(Error::Shape {
                 what,
@@ -366,8 +432,18 @@ impl Positions {
     }
 }
 
+/// `rows` rows of `len` entries, each behind `count` fillers.
+fn behind<N: Copy>(count: usize, rows: usize, len: usize, filler: N, entry: impl Fn(usize) -> N) -> Arc<[N]> {
+    let entry = &entry;
+    let row = |row: usize| std::iter::repeat_n(filler, count).chain((0..len).map(move |t| entry(row * len + t)));
+    (0..rows).flat_map(row).collect()
+}
+
 fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<usize> {
-    if batch == 0 || size % batch != 0 {
+    if batch == 0 && size == 0 {
+        return Ok(0);
+    }
+    if batch == 0 || !size.is_multiple_of(batch) {
         return Err(Error::NotDivisible {
             what,
             value: size,
@@ -439,6 +515,38 @@ mod tests {
         assert_eq!((at.len(), at.axes()), (6, 2));
         assert_eq!((at.get(0, 0, 4), at.get(1, 0, 4)), (Some(1.0), Some(1.0)));
         assert_eq!(Positions::grid(0, 0).len(), 0);
+    }
+
+    #[test]
+    fn a_class_token_has_no_position_and_moves_no_other() {
+        let plain = Positions::real_axes(&[0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5], 2, 2).unwrap();
+        let masked = plain.with_presence_rows(&[true, false, true, true], 2).unwrap();
+        let at = masked.clone().after_unplaced(2);
+        assert_eq!((at.len(), at.batch(), at.axes()), (4, 2, 2));
+        for (axis, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            assert_eq!((at.get(axis, b, 0), at.get(axis, b, 1)), (None, None));
+            for t in 0..2 {
+                assert_eq!(at.get(axis, b, t + 2), masked.get(axis, b, t));
+            }
+        }
+        let range = Positions::range(5..7).after_unplaced(1);
+        assert_eq!((range.get(0, 0, 0), range.get(0, 0, 2)), (None, Some(6.0)));
+    }
+
+    #[test]
+    fn what_a_token_without_position_carries_is_not_read() {
+        let at = Positions::real(&[0.0, 0.5, 2.0]).unwrap();
+        assert!(matches!(at.check_whole(), Err(Error::Fractional { index: 1, .. })));
+        assert!(at.with_presence(&[true, false, true]).unwrap().check_whole().is_ok());
+        let huge = Positions::real(&[1e300]).unwrap();
+        assert!(matches!(huge.check_whole(), Err(Error::Imprecise { index: 0, .. })));
+    }
+
+    #[test]
+    fn no_rows_are_positions_too() {
+        let none = Positions::strict::<f32>(&[], 0).unwrap();
+        assert!(none.is_empty() && none.check_fit("ids", 0, 7).is_ok() && none.check_fit("ids", 1, 7).is_err());
+        assert!(Positions::strict(&[1.0f32], 0).is_err());
     }
 
     #[test]

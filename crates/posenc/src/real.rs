@@ -188,7 +188,8 @@ impl Real for f32 {
         const LN2_LOW: f32 = -2.121_944_4e-4;
         // Below ln 2⁻⁹⁶ the result is 0; the clamp keeps the exponent arithmetic in range until then.
         const SMALLEST: f32 = -66.542_13;
-        let x = if self > SMALLEST { self } else { SMALLEST };
+        // Written so that NaN passes through.
+        let x = if self < SMALLEST { SMALLEST } else { self };
         // Adding and subtracting 1.5·2²³ rounds to the nearest integer without a libm call.
         const ROUND: f32 = 12_582_912.0;
         let shifted = x * LOG2_E + ROUND;
@@ -203,7 +204,7 @@ impl Real for f32 {
         let p = p * r + 1.0;
         let p = p * r + 1.0;
         let power = f32::from_bits(((shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32).wrapping_add(127) as u32) << 23);
-        if self > SMALLEST { p * power } else { 0.0 }
+        if self < SMALLEST { 0.0 } else { p * power }
     }
 }
 
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!((-1e9f32).softmax_exp(), 0.0);
         assert_eq!(f32::NEG_INFINITY.softmax_exp(), 0.0);
         assert_eq!(f64::NEG_INFINITY.softmax_exp(), 0.0);
-        assert!(f32::NAN.softmax_exp() == 0.0 || f32::NAN.softmax_exp().is_nan());
+        assert!(f32::NAN.softmax_exp().is_nan(), "NaN is not hidden");
     }
 
     #[test]

@@ -199,7 +199,7 @@ pub trait ScoreTerm<R: Real>: Send + Sync {
     fn add(&self, at: &Place<'_>, q: &Block<'_, R>, k: &Block<'_, R>, s: &mut BlockMut<'_, R>);
 
     /// Given `ds`, the gradient of the scores after the term: adds to `dq`, `dk` and the slots; overwrites nothing there. `before` are the scores
-    /// before the term if [`Needs::reads_scores`], else the scores after it; such a term also turns `ds` into the gradient of `before`.
+    /// before the term if [`Needs::reads_scores`], else it is empty; a term that reads them also turns `ds` into the gradient of `before`.
     fn adjoint(
         &self,
         at: &Place<'_>,

@@ -102,6 +102,14 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         &self.data[start..start + self.shape[N - 1]]
     }
 
+    /// All elements as one slice, if nothing lies between them.
+    pub(crate) fn as_slice(&self) -> Option<&'a [T]> {
+        match contiguous(self.shape) {
+            Some((strides, size)) if strides == self.strides => Some(&self.data[..size]),
+            _ => None,
+        }
+    }
+
     /// The view as another that names what it was expected to be when shapes differ.
     pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
         if self.shape == expected {
@@ -234,6 +242,14 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
                 expected: expected.to_vec(),
                 given: self.shape.to_vec(),
             })
+        }
+    }
+
+    /// All elements as one slice, if nothing lies between them.
+    pub(crate) fn as_mut_slice(&mut self) -> Option<&mut [T]> {
+        match contiguous(self.shape) {
+            Some((strides, size)) if strides == self.strides => Some(&mut self.data[..size]),
+            _ => None,
         }
     }
 

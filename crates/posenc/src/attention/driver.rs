@@ -1,35 +1,354 @@
-//! to be written
-use crate::real::Real;
+//! What attention is given and gives back, checked once, and how its work is split.
+
+use super::tile::{Scratch, Tiles};
+use super::{Attention, Mask};
+use crate::call::Call;
+use crate::dropout::Mode;
+use crate::error::{Error, Result};
+use crate::kernels::{PlaneMut, planes};
+use crate::real::{Element, Real};
+use crate::term::Granularity;
 use crate::view::{View, ViewMut};
-/// q k v
+
+/// Queries, keys and values after their projections, before any rotation.
+#[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a, T> {
-    /// q
+    /// `[batch, heads, q_len, head_dim]`.
     pub q: View<'a, T, 4>,
-    /// k
+    /// `[batch, kv_heads, k_len, head_dim]`.
     pub k: View<'a, T, 4>,
-    /// v
+    /// `[batch, kv_heads, k_len, value_dim]`.
     pub v: View<'a, T, 4>,
 }
-/// grads
+
+/// What a forward pass writes.
+#[derive(Debug)]
+pub struct Outputs<'a, T: Element> {
+    /// `[batch, heads, q_len, value_dim]`; a row that attends to nothing is zeros.
+    pub out: ViewMut<'a, T, 4>,
+    /// What the adjoint needs besides the inputs and `out`; `None` for inference.
+    pub saved: Option<&'a mut Saved<T::Real>>,
+    /// The weights themselves after dropout, `[batch, heads, q_len, k_len]`, for those who need them.
+    pub weights: Option<ViewMut<'a, T, 4>>,
+}
+
+/// What a forward pass keeps for its adjoint: the logarithm of each row's softmax sum.
+#[derive(Clone, Debug, Default)]
+pub struct Saved<R> {
+    pub(super) lse: Vec<R>,
+}
+
+impl<R> Saved<R> {
+    /// `[batch, heads, q_len]`: −∞ where a row attends to nothing.
+    pub fn log_sum_exp(&self) -> &[R] {
+        &self.lse
+    }
+}
+
+/// Where the gradients of queries, keys and values are written.
+#[derive(Debug)]
 pub struct Grads<'a, T> {
-    /// dq
+    /// `[batch, heads, q_len, head_dim]`.
     pub dq: ViewMut<'a, T, 4>,
-    /// dk
+    /// `[batch, kv_heads, k_len, head_dim]`.
     pub dk: ViewMut<'a, T, 4>,
-    /// dv
+    /// `[batch, kv_heads, k_len, value_dim]`.
     pub dv: ViewMut<'a, T, 4>,
 }
-/// saved
-pub struct Saved<R>(Vec<R>);
-/// work
-pub struct Workspace<R>(Vec<R>);
-/// slots
+
+/// The gradients of the terms' parameters, per term and head, as the terms lay them out. [`Call::adjoint`] brings them home.
+#[derive(Clone, Debug, Default)]
 pub struct Slots<R> {
-    data: Vec<Vec<R>>,
+    pub(super) terms: Vec<Vec<R>>,
 }
-impl<R: Real> Slots<R> {
-    /// slots of a term
-    pub fn term(&self, i: usize) -> &[R] {
-        &self.data[i]
+
+impl<R> Slots<R> {
+    /// `[heads, slots]` of a term: content terms come first, then biases, in the order of the call.
+    ///
+    /// # Panics
+    /// If there is no such term, or no adjoint has run.
+    pub fn term(&self, index: usize) -> &[R] {
+        &self.terms[index]
     }
+}
+
+/// Scratch memory, kept by the caller from call to call: O(T·d) per thread.
+#[derive(Debug)]
+pub struct Workspace<R> {
+    scratch: Vec<Scratch<R>>,
+}
+
+impl<R> Default for Workspace<R> {
+    fn default() -> Self {
+        Workspace { scratch: Vec::new() }
+    }
+}
+
+/// The lengths of one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub q_len: usize,
+    pub k_len: usize,
+    pub head_dim: usize,
+    pub value_dim: usize,
+}
+
+impl Shape {
+    /// Query heads that share a key head.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+}
+
+/// One item of work: some key heads of one batch row, with their query heads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub batch: usize,
+    pub kv0: usize,
+    pub kv_heads: usize,
+    pub head0: usize,
+    pub heads: usize,
+}
+
+impl Attention {
+    /// `out = softmax(scale·qkᵀ + terms, masked) · v`, with what the call's encoding does to it on the way. Queries and keys are rotated while they are
+    /// packed; the inputs are not changed.
+    ///
+    /// # Errors
+    /// A shape that does not fit the call or the others, or a setting out of range.
+    ///
+    /// ```
+    /// use posenc::attention::{Inputs, Outputs, Workspace};
+    /// use posenc::{Alibi, Attention, Dims, Encoding, Mask, Mode, Positions, View, ViewMut};
+    /// let plan = Encoding::from(Alibi::new()).plan(Dims::new(8, 2)?)?;
+    /// let (params, at) = (plan.init::<f32>(0)?, Positions::range(0..3));
+    /// let call = plan.call(&params, &at, &at)?;
+    /// let x = vec![0.5f32; 2 * 3 * 4]; // [batch 1, heads 2, seq 3, head_dim 4]
+    /// let view = View::new(&x, [1, 2, 3, 4])?;
+    /// let mut out = vec![f32::NAN; x.len()];
+    /// Attention::default().forward(
+    ///     &call,
+    ///     Inputs { q: view, k: view, v: view },
+    ///     &Mask::none().causal(0),
+    ///     Mode::Evaluate,
+    ///     Outputs { out: ViewMut::new(&mut out, [1, 2, 3, 4])?, saved: None, weights: None },
+    ///     &mut Workspace::default(),
+    /// )?;
+    /// assert!(out.iter().all(|o| (o - 0.5).abs() < 1e-6)); // equal values, whatever the weights
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn forward<T: Element>(
+        &self,
+        call: &Call<'_, T::Real>,
+        inputs: Inputs<'_, T>,
+        mask: &Mask<'_, T::Real>,
+        mode: Mode,
+        outputs: Outputs<'_, T>,
+        work: &mut Workspace<T::Real>,
+    ) -> Result<()> {
+        let shape = self.check_shapes(call, &inputs)?;
+        let out = outputs.out.expect(
+            "out [batch, heads, q_len, value_dim]",
+            [shape.batch, shape.heads, shape.q_len, shape.value_dim],
+        )?;
+        let weights = match outputs.weights {
+            Some(w) => Some(w.expect(
+                "weights [batch, heads, q_len, k_len]",
+                [shape.batch, shape.heads, shape.q_len, shape.k_len],
+            )?),
+            None => None,
+        };
+        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some())?;
+        let mut lse = outputs.saved.map(|saved| {
+            saved.lse.clear();
+            saved.lse.resize(shape.batch * shape.heads * shape.q_len, T::Real::ZERO);
+            saved.lse.as_mut_slice()
+        });
+        let mut out = planes(out).into_iter();
+        let mut weights = weights.map(|w| planes(w).into_iter());
+        let mut jobs = Vec::new();
+        for item in tiles.items() {
+            let rows = item.heads * shape.q_len;
+            let lse = lse.as_mut().map(|rest| {
+                let (mine, others) = std::mem::take(rest).split_at_mut(rows);
+                *rest = others;
+                mine
+            });
+            jobs.push(ForwardJob {
+                item,
+                out: out.by_ref().take(item.heads).collect(),
+                lse,
+                weights: weights.as_mut().map(|w| w.by_ref().take(item.heads).collect()),
+            });
+        }
+        run(jobs, &mut work.scratch, |job, scratch| tiles.forward(&inputs, job, scratch));
+        Ok(())
+    }
+
+    /// The adjoint of [`Attention::forward`] with the same call, inputs, mask and mode: writes the gradients of queries, keys and values, and the slots of
+    /// the terms' parameters. `out` is what the forward pass wrote, `d_out` its gradient, both `[batch, heads, q_len, value_dim]`.
+    ///
+    /// # Errors
+    /// As [`Attention::forward`], or `saved` of another shape.
+    #[allow(clippy::too_many_arguments, reason = "each is a different tensor of the same pass")]
+    pub fn adjoint<T: Element>(
+        &self,
+        call: &Call<'_, T::Real>,
+        inputs: Inputs<'_, T>,
+        mask: &Mask<'_, T::Real>,
+        mode: Mode,
+        out: View<'_, T, 4>,
+        d_out: View<'_, T, 4>,
+        saved: &Saved<T::Real>,
+        grads: Grads<'_, T>,
+        slots: &mut Slots<T::Real>,
+        work: &mut Workspace<T::Real>,
+    ) -> Result<()> {
+        let shape = self.check_shapes(call, &inputs)?;
+        let out_shape = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
+        let out = out.expect("out [batch, heads, q_len, value_dim]", out_shape)?;
+        let d_out = d_out.expect("d_out [batch, heads, q_len, value_dim]", out_shape)?;
+        if saved.lse.len() != shape.batch * shape.heads * shape.q_len {
+            return Err(Error::Shape {
+                what: "saved [batch, heads, q_len]",
+                expected: vec![shape.batch, shape.heads, shape.q_len],
+                given: vec![saved.lse.len()],
+            });
+        }
+        let dq = grads.dq.expect("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
+        let dk = grads.dk.expect("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
+        let dv = grads.dv.expect("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
+        let tiles = Tiles::new(self, call, shape, mask, mode, false)?;
+        let (mut dq, mut dk, mut dv) = (planes(dq).into_iter(), planes(dk).into_iter(), planes(dv).into_iter());
+        let items: Vec<Item> = tiles.items().collect();
+        // Each item sums its own slots: [heads of the item, slots] per term, term after term.
+        let sizes: Vec<usize> = call.terms().map(|term| term.needs().slots).collect();
+        let per_head: usize = sizes.iter().sum();
+        let mut partial: Vec<Vec<T::Real>> = items.iter().map(|item| vec![T::Real::ZERO; item.heads * per_head]).collect();
+        let mut jobs = Vec::new();
+        for (&item, slots) in items.iter().zip(&mut partial) {
+            jobs.push(AdjointJob {
+                item,
+                dq: dq.by_ref().take(item.heads).collect(),
+                dk: dk.by_ref().take(item.kv_heads).collect(),
+                dv: dv.by_ref().take(item.kv_heads).collect(),
+                slots,
+            });
+        }
+        run(jobs, &mut work.scratch, |job, scratch| {
+            tiles.adjoint(&inputs, out, d_out, &saved.lse, job, scratch)
+        });
+
+        slots.terms = sizes.iter().map(|size| vec![T::Real::ZERO; shape.heads * size]).collect();
+        for (item, partial) in items.iter().zip(&partial) {
+            let mut from = 0;
+            for (term, size) in slots.terms.iter_mut().zip(&sizes) {
+                let into = &mut term[item.head0 * size..][..item.heads * size];
+                into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
+                from += item.heads * size;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every shape fits the call and the others.
+    fn check_shapes<T: Element>(&self, call: &Call<'_, T::Real>, inputs: &Inputs<'_, T>) -> Result<Shape> {
+        self.check()?;
+        let dims = call.dims();
+        let [batch, _, q_len, _] = inputs.q.shape();
+        let [_, _, k_len, _] = inputs.k.shape();
+        let [_, _, _, value_dim] = inputs.v.shape();
+        inputs
+            .q
+            .expect("q [batch, heads, q_len, head_dim]", [batch, dims.heads, q_len, dims.head_dim])?;
+        inputs
+            .k
+            .expect("k [batch, kv_heads, k_len, head_dim]", [batch, dims.kv_heads, k_len, dims.head_dim])?;
+        inputs
+            .v
+            .expect("v [batch, kv_heads, k_len, value_dim]", [batch, dims.kv_heads, k_len, value_dim])?;
+        if value_dim == 0 {
+            return Err(Error::Zero { what: "value_dim" });
+        }
+        call.q_at().check_fit("query positions [batch, seq]", batch, q_len)?;
+        call.k_at().check_fit("key positions [batch, seq]", batch, k_len)?;
+        // Its own tables are in head space, so its part of a value is as wide as a head.
+        if value_dim != dims.head_dim && call.terms().any(|t| t.needs().values) {
+            return Err(Error::Shape {
+                what: "v [batch, kv_heads, k_len, value_dim] with an encoding that adds to the values",
+                expected: vec![batch, dims.kv_heads, k_len, dims.head_dim],
+                given: inputs.v.shape().to_vec(),
+            });
+        }
+        if call.rotations().len() > 1 {
+            return Err(Error::Unsupported {
+                method: "attention",
+                what: "this call has several rotations; one is supported",
+            });
+        }
+        if call
+            .terms()
+            .any(|t| t.needs().values && t.needs().granularity == Granularity::AllHeads)
+        {
+            return Err(Error::Unsupported {
+                method: "attention",
+                what: "a term that mixes all heads cannot also add to the values",
+            });
+        }
+        Ok(Shape {
+            batch,
+            heads: dims.heads,
+            kv_heads: dims.kv_heads,
+            q_len,
+            k_len,
+            head_dim: dims.head_dim,
+            value_dim,
+        })
+    }
+}
+
+/// One item's part of a forward pass.
+pub(super) struct ForwardJob<'a, T: Element> {
+    pub item: Item,
+    pub out: Vec<PlaneMut<'a, T>>,
+    pub lse: Option<&'a mut [T::Real]>,
+    pub weights: Option<Vec<PlaneMut<'a, T>>>,
+}
+
+/// One item's part of an adjoint.
+pub(super) struct AdjointJob<'a, T: Element> {
+    pub item: Item,
+    pub dq: Vec<PlaneMut<'a, T>>,
+    pub dk: Vec<PlaneMut<'a, T>>,
+    pub dv: Vec<PlaneMut<'a, T>>,
+    pub slots: &'a mut [T::Real],
+}
+
+/// Runs each job with a scratch of its own thread. Which thread runs a job changes nothing in its result.
+fn run<J: Send, R: Real>(jobs: Vec<J>, scratch: &mut Vec<Scratch<R>>, work: impl Fn(J, &mut Scratch<R>) + Sync) {
+    #[cfg(feature = "rayon")]
+    {
+        let threads = rayon::current_num_threads().min(jobs.len());
+        if threads > 1 {
+            use rayon::iter::{IntoParallelIterator, ParallelIterator};
+            if scratch.len() < threads {
+                scratch.resize_with(threads, Scratch::default);
+            }
+            let mut hands: Vec<(Vec<J>, &mut Scratch<R>)> = scratch.iter_mut().take(threads).map(|s| (Vec::new(), s)).collect();
+            for (i, job) in jobs.into_iter().enumerate() {
+                hands[i % threads].0.push(job);
+            }
+            hands
+                .into_par_iter()
+                .for_each(|(jobs, scratch)| jobs.into_iter().for_each(|job| work(job, scratch)));
+            return;
+        }
+    }
+    if scratch.is_empty() {
+        scratch.push(Scratch::default());
+    }
+    jobs.into_iter().for_each(|job| work(job, &mut scratch[0]));
 }

@@ -1,9 +1,16 @@
-//! Attention with any encoding: one driver over tiles, forward and adjoint, and what it is told.
+//! Attention with any encoding: one driver over tiles, forward and adjoint.
+//!
+//! Queries, keys and values are `[batch, heads, seq, dim]` views in any storage order. Scores exist one tile at a time: nothing of size q_len × k_len is made
+//! unless the caller asks for the weights. Work is split into items by shape alone (batch row × key head), each item owns its part of every output and of the parameters'
+//! gradients, and parts are summed in a fixed order: results are bitwise equal for any number of threads.
 
+mod adjoint;
 mod driver;
+mod forward;
 mod mask;
 mod spec;
+mod tile;
 
-pub use driver::{Grads, Inputs, Saved, Slots, Workspace};
+pub use driver::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 pub use mask::{Attends, Blocked, Mask};
 pub use spec::{Attention, LayerSpec};

@@ -1,5 +1,23 @@
 //! Methods that add to the scores and read positions only.
 
 pub mod alibi;
+mod by_distance;
+pub mod clipped;
+pub mod shared;
+pub mod t5;
 
-pub use alibi::Alibi;
+pub use alibi::{Alibi, Form, Slopes, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes, alibi_slopes_mpt};
+pub(crate) use by_distance::{KeyRun, add_scaled, check_distance, check_one_axis, key_runs};
+pub use clipped::{ClippedBias, Direction, clipped_bias};
+pub use shared::SharedBias;
+pub use t5::{T5Bias, t5_bias, t5_bucket};
+
+use crate::params::Scope;
+
+/// Whose table it is, in a `Display`.
+pub(crate) fn owner(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Model => "model",
+        Scope::Layer => "layer",
+    }
+}

@@ -1,1 +1,5 @@
 //! Methods that read queries and keys.
+
+pub mod shaw;
+
+pub use shaw::Shaw;

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::positions::Positions;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a learned table answers for a position past its last row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,9 +16,25 @@ pub enum Overflow {
     Clamp,
     /// The id modulo the number of rows: ids repeat.
     Wrap,
-    /// The whole table is stretched linearly over the ids `0 ..= largest id` of the call, as vision models do with their grids: row r is read at
-    /// `id · (rows − 1) / largest`. Within the table's length nothing changes.
+    /// The table is stretched linearly over the ids `0 ..= largest`, where `largest` is the largest id of the call in the streams that read the table: an id
+    /// reads it at `id · (rows − 1) / largest`, so first and last row stay first and last. Within the table's length nothing changes. The stretch
+    /// depends on the call: a sequence that is decoded token by token is stretched anew at each step; [`Overflow::InterpolateTo`] is not.
     Interpolate,
+    /// The same stretch, always over the ids `0 .. len`: a token keeps its row however long the call is. An id of `len` or more is an error.
+    InterpolateTo(usize),
+}
+
+impl Overflow {
+    /// What a `Display` of a method says of it: nothing of the default.
+    pub(crate) fn describe(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overflow::Error => Ok(()),
+            Overflow::Clamp => write!(f, ", clamped past the end"),
+            Overflow::Wrap => write!(f, ", wrapped past the end"),
+            Overflow::Interpolate => write!(f, ", interpolated past the end"),
+            Overflow::InterpolateTo(len) => write!(f, ", interpolated to {len}"),
+        }
+    }
 }
 
 /// The rows of a table that a position can mean.
@@ -42,6 +59,16 @@ pub(crate) struct RowMix {
     pub weight: f64,
 }
 
+impl RowMix {
+    fn exact(row: i64) -> RowMix {
+        RowMix {
+            low: row as usize,
+            high: row as usize,
+            weight: 0.0,
+        }
+    }
+}
+
 /// The rows of all tokens of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Gather {
@@ -50,67 +77,98 @@ pub(crate) struct Gather {
     len: usize,
 }
 
+impl TableRows {
+    /// The settings make sense.
+    pub fn check(&self) -> Result<()> {
+        if self.rows == 0 {
+            return Err(Error::Zero { what: "max_len" });
+        }
+        if self.offset >= self.rows {
+            return Err(Error::Invalid {
+                what: "offset",
+                given: self.offset.to_string(),
+                expected: "less than max_len",
+            });
+        }
+        if let Some(row) = self.padding_row
+            && row >= self.rows
+        {
+            return Err(Error::Invalid {
+                what: "padding_row",
+                given: row.to_string(),
+                expected: "less than max_len",
+            });
+        }
+        if self.overflow == Overflow::InterpolateTo(0) {
+            return Err(Error::Zero {
+                what: "length to interpolate to",
+            });
+        }
+        Ok(())
+    }
+
+    /// The answer for one id that is not negative; `None` past the end. `stretch` is the largest id that the table must serve.
+    fn row(&self, id: i64, stretch: Option<i64>) -> Option<RowMix> {
+        let (first, last) = (self.offset as i64, self.rows as i64 - 1);
+        if let Some(largest) = stretch
+            && largest > last - first
+        {
+            // The rows below the offset are not positions and take no part in the stretch.
+            let x = first as f64 + id as f64 * (last - first) as f64 / largest as f64;
+            let low = x.floor().min(last as f64);
+            return (id <= largest).then_some(RowMix {
+                low: low as usize,
+                high: (low as usize + 1).min(last as usize),
+                weight: x - low,
+            });
+        }
+        if id <= last - first {
+            return Some(RowMix::exact(id + first));
+        }
+        match self.overflow {
+            Overflow::Clamp => Some(RowMix::exact(last)),
+            Overflow::Wrap => Some(RowMix::exact(id % (last - first + 1) + first)),
+            Overflow::Error | Overflow::Interpolate | Overflow::InterpolateTo(_) => None,
+        }
+    }
+}
+
+/// The largest id of these streams.
+fn largest_id(streams: &[&Positions]) -> i64 {
+    let mut largest = 0;
+    for at in streams {
+        for b in 0..at.batch() {
+            let ids = at.at(0, b, 0, at.len());
+            largest = (0..at.len()).filter_map(|t| ids.whole(t)).fold(largest, i64::max);
+        }
+    }
+    largest
+}
+
 impl Gather {
-    /// Resolves positions against a table; the first one without an answer is the error.
-    pub fn new(table: &TableRows, at: &Positions) -> Result<Gather> {
-        at.check_whole()?;
-        let (batch, len) = (at.batch(), at.len());
-        let ids = |b: usize, t: usize| at.at(0, b, t, 1).whole(0);
-        let last = table.rows as i64 - 1;
-        let largest = match table.overflow {
-            Overflow::Interpolate => (0..batch)
-                .flat_map(|b| (0..len).filter_map(move |t| ids(b, t)))
-                .max()
-                .unwrap_or(0)
-                .saturating_add(table.offset as i64),
-            _ => last,
+    /// Resolves the positions of one stream against a table; the first one without an answer is the error. `streams` are all streams that read the
+    /// table in this call: they share one stretch.
+    pub fn new(table: &TableRows, at: &Positions, streams: &[&Positions]) -> Result<Gather> {
+        for at in streams {
+            check_ids(at)?;
+        }
+        let stretch = match table.overflow {
+            Overflow::Interpolate => Some(largest_id(streams)),
+            Overflow::InterpolateTo(len) => Some(len as i64 - 1),
+            _ => None,
         };
+        let (batch, len) = (at.batch(), at.len());
         let mut rows = Vec::with_capacity(batch * len);
         for b in 0..batch {
+            let ids = at.at(0, b, 0, len);
             for t in 0..len {
-                let Some(id) = ids(b, t) else {
+                let Some(id) = ids.whole(t) else {
                     rows.push(None);
                     continue;
                 };
-                if id < 0 {
-                    return Err(Error::Negative {
-                        position: id,
-                        batch: b,
-                        token: t,
-                    });
-                }
-                let position = id.saturating_add(table.offset as i64);
-                let exact = |row: i64| RowMix {
-                    low: row as usize,
-                    high: row as usize,
-                    weight: 0.0,
-                };
-                let mix = if position <= last && (table.overflow != Overflow::Interpolate || largest <= last) {
-                    exact(position)
-                } else {
-                    match table.overflow {
-                        Overflow::Error => {
-                            return Err(Error::PastTable {
-                                position,
-                                batch: b,
-                                token: t,
-                                rows: table.rows,
-                            });
-                        }
-                        Overflow::Clamp => exact(last),
-                        Overflow::Wrap => exact((id % (table.rows - table.offset) as i64) + table.offset as i64),
-                        Overflow::Interpolate => {
-                            // The rows below the offset are not positions and take no part in the stretch.
-                            let first = table.offset as i64;
-                            let x = first as f64 + id as f64 * (last - first) as f64 / (largest - first) as f64;
-                            let low = x.floor().min(last as f64) as usize;
-                            RowMix {
-                                low,
-                                high: (low + 1).min(last as usize),
-                                weight: x - low as f64,
-                            }
-                        }
-                    }
+                let mix = if id < 0 { None } else { table.row(id, stretch) };
+                let Some(mix) = mix else {
+                    return Err(no_row(id, table.offset, b, t, table.rows));
                 };
                 let padding = table.padding_row.is_some_and(|row| mix.low == row && mix.weight == 0.0);
                 rows.push((!padding).then_some(mix));
@@ -123,5 +181,34 @@ impl Gather {
     #[inline]
     pub fn get(&self, batch: usize, token: usize) -> Option<RowMix> {
         self.rows[(if self.batch == 1 { 0 } else { batch }) * self.len + token]
+    }
+}
+
+/// A table is indexed by whole numbers on one axis.
+pub(crate) fn check_ids(at: &Positions) -> Result<()> {
+    if at.axes() != 1 {
+        return Err(Error::Unsupported {
+            method: "learned table",
+            what: "positions have several axes; a table is read by one id per token",
+        });
+    }
+    at.check_whole()
+}
+
+/// Why an id has no row.
+pub(crate) fn no_row(id: i64, offset: usize, batch: usize, token: usize, rows: usize) -> Error {
+    if id < 0 {
+        Error::Negative {
+            position: id,
+            batch,
+            token,
+        }
+    } else {
+        Error::PastTable {
+            position: id.saturating_add(offset as i64),
+            batch,
+            token,
+            rows,
+        }
     }
 }

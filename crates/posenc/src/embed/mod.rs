@@ -3,8 +3,14 @@
 mod addend;
 mod gather;
 pub mod learned;
+pub mod pixels;
+pub mod sinusoidal;
+pub mod timestep;
 
 pub(crate) use addend::{Addend, Source};
 pub use gather::Overflow;
 pub(crate) use gather::{Gather, TableRows};
-pub use learned::{Combine, Learned};
+pub use learned::{Combine, Learned, lookup, lookup_adjoint};
+pub use pixels::{Normalize, pixel_positions};
+pub use sinusoidal::{OddWidth, SinusoidExponent, SinusoidLayout, Sinusoidal, sinusoid};
+pub use timestep::timestep;

@@ -1,0 +1,24 @@
+//! What a comparison writes for people: every function here takes [`posenc_lab::results::Results`] and returns text. Nothing is measured, read or written.
+//!
+//! - [`table::table`]: the answer and the verdicts for the terminal;
+//! - [`html::report`]: `report.html`, one self-contained page with inline plots;
+//! - [`csv::csv`]: `results.csv`, one line per encoding, seed and length;
+//! - [`command::command`]: the command that repeats a comparison.
+//!
+//! `answer` puts the verdicts into sentences and orders the encodings, `plots` turns results into charts, `svg` and `axis` draw a chart,
+//! `words` writes numbers: the table and the page cannot disagree, because both say what these say.
+
+pub mod answer;
+mod axis;
+pub mod command;
+pub mod csv;
+pub mod html;
+mod plots;
+mod svg;
+pub mod table;
+mod words;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! The small GPT that every encoding is put into: a pre-layer-norm decoder with GELU and a tied head, composed from `posenc-nn`.
+//!
+//! ```text
+//! ids ─► embedding (· scale) ─► + encoding ─► [ norm ─► attention ─► + ─► norm ─► up ─► GELU ─► down ─► + ] × layers ─► norm ─► tied head ─► logits
+//! ```
+
+use crate::error::LabError;
+use crate::results::ModelConfig;
+use posenc::{Attention, Call, Dims, Encoding, Init, Mask, Mode, ParamSpec, Params, Plan, Positions, Scope, View, ViewMut};
+use posenc_nn::{
+    AttentionTrace, Embedding, Gelu, LayerNorm, Linear, MultiheadAttention, Number, StreamGrads, Streams, cross_entropy,
+    cross_entropy_adjoint,
+};
+
+/// Where the encoding's parameters stand in the model's store.
+const MODEL_PREFIX: &str = "pos";
+
+/// A decoder with an encoding; plain data: its parameters live in a store.
+#[derive(Clone, Debug)]
+pub struct Gpt {
+    plan: Plan,
+    tokens: Embedding,
+    /// Token embeddings are multiplied by this.
+    embedding_scale: f64,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    width: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    /// Where this layer's own parameters of the encoding stand.
+    prefix: String,
+    norm1: LayerNorm,
+    attention: MultiheadAttention,
+    norm2: LayerNorm,
+    up: Linear,
+    down: Linear,
+}
+
+/// Activations and scratch of one micro-batch, reused from step to step.
+#[derive(Debug)]
+pub struct Tape<R> {
+    layers: Vec<LayerTape<R>>,
+    /// Output of the last layer, and normed.
+    x: Vec<R>,
+    normed: Vec<R>,
+    logits: Vec<R>,
+    /// Gradients of the residual stream and of what branches off it.
+    dx: Vec<R>,
+    d_branch: Vec<R>,
+    d_hidden: Vec<R>,
+    losses: Vec<R>,
+}
+
+#[derive(Debug)]
+struct LayerTape<R> {
+    /// The residual stream as it enters the layer, and after attention.
+    x: Vec<R>,
+    mid: Vec<R>,
+    normed1: Vec<R>,
+    normed2: Vec<R>,
+    branch: Vec<R>,
+    up: Vec<R>,
+    active: Vec<R>,
+    attention: AttentionTrace<R>,
+}
+
+impl<R: Number> Default for Tape<R> {
+    fn default() -> Self {
+        Tape {
+            layers: Vec::new(),
+            x: Vec::new(),
+            normed: Vec::new(),
+            logits: Vec::new(),
+            dx: Vec::new(),
+            d_branch: Vec::new(),
+            d_hidden: Vec::new(),
+            losses: Vec::new(),
+        }
+    }
+}
+
+impl<R: Number> Default for LayerTape<R> {
+    fn default() -> Self {
+        LayerTape {
+            x: Vec::new(),
+            mid: Vec::new(),
+            normed1: Vec::new(),
+            normed2: Vec::new(),
+            branch: Vec::new(),
+            up: Vec::new(),
+            active: Vec::new(),
+            attention: AttentionTrace::default(),
+        }
+    }
+}
+
+/// An encoding with positions and parameters resolved for every layer: shared by all micro-batches of a step.
+pub struct Calls<'p, R: Number> {
+    layers: Vec<Call<'p, R>>,
+    length: usize,
+}
+
+/// n numbers, whatever they are.
+fn resized<R: Number>(buffer: &mut Vec<R>, n: usize) -> &mut [R] {
+    buffer.resize(n, R::ZERO);
+    buffer
+}
+
+fn add<R: Number>(x: &mut [R], y: &[R]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += *y);
+}
+
+impl Gpt {
+    /// A model of these sizes with this encoding. Weights begin as PyTorch's linear layers do, U(±1/√in), and token embeddings as N(0, 0.02).
+    ///
+    /// # Errors
+    /// Widths that do not fit each other or the encoding, or an encoding that makes the model wider than its tokens.
+    pub fn new(
+        config: &ModelConfig,
+        vocabulary: usize,
+        encoding: &Encoding,
+        attention: Attention,
+        embedding_scale: f64,
+    ) -> Result<Gpt, LabError> {
+        let width = config.model_dim;
+        let dims = Dims::new(width, config.heads)?;
+        let plan = encoding.plan(dims)?;
+        if plan.concat_width() > 0 {
+            return Err(posenc::Error::Unsupported {
+                method: "the lab's model",
+                what: "the head is tied to the token embeddings, so nothing can be concatenated to them; add the table instead",
+            }
+            .into());
+        }
+        attention.check()?;
+        let linear =
+            |name: String, from: usize, to: usize| Linear::new(name, from, to).with_init(Init::Uniform(1.0 / (from as f64).sqrt()));
+        let layers = (0..config.layers)
+            .map(|i| {
+                let name = |part: &str| format!("layers.{i}.{part}");
+                let init = Init::Uniform(1.0 / (width as f64).sqrt());
+                Layer {
+                    prefix: name(MODEL_PREFIX),
+                    norm1: LayerNorm::new(name("norm1"), width),
+                    attention: MultiheadAttention {
+                        attention: attention.clone(),
+                        in_init: init,
+                        out_init: init,
+                        ..MultiheadAttention::new(name("attention"), width, dims)
+                    },
+                    norm2: LayerNorm::new(name("norm2"), width),
+                    up: linear(name("mlp.up"), width, config.mlp_dim),
+                    down: linear(name("mlp.down"), config.mlp_dim, width),
+                }
+            })
+            .collect();
+        Ok(Gpt {
+            plan,
+            tokens: Embedding::new("tokens", vocabulary, width).with_init(Init::Normal(0.02)),
+            embedding_scale,
+            layers,
+            norm: LayerNorm::new("norm", width),
+            width,
+        })
+    }
+
+    /// How the encoding acts.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// All parameters: those that models share come with the same names, so one seed gives them the same values whatever the encoding.
+    pub fn specs(&self) -> Vec<ParamSpec> {
+        let of_scope = |scope: Scope, prefix: &str| -> Vec<ParamSpec> {
+            let mine = self.plan.parameters().iter().filter(|spec| spec.scope == scope);
+            mine.map(|spec| spec.clone().prefixed(prefix)).collect()
+        };
+        let mut specs = self.tokens.specs();
+        specs.extend(of_scope(Scope::Model, MODEL_PREFIX));
+        for layer in &self.layers {
+            specs.extend(layer.norm1.specs());
+            specs.extend(of_scope(Scope::Layer, &layer.prefix));
+            specs.extend(layer.attention.specs());
+            specs.extend(layer.norm2.specs());
+            specs.extend(layer.up.specs());
+            specs.extend(layer.down.specs());
+        }
+        specs.extend(self.norm.specs());
+        specs
+    }
+
+    /// Numbers that the encoding adds to the model.
+    pub fn encoding_parameters(&self) -> usize {
+        let sizes = self
+            .plan
+            .parameters()
+            .iter()
+            .map(|spec| spec.size() * if spec.scope == Scope::Layer { self.layers.len() } else { 1 });
+        sizes.sum()
+    }
+
+    /// Resolves the encoding for sequences of `length` tokens.
+    ///
+    /// # Errors
+    /// The encoding has no answer for this length.
+    pub fn calls<'p, R: Number>(&self, params: &'p Params<R>, length: usize) -> Result<Calls<'p, R>, LabError> {
+        let at = Positions::range(0..length as i64);
+        let mut layers: Vec<Call<'p, R>> = Vec::new();
+        for layer in &self.layers {
+            let bound = params.bound(MODEL_PREFIX, &layer.prefix);
+            layers.push(match layers.first() {
+                Some(first) => first.for_layer(bound)?,
+                None => self.plan.call(bound, &at, &at)?,
+            });
+        }
+        Ok(Calls { layers, length })
+    }
+
+    /// Loss of each token, `[batch, length]`, in the tape's own buffer.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or ids that are not whole sequences of the calls' length.
+    pub fn losses<'t, R: Number>(
+        &self,
+        params: &Params<R>,
+        calls: &Calls<'_, R>,
+        inputs: &[u16],
+        targets: &[u16],
+        tape: &'t mut Tape<R>,
+    ) -> Result<&'t [R], LabError> {
+        self.forward(params, calls, inputs, tape)?;
+        let n = inputs.len();
+        cross_entropy(&tape.logits, self.tokens.vocab, targets, resized(&mut tape.losses, n))?;
+        Ok(&tape.losses)
+    }
+
+    /// Adds the gradient of `scale · Σ losses` to `grads` and returns the mean loss of these tokens.
+    ///
+    /// # Errors
+    /// As [`Gpt::losses`].
+    pub fn gradient<R: Number>(
+        &self,
+        params: &Params<R>,
+        calls: &Calls<'_, R>,
+        inputs: &[u16],
+        targets: &[u16],
+        scale: R,
+        grads: &mut Params<R>,
+        tape: &mut Tape<R>,
+    ) -> Result<f64, LabError> {
+        self.forward(params, calls, inputs, tape)?;
+        let (n, width) = (inputs.len(), self.width);
+        let batch = n / calls.length;
+        resized(&mut tape.losses, n);
+        let loss = cross_entropy_adjoint(&mut tape.logits, self.tokens.vocab, targets, scale, &mut tape.losses)?;
+
+        resized(&mut tape.dx, n * width);
+        resized(&mut tape.d_branch, n * width);
+        self.tokens
+            .logits_adjoint(params, &tape.normed, &tape.logits, Some(&mut tape.dx), grads)?;
+        self.norm.adjoint(params, &tape.x, &mut tape.dx, grads)?;
+        for (layer, (t, call)) in self.layers.iter().zip(tape.layers.iter_mut().zip(&calls.layers)).rev() {
+            let (dx, branch) = (&mut tape.dx, &mut tape.d_branch);
+            layer
+                .down
+                .adjoint(params, &t.active, dx, Some(resized(&mut tape.d_hidden, t.active.len())), grads)?;
+            Gelu::Exact.adjoint(&t.up, &mut tape.d_hidden)?;
+            layer.up.adjoint(params, &t.normed2, &tape.d_hidden, Some(branch), grads)?;
+            layer.norm2.adjoint(params, &t.mid, branch, grads)?;
+            add(dx, branch);
+            let mask = Mask::none().causal(0);
+            let streams = Streams::Same(&t.normed1);
+            layer.attention.adjoint(
+                params,
+                call,
+                streams,
+                &mask,
+                Mode::Evaluate,
+                dx,
+                StreamGrads::Same(branch),
+                grads,
+                &mut t.attention,
+            )?;
+            layer.norm1.adjoint(params, &t.x, branch, grads)?;
+            add(dx, branch);
+        }
+        if let Some(call) = calls.layers.first() {
+            let dx = ViewMut::new(&mut tape.dx, [batch, calls.length, width])?;
+            call.add_adjoint(posenc::Site::Embedding, dx, Mode::Evaluate, grads)?;
+        }
+        let scale = R::of(self.embedding_scale);
+        tape.dx.iter_mut().for_each(|d| *d *= scale);
+        self.tokens.adjoint(inputs, &tape.dx, grads)?;
+        Ok(loss)
+    }
+
+    /// Logits of `[batch, length]` ids, in the tape.
+    fn forward<R: Number>(&self, params: &Params<R>, calls: &Calls<'_, R>, ids: &[u16], tape: &mut Tape<R>) -> Result<(), LabError> {
+        let (n, width) = (ids.len(), self.width);
+        let batch = n / calls.length.max(1);
+        View::new(ids, [batch, calls.length])?;
+        tape.layers.resize_with(self.layers.len(), LayerTape::default);
+        self.tokens.forward(params, ids, resized(&mut tape.x, n * width))?;
+        let scale = R::of(self.embedding_scale);
+        tape.x.iter_mut().for_each(|x| *x *= scale);
+        if let Some(call) = calls.layers.first() {
+            call.add(
+                posenc::Site::Embedding,
+                ViewMut::new(&mut tape.x, [batch, calls.length, width])?,
+                Mode::Evaluate,
+            )?;
+        }
+        for (layer, (t, call)) in self.layers.iter().zip(tape.layers.iter_mut().zip(&calls.layers)) {
+            t.x.clear();
+            t.x.extend_from_slice(&tape.x);
+            layer.norm1.forward(params, &t.x, resized(&mut t.normed1, n * width))?;
+            let (streams, mask) = (Streams::Same(&t.normed1[..]), Mask::none().causal(0));
+            let branch = resized(&mut t.branch, n * width);
+            layer
+                .attention
+                .forward(params, call, streams, &mask, Mode::Evaluate, branch, None, &mut t.attention)?;
+            add(&mut tape.x, &t.branch);
+            t.mid.clear();
+            t.mid.extend_from_slice(&tape.x);
+            layer.norm2.forward(params, &t.mid, resized(&mut t.normed2, n * width))?;
+            layer.up.forward(params, &t.normed2, resized(&mut t.up, n * layer.up.out_dim))?;
+            Gelu::Exact.forward(&t.up, resized(&mut t.active, n * layer.up.out_dim))?;
+            layer.down.forward(params, &t.active, resized(&mut t.branch, n * width))?;
+            add(&mut tape.x, &t.branch);
+        }
+        self.norm.forward(params, &tape.x, resized(&mut tape.normed, n * width))?;
+        self.tokens
+            .logits(params, &tape.normed, resized(&mut tape.logits, n * self.tokens.vocab))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The hot loops, and all `unsafe` of this crate: calls into instruction sets that were detected, and the raw matrix product.
+//!
+//! A loop is written once, as safe code over slices that the compiler turns into vector instructions, and compiled for AVX-512, for AVX2 and for the
+//! baseline (NEON is part of aarch64's). Loops use no fused multiply-add and sum in 16 lanes whatever the register's width, so every instruction set
+//! gives the same bits. Matrix products do not promise that: `gemm` picks its blocking by instruction set and cache.
+
+#![expect(unsafe_code, reason = "instruction sets chosen at run time, and gemm's raw pointers")]
+
+mod activation;
+mod gemm;
+mod norm;
+mod softmax;
+mod vector;
+
+pub(crate) use activation::*;
+pub(crate) use gemm::*;
+pub(crate) use norm::*;
+pub(crate) use softmax::*;
+pub(crate) use vector::*;
+
+use safetensors::Dtype;
+
+/// What f32 and f64 do differently. Public in a private module: it seals [`crate::Number`].
+pub trait Native: Sized {
+    /// The name of the type in a file.
+    const DTYPE: Dtype;
+    /// The matrix product of this type for this machine.
+    fn gemm_function() -> GemmFunction<Self>;
+    /// Φ(−a) for a ≥ 0, and φ(a): the upper tail and the density of the standard normal distribution.
+    fn normal_tail(a: Self) -> (Self, Self);
+    /// Appends the number's little-endian bytes.
+    fn write(self, bytes: &mut Vec<u8>);
+}
+
+/// Instruction sets that loops are compiled for, the widest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// What every machine of the target has.
+    Baseline,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// The widest instruction set of this machine.
+#[inline]
+fn detected() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            return Level::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return Level::Avx2;
+        }
+    }
+    Level::Baseline
+}
+
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn level() -> Level {
+    detected()
+}
+
+#[cfg(test)]
+pub(crate) use testing::level;
+
+/// Compiles a generic loop for each instruction set and picks one per call.
+macro_rules! multiversion {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident<$R:ident: $bound:path>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name<$R: $bound>($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body<$R: $bound>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2")]
+            fn avx2<$R: $bound>($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512<$R: $bound>($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+
+            match $crate::kernels::level() {
+                $crate::kernels::Level::Baseline => body($($arg),*),
+                // SAFETY: `level` returns a set of instructions only where the machine has it.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::Level::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::Level::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    )*};
+}
+pub(crate) use multiversion;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Level, detected};
+    use std::cell::Cell;
+
+    thread_local! {
+        static WIDEST: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn level() -> Level {
+        WIDEST.get().map_or(detected(), |widest| widest.min(detected()))
+    }
+
+    /// Runs a test on the baseline and on every wider instruction set of this machine; prints what this machine lacks.
+    pub(crate) fn on_every_level<T>(mut test: impl FnMut() -> T) -> Vec<T> {
+        #[cfg(target_arch = "x86_64")]
+        let all = [Level::Baseline, Level::Avx2, Level::Avx512];
+        #[cfg(not(target_arch = "x86_64"))]
+        let all = [Level::Baseline];
+        let mut results = Vec::new();
+        for level in all {
+            if level > detected() {
+                println!("skipped {level:?}: this machine does not have it");
+                continue;
+            }
+            WIDEST.set(Some(level));
+            results.push(test());
+            WIDEST.set(None);
+        }
+        results
+    }
+
+    /// The bits of a vector, to compare instruction sets with.
+    pub(crate) fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|x| x.to_bits()).collect()
+    }
+}

@@ -1,0 +1,202 @@
+//! y = x·Wᵀ + b.
+
+use crate::error::Result;
+use crate::kernels;
+use crate::matrix::{Matrix, MatrixMut, matmul};
+use crate::number::Number;
+use crate::shape::{gradient, rows, size, tensor};
+use posenc::{Init, ParamSpec, Params};
+
+/// A linear layer, in PyTorch's layout: `{name}.weight` is `[out, in]`, `{name}.bias` `[out]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// Its name in the store, for example `layers.0.mlp.up`.
+    pub name: String,
+    /// Width of its input.
+    pub in_dim: usize,
+    /// Width of its output.
+    pub out_dim: usize,
+    /// Whether it adds a bias.
+    pub bias: bool,
+    /// How its weight begins; its bias begins at 0.
+    pub init: Init,
+}
+
+impl Linear {
+    /// With a bias, and a weight from N(0, 0.02) as in GPT-2. PyTorch's own default is `Init::Uniform(1 / √in)`.
+    pub fn new(name: impl Into<String>, in_dim: usize, out_dim: usize) -> Linear {
+        Linear {
+            name: name.into(),
+            in_dim,
+            out_dim,
+            bias: true,
+            init: Init::Normal(0.02),
+        }
+    }
+
+    /// The same layer without a bias.
+    pub fn without_bias(self) -> Linear {
+        Linear { bias: false, ..self }
+    }
+
+    /// The same layer with another initial weight.
+    pub fn with_init(self, init: Init) -> Linear {
+        Linear { init, ..self }
+    }
+
+    /// Its parameters, in order.
+    pub fn specs(&self) -> Vec<ParamSpec> {
+        let mut specs = vec![self.weight()];
+        specs.extend(self.bias_spec());
+        specs
+    }
+
+    fn weight(&self) -> ParamSpec {
+        ParamSpec::new(format!("{}.weight", self.name), [self.out_dim, self.in_dim], self.init)
+    }
+
+    fn bias_spec(&self) -> Option<ParamSpec> {
+        self.bias
+            .then(|| ParamSpec::new(format!("{}.bias", self.name), [self.out_dim], Init::Zeros))
+    }
+
+    /// y = x·Wᵀ + b: x is `[n, in]`, y `[n, out]` and overwritten.
+    ///
+    /// # Errors
+    /// x is not whole rows, y has another size, or a parameter is missing or of another shape.
+    pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
+        let n = self.rows(x.len())?;
+        size("y [n, out_dim]", y.len(), &[n, self.out_dim])?;
+        let weight = tensor(params, &self.weight())?;
+        let bias = self.bias_spec().map(|spec| tensor(params, &spec)).transpose()?;
+        if let Some(bias) = bias {
+            y.chunks_exact_mut(self.out_dim).for_each(|y| y.copy_from_slice(bias));
+        }
+        let keep = if bias.is_some() { R::ONE } else { R::ZERO };
+        matmul(
+            R::ONE,
+            Matrix::new(x, n, self.in_dim)?,
+            Matrix::new(weight, self.out_dim, self.in_dim)?.t(),
+            keep,
+            MatrixMut::new(y, n, self.out_dim)?,
+        )
+    }
+
+    /// Given dy `[n, out]`, the gradient of y: adds dyᵀ·x to the weight's gradient and Σ dy to the bias's, and overwrites dx `[n, in]`, where it is
+    /// asked for, with dy·W. `x` is the input of the forward pass; `grads` has the layout of `params`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`], of either store.
+    pub fn adjoint<R: Number>(&self, params: &Params<R>, x: &[R], dy: &[R], dx: Option<&mut [R]>, grads: &mut Params<R>) -> Result<()> {
+        let n = self.rows(x.len())?;
+        size("dy [n, out_dim]", dy.len(), &[n, self.out_dim])?;
+        if let Some(dx) = &dx {
+            size("dx [n, in_dim]", dx.len(), &[n, self.in_dim])?;
+        }
+        let weight = tensor(params, &self.weight())?;
+        for spec in self.specs() {
+            gradient(grads, &spec)?;
+        }
+        if let Some(spec) = self.bias_spec() {
+            kernels::add_column_sums(dy, gradient(grads, &spec)?);
+        }
+        let dy = Matrix::new(dy, n, self.out_dim)?;
+        matmul(
+            R::ONE,
+            dy.t(),
+            Matrix::new(x, n, self.in_dim)?,
+            R::ONE,
+            MatrixMut::new(gradient(grads, &self.weight())?, self.out_dim, self.in_dim)?,
+        )?;
+        if let Some(dx) = dx {
+            matmul(
+                R::ONE,
+                dy,
+                Matrix::new(weight, self.out_dim, self.in_dim)?,
+                R::ZERO,
+                MatrixMut::new(dx, n, self.in_dim)?,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self, len: usize) -> Result<usize> {
+        if self.out_dim == 0 {
+            return Err(posenc::Error::Zero { what: "out_dim" }.into());
+        }
+        rows("x [n, in_dim]", len, "in_dim", self.in_dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{finite_differences, tolerance, worst};
+    use posenc::Rng;
+
+    fn random(n: usize, rng: &mut Rng) -> Vec<f64> {
+        (0..n).map(|_| rng.normal()).collect()
+    }
+
+    /// Loss = Σ wᵢ·yᵢ with |y| and Σ|w| of order 10: tolerance of that size.
+    #[test]
+    fn adjoint_matches_finite_differences() {
+        let mut rng = Rng::new(5);
+        for layer in [Linear::new("up", 5, 7), Linear::new("down", 3, 1).without_bias()] {
+            let layer = layer.with_init(Init::Normal(0.5));
+            let n = 4;
+            let mut params: Params<f64> = Params::init(&layer.specs(), 1).unwrap();
+            params.flat_mut().iter_mut().for_each(|p| *p += 0.1 * rng.normal());
+            let (x, w) = (random(n * layer.in_dim, &mut rng), random(n * layer.out_dim, &mut rng));
+            let loss = |params: &Params<f64>, x: &[f64]| {
+                let mut y = vec![f64::NAN; w.len()];
+                layer.forward(params, x, &mut y).unwrap();
+                y.iter().zip(&w).map(|(y, w)| y * w).sum::<f64>()
+            };
+            // Gradients are added to what is there; dx is overwritten.
+            let mut grads = params.zeros_like();
+            grads.flat_mut().fill(3.0);
+            let mut dx = vec![f64::NAN; x.len()];
+            layer.adjoint(&params, &x, &w, Some(&mut dx), &mut grads).unwrap();
+            grads.flat_mut().iter_mut().for_each(|g| *g -= 3.0);
+
+            let by_x = finite_differences(&x, 0..x.len(), |x| loss(&params, x));
+            assert!(worst(&dx, &by_x).unwrap().error < tolerance(20.0));
+            let by_params = finite_differences(params.flat(), 0..params.size(), |flat| {
+                let mut moved = params.clone();
+                moved.flat_mut().copy_from_slice(flat);
+                loss(&moved, &x)
+            });
+            assert!(worst(grads.flat(), &by_params).unwrap().error < tolerance(20.0));
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_on_error() {
+        let layer = Linear::new("up", 2, 3);
+        let params: Params<f32> = Params::init(&layer.specs(), 1).unwrap();
+        let mut y = [7.0; 3];
+        assert!(layer.forward(&params, &[1.0; 3], &mut y).is_err());
+        assert!(layer.forward(&params, &[1.0; 4], &mut y).is_err());
+        let wider = Linear {
+            in_dim: 1,
+            ..layer.clone()
+        };
+        assert!(wider.forward(&params, &[1.0], &mut y).is_err());
+        assert_eq!(y, [7.0; 3]);
+        let mut grads: Params<f32> = Params::zeros(&layer.clone().without_bias().specs()).unwrap();
+        let refused = layer.adjoint(&params, &[1.0; 2], &[1.0; 3], None, &mut grads);
+        assert!(refused.is_err() && grads.flat().iter().all(|g| *g == 0.0));
+        assert!(Linear::new("none", 0, 3).forward(&params, &[], &mut y).is_err());
+    }
+
+    #[test]
+    fn no_rows_give_no_gradient() {
+        let layer = Linear::new("up", 2, 3);
+        let params: Params<f32> = Params::init(&layer.specs(), 1).unwrap();
+        let mut grads = params.zeros_like();
+        layer.forward(&params, &[], &mut []).unwrap();
+        layer.adjoint(&params, &[], &[], Some(&mut []), &mut grads).unwrap();
+        assert!(grads.flat().iter().all(|g| *g == 0.0));
+    }
+}

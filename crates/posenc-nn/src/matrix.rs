@@ -1,0 +1,262 @@
+//! Matrices in slices, and their product.
+
+use crate::error::Result;
+use crate::kernels;
+use crate::number::Number;
+use posenc::Error;
+
+/// A row-major matrix to be read, or its transpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, R> {
+    pub(crate) data: &'a [R],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
+}
+
+/// A row-major matrix to be written; its rows do not overlap.
+#[derive(Debug)]
+pub struct MatrixMut<'a, R> {
+    pub(crate) data: &'a mut [R],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+}
+
+/// The row stride to compute with, after checking that the slice holds the matrix. A stride that is never stepped is replaced by the width.
+fn checked_stride(len: usize, rows: usize, cols: usize, row_stride: usize) -> Result<usize> {
+    let needed = if rows == 0 || cols == 0 {
+        Some(0)
+    } else {
+        (rows - 1).checked_mul(row_stride).and_then(|last| last.checked_add(cols))
+    };
+    match needed {
+        Some(needed) if needed <= len => Ok(if rows > 1 && cols > 0 { row_stride } else { cols.max(1) }),
+        needed => Err(Error::Storage {
+            needed: needed.unwrap_or(usize::MAX),
+            given: len,
+        }
+        .into()),
+    }
+}
+
+/// The matrix is the whole slice.
+fn whole(len: usize, rows: usize, cols: usize) -> Result<()> {
+    match rows.checked_mul(cols) {
+        Some(size) if size == len => Ok(()),
+        size => Err(Error::Storage {
+            needed: size.unwrap_or(usize::MAX),
+            given: len,
+        }
+        .into()),
+    }
+}
+
+impl<'a, R> Matrix<'a, R> {
+    /// A matrix of the whole slice.
+    ///
+    /// # Errors
+    /// The slice does not hold exactly `rows · cols` numbers.
+    pub fn new(data: &'a [R], rows: usize, cols: usize) -> Result<Self> {
+        whole(data.len(), rows, cols)?;
+        Matrix::strided(data, rows, cols, cols)
+    }
+
+    /// A matrix whose rows begin `row_stride` numbers apart: one head of a fused projection, say.
+    ///
+    /// # Errors
+    /// The slice is shorter than the matrix reaches.
+    pub fn strided(data: &'a [R], rows: usize, cols: usize, row_stride: usize) -> Result<Self> {
+        Ok(Matrix {
+            data,
+            rows,
+            cols,
+            row_stride: checked_stride(data.len(), rows, cols, row_stride)?,
+            col_stride: 1,
+        })
+    }
+
+    /// The transpose; nothing is moved.
+    pub fn t(self) -> Self {
+        Matrix {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// `[rows, cols]`.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+}
+
+impl<'a, R> MatrixMut<'a, R> {
+    /// A matrix of the whole slice.
+    ///
+    /// # Errors
+    /// The slice does not hold exactly `rows · cols` numbers.
+    pub fn new(data: &'a mut [R], rows: usize, cols: usize) -> Result<Self> {
+        whole(data.len(), rows, cols)?;
+        MatrixMut::strided(data, rows, cols, cols)
+    }
+
+    /// A matrix whose rows begin `row_stride` numbers apart.
+    ///
+    /// # Errors
+    /// The slice is shorter than the matrix reaches, or its rows overlap.
+    pub fn strided(data: &'a mut [R], rows: usize, cols: usize, row_stride: usize) -> Result<Self> {
+        if rows > 1 && row_stride < cols {
+            return Err(Error::Overlap {
+                shape: vec![rows, cols],
+                strides: vec![row_stride, 1],
+            }
+            .into());
+        }
+        Ok(MatrixMut {
+            row_stride: checked_stride(data.len(), rows, cols, row_stride)?,
+            data,
+            rows,
+            cols,
+        })
+    }
+
+    /// `[rows, cols]`.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+}
+
+/// C = α·A·B + β·C on the calling thread. C is not read where β is 0, so it may hold anything.
+///
+/// The same call gives the same bits on the same machine, on any thread. Another machine, or other shapes around the same rows, may sum in another
+/// order.
+///
+/// # Errors
+/// Shapes do not fit: A is `[m, k]`, B `[k, n]`, C `[m, n]`.
+///
+/// ```
+/// use posenc_nn::{Matrix, MatrixMut, matmul};
+///
+/// let (a, b) = ([1.0f32, 2.0, 3.0, 4.0], [10.0, 20.0]);
+/// let mut c = [f32::NAN; 2];
+/// // [2, 2] · [1, 2]ᵀ
+/// matmul(1.0, Matrix::new(&a, 2, 2)?, Matrix::new(&b, 1, 2)?.t(), 0.0, MatrixMut::new(&mut c, 2, 1)?)?;
+/// assert_eq!(c, [50.0, 110.0]);
+/// # Ok::<(), posenc_nn::Error>(())
+/// ```
+pub fn matmul<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, mut c: MatrixMut<'_, R>) -> Result<()> {
+    let refuse = |what, expected: [usize; 2], given: [usize; 2]| Error::Shape {
+        what,
+        expected: expected.to_vec(),
+        given: given.to_vec(),
+    };
+    if b.rows != a.cols {
+        return Err(refuse("matmul's B [k, n]", [a.cols, b.cols], b.shape()).into());
+    }
+    if c.shape() != [a.rows, b.cols] {
+        return Err(refuse("matmul's C [m, n]", [a.rows, b.cols], c.shape()).into());
+    }
+    kernels::gemm(alpha, a, b, beta, &mut c);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use posenc::Rng;
+
+    fn random<R: Number>(n: usize, rng: &mut Rng) -> Vec<R> {
+        (0..n).map(|_| R::of(rng.normal())).collect()
+    }
+
+    /// One product of every kind against Σₖ in f64, element by element. A sum of k products, each rounded once and added in any order, is off by at
+    /// most k·ε·Σ|aᵢₖ·bₖⱼ|; alpha, beta and the last sum add four roundings.
+    fn against_naive<R: Number>(m: usize, k: usize, n: usize, a_transposed: bool, b_transposed: bool, alpha: f64, beta: f64) {
+        let mut rng = Rng::new((m * 10_007 + k * 101 + n) as u64);
+        let gap = 3;
+        let (a_rows, a_cols) = if a_transposed { (k, m) } else { (m, k) };
+        let (b_rows, b_cols) = if b_transposed { (n, k) } else { (k, n) };
+        let a: Vec<R> = random(a_rows * (a_cols + gap), &mut rng);
+        let b: Vec<R> = random(b_rows * (b_cols + gap), &mut rng);
+        let before: Vec<R> = random(m * (n + gap), &mut rng);
+        let mut c = before.clone();
+        if beta == 0.0 {
+            for i in 0..m {
+                c[i * (n + gap)..][..n].fill(R::of(f64::NAN));
+            }
+        }
+        let view = |data, rows, cols: usize, transposed| {
+            let matrix = Matrix::strided(data, rows, cols, cols + gap).unwrap();
+            if transposed { matrix.t() } else { matrix }
+        };
+        matmul(
+            R::of(alpha),
+            view(&a, a_rows, a_cols, a_transposed),
+            view(&b, b_rows, b_cols, b_transposed),
+            R::of(beta),
+            MatrixMut::strided(&mut c, m, n, n + gap).unwrap(),
+        )
+        .unwrap();
+        let at_a = |i: usize, l: usize| a[if a_transposed { l * (m + gap) + i } else { i * (k + gap) + l }].to_f64();
+        let at_b = |l: usize, j: usize| b[if b_transposed { j * (k + gap) + l } else { l * (n + gap) + j }].to_f64();
+        for i in 0..m {
+            for j in 0..n + gap {
+                let at = i * (n + gap) + j;
+                if j >= n {
+                    assert_eq!(c[at], before[at], "the gap between rows was written");
+                    continue;
+                }
+                let old = if beta == 0.0 { 0.0 } else { beta * before[at].to_f64() };
+                let (mut exact, mut size) = (old, old.abs());
+                for l in 0..k {
+                    let product = alpha * at_a(i, l) * at_b(l, j);
+                    exact += product;
+                    size += product.abs();
+                }
+                let allowed = (k + 4) as f64 * R::EPSILON.to_f64() * size;
+                let error = (c[at].to_f64() - exact).abs();
+                assert!(error <= allowed, "{m}×{k}×{n} ({i}, {j}): {} against {exact}", c[at]);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_shapes_match_the_naive_sum() {
+        let sizes = [0, 1, 2, 3, 7, 16, 17, 33, 65];
+        for (i, &m) in sizes.iter().enumerate() {
+            for (j, &k) in sizes.iter().enumerate() {
+                for (l, &n) in sizes.iter().enumerate() {
+                    let kind = i + 2 * j + 3 * l;
+                    let (alpha, beta) = [(1.0, 0.0), (1.0, 1.0), (0.5, 0.0), (-2.0, 0.25)][kind % 4];
+                    against_naive::<f32>(m, k, n, kind & 4 != 0, kind & 8 != 0, alpha, beta);
+                    against_naive::<f64>(m, k, n, kind & 8 != 0, kind & 4 != 0, alpha, beta);
+                }
+            }
+        }
+        for (transposed_a, transposed_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            against_naive::<f32>(129, 1030, 67, transposed_a, transposed_b, 1.0, 0.0);
+            against_naive::<f32>(1, 64, 70, transposed_a, transposed_b, 1.0, 1.0);
+            against_naive::<f32>(70, 64, 1, transposed_a, transposed_b, 1.0, 0.0);
+        }
+    }
+
+    #[test]
+    fn wrong_shapes_and_short_slices_are_refused() {
+        let data = [0.0f32; 6];
+        let mut out = [0.0f32; 6];
+        let a = Matrix::new(&data, 2, 3).unwrap();
+        assert!(matmul(1.0, a, a, 0.0, MatrixMut::new(&mut out, 2, 3).unwrap()).is_err());
+        assert!(matmul(1.0, a, a.t(), 0.0, MatrixMut::new(&mut out, 2, 3).unwrap()).is_err());
+        assert!(Matrix::new(&data, 2, 2).is_err());
+        assert!(Matrix::strided(&data, 3, 3, 2).is_err());
+        assert!(Matrix::strided(&data, 2, 2, usize::MAX).is_err());
+        assert!(Matrix::new(&data, usize::MAX, 2).is_err());
+        assert!(MatrixMut::strided(&mut out, 2, 3, 2).is_err());
+        assert!(Matrix::strided(&data, 1, 3, usize::MAX).is_ok(), "a stride that is never stepped");
+        assert_eq!(out, [0.0; 6]);
+    }
+}

@@ -1,0 +1,288 @@
+//! One item's adjoint: weights are computed again from the saved sums, tile by tile.
+
+use super::Inputs;
+use super::driver::AdjointJob;
+use super::tile::{Scratch, Span, Tiles, grow, load, store, zeros};
+use crate::kernels::{Left, dot, padded, probabilities, product, score_gradient};
+use crate::real::{Element, Real};
+use crate::rotate::{Side, Turn};
+use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads};
+use crate::view::View;
+
+impl<R: Real> Tiles<'_, '_, '_, R> {
+    pub fn adjoint<T: Element<Real = R>>(
+        &self,
+        inputs: &Inputs<'_, T>,
+        out: View<'_, T, 4>,
+        d_out: View<'_, T, 4>,
+        lse: &[R],
+        mut job: AdjointJob<'_, T>,
+        scratch: &mut Scratch<R>,
+    ) {
+        let (item, shape, ld) = (job.item, self.shape, self.strides());
+        let plane = ld.rows * ld.cols;
+        self.pack_keys(item, inputs, true, scratch);
+        zeros(&mut scratch.dk, item.kv_heads * ld.k_len * ld.d);
+        zeros(&mut scratch.dv, item.kv_heads * ld.k_len * ld.dv);
+        for (q0, rows) in self.row_blocks() {
+            self.pack_queries(item, inputs.q, q0, rows, scratch);
+            self.pack_outputs(&job, out, d_out, lse, q0, rows, scratch);
+            zeros(&mut scratch.dq, item.heads * ld.rows * ld.d);
+            for span in self.tiles_of(q0, rows) {
+                if self.unreachable(item, span) {
+                    continue;
+                }
+                self.scores(item, span, true, scratch);
+                grow(&mut scratch.ds, item.heads * plane);
+                grow(&mut scratch.kept, plane);
+                for h in 0..item.heads {
+                    self.weights_adjoint(&mut job, h, span, scratch);
+                }
+                self.scores_adjoint(&mut job, span, scratch);
+                for h in 0..item.heads {
+                    let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
+                    let k = &scratch.k[(g * ld.k_len + span.k0) * ld.d..];
+                    let dq = &mut scratch.dq[h * ld.rows * ld.d..];
+                    let scale = R::of(self.scale);
+                    product(
+                        [rows, ld.d, span.cols],
+                        scale,
+                        Left {
+                            data: ds,
+                            row: ld.cols,
+                            col: 1,
+                        },
+                        k,
+                        ld.d,
+                        dq,
+                        ld.d,
+                        true,
+                    );
+                    let q = &scratch.q[h * ld.rows * ld.d..];
+                    let dk = &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..];
+                    product(
+                        [span.cols, ld.d, rows],
+                        scale,
+                        Left {
+                            data: ds,
+                            row: 1,
+                            col: ld.cols,
+                        },
+                        q,
+                        ld.d,
+                        dk,
+                        ld.d,
+                        true,
+                    );
+                }
+            }
+            for h in 0..item.heads {
+                for i in 0..rows {
+                    let row = &mut scratch.dq[(h * ld.rows + i) * ld.d..][..shape.head_dim];
+                    self.turn(Side::Query, Turn::Adjoint, item.batch, q0 + i, row);
+                    store(row, job.dq[h].row_mut(q0 + i));
+                }
+            }
+        }
+        for g in 0..item.kv_heads {
+            for j in 0..shape.k_len {
+                let row = &mut scratch.dk[(g * ld.k_len + j) * ld.d..][..shape.head_dim];
+                self.turn(Side::Key, Turn::Adjoint, item.batch, j, row);
+                store(row, job.dk[g].row_mut(j));
+                store(&scratch.dv[(g * ld.k_len + j) * ld.dv..][..shape.value_dim], job.dv[g].row_mut(j));
+            }
+        }
+    }
+
+    /// Gradients of a block of output rows, the rows' sums Σ do·o, and their saved logarithms.
+    fn pack_outputs<T: Element<Real = R>>(
+        &self,
+        job: &AdjointJob<'_, T>,
+        out: View<'_, T, 4>,
+        d_out: View<'_, T, 4>,
+        lse: &[R],
+        q0: usize,
+        rows: usize,
+        scratch: &mut Scratch<R>,
+    ) {
+        let (item, shape, ld) = (job.item, self.shape, self.strides());
+        zeros(&mut scratch.d_o, item.heads * ld.rows * ld.dv);
+        zeros(&mut scratch.delta, item.heads * ld.rows);
+        zeros(&mut scratch.lse, item.heads * ld.rows);
+        zeros(&mut scratch.row, ld.dv);
+        for h in 0..item.heads {
+            for i in 0..rows {
+                let d_o = &mut scratch.d_o[(h * ld.rows + i) * ld.dv..][..ld.dv];
+                load(d_out.row([item.batch, item.head0 + h, q0 + i, 0]), d_o);
+                load(out.row([item.batch, item.head0 + h, q0 + i, 0]), &mut scratch.row);
+                scratch.delta[h * ld.rows + i] = dot(d_o, &scratch.row);
+                scratch.lse[h * ld.rows + i] = lse[(item.batch * shape.heads + item.head0 + h) * shape.q_len + q0 + i];
+            }
+        }
+    }
+
+    /// One head of a tile: scores become weights, the values' gradients are summed, and `ds` becomes the gradient of the scores.
+    fn weights_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, h: usize, span: Span, scratch: &mut Scratch<R>) {
+        let (item, shape, ld) = (job.item, self.shape, self.strides());
+        let (plane, g, cols) = (ld.rows * ld.cols, h / shape.group(), padded(span.cols));
+        let p = &mut scratch.s[h * plane..(h + 1) * plane];
+        let ds = &mut scratch.ds[h * plane..(h + 1) * plane];
+        probabilities(p, span.rows, cols, ld.cols, &scratch.lse[h * ld.rows..]);
+        let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
+        let vt = &scratch.vt[g * ld.dv * ld.k_len + span.k0..];
+        let left = Left {
+            data: d_o,
+            row: ld.dv,
+            col: 1,
+        };
+        product([span.rows, cols, shape.value_dim], R::ONE, left, vt, ld.k_len, ds, ld.cols, false);
+        // The values saw the weights after dropout; the softmax's own adjoint needs them before.
+        let kept: &[R] = if self.dropout.is_some() {
+            scratch.kept[..plane].copy_from_slice(p);
+            self.drop_out(item, h, span, &mut scratch.kept);
+            &scratch.kept[..plane]
+        } else {
+            p
+        };
+        let dv = &mut scratch.dv[(g * ld.k_len + span.k0) * ld.dv..];
+        product(
+            [span.cols, ld.dv, span.rows],
+            R::ONE,
+            Left {
+                data: kept,
+                row: 1,
+                col: ld.cols,
+            },
+            d_o,
+            ld.dv,
+            dv,
+            ld.dv,
+            true,
+        );
+        for (index, term) in self.content().chain(self.bias()).filter(|(_, t)| t.needs().values) {
+            let slots = job.item_slots(self, index, h);
+            let kept = Block::new(kept, span.rows, span.cols, ld.cols);
+            let d_o = Block::new(d_o, span.rows, shape.value_dim, ld.dv);
+            let mut dp = BlockMut::new(&mut *ds, span.rows, span.cols, ld.cols);
+            term.value_adjoint(&self.place(item, h, span), &kept, &d_o, &mut dp, slots);
+        }
+        self.drop_out(item, h, span, ds);
+        score_gradient(p, ds, span.rows, cols, ld.cols, &scratch.delta[h * ld.rows..]);
+    }
+
+    /// All heads of a tile: from the gradient of the final scores back through biases, soft cap and content.
+    fn scores_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, span: Span, scratch: &mut Scratch<R>) {
+        let (item, ld) = (job.item, self.strides());
+        let plane = ld.rows * ld.cols;
+        let mut kept = self.reading_terms();
+        for (index, term) in self.bias().rev() {
+            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+        }
+        if let Some(cap) = self.softcap {
+            let cap = R::of(cap);
+            for h in 0..item.heads {
+                for i in 0..span.rows {
+                    let at = h * plane + i * ld.cols;
+                    for (ds, s) in scratch.ds[at..][..span.cols].iter_mut().zip(&scratch.capped[at..]) {
+                        let t = *s / cap;
+                        *ds *= R::ONE - t * t;
+                    }
+                }
+            }
+        }
+        for (index, term) in self.content().rev() {
+            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+        }
+    }
+
+    fn term_adjoint<T: Element<Real = R>>(
+        &self,
+        job: &mut AdjointJob<'_, T>,
+        index: usize,
+        term: &dyn ScoreTerm<R>,
+        span: Span,
+        kept: &mut usize,
+        scratch: &mut Scratch<R>,
+    ) {
+        let (item, shape, ld) = (job.item, self.shape, self.strides());
+        let plane = ld.rows * ld.cols;
+        let needs = term.needs();
+        let before: &[R] = if needs.reads_scores {
+            *kept -= 1;
+            &scratch.before[*kept * item.heads * plane..][..item.heads * plane]
+        } else {
+            &[]
+        };
+        let all = needs.granularity == Granularity::AllHeads;
+        let (planes, calls) = if all { (item.heads, 1) } else { (1, item.heads) };
+        for h in 0..calls {
+            let g = h / shape.group();
+            let (rows, cols) = if before.is_empty() { (0, 0) } else { (span.rows, span.cols) };
+            let before = Block {
+                planes,
+                rows,
+                cols,
+                ld: ld.cols,
+                plane,
+                data: if before.is_empty() { before } else { &before[h * plane..] },
+            };
+            let q = Block {
+                planes,
+                ..self.q_block(&scratch.q, h, span)
+            };
+            let k_planes = if all { item.kv_heads } else { 1 };
+            let k = Block {
+                planes: k_planes,
+                ..self.k_block(&scratch.k, h, span)
+            };
+            let width = shape.head_dim;
+            let mut ds = BlockMut {
+                planes,
+                rows: span.rows,
+                cols: span.cols,
+                ld: ld.cols,
+                plane,
+                data: &mut scratch.ds[h * plane..],
+            };
+            let mut into = TermGrads {
+                dq: BlockMut {
+                    planes,
+                    rows: span.rows,
+                    cols: width,
+                    ld: ld.d,
+                    plane: ld.rows * ld.d,
+                    data: &mut scratch.dq[h * ld.rows * ld.d..],
+                },
+                dk: BlockMut {
+                    planes: k_planes,
+                    rows: span.cols,
+                    cols: width,
+                    ld: ld.d,
+                    plane: ld.k_len * ld.d,
+                    data: &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..],
+                },
+                slots: if all {
+                    job.term_slots(self, index)
+                } else {
+                    job.item_slots(self, index, h)
+                },
+            };
+            term.adjoint(&self.place(item, h, span), &q, &k, &before, &mut ds, &mut into);
+        }
+    }
+}
+
+impl<T: Element> AdjointJob<'_, T> {
+    /// The slots of a term for all heads of the item.
+    fn term_slots(&mut self, tiles: &Tiles<'_, '_, '_, T::Real>, index: usize) -> &mut [T::Real] {
+        let before: usize = tiles.call.terms().take(index).map(|t| t.needs().slots).sum();
+        let size = tiles.call.terms().nth(index).map_or(0, |t| t.needs().slots);
+        &mut self.slots[self.item.heads * before..][..self.item.heads * size]
+    }
+
+    /// The slots of a term for one head of the item.
+    fn item_slots(&mut self, tiles: &Tiles<'_, '_, '_, T::Real>, index: usize, h: usize) -> &mut [T::Real] {
+        let size = self.term_slots(tiles, index).len() / self.item.heads;
+        &mut self.term_slots(tiles, index)[h * size..][..size]
+    }
+}

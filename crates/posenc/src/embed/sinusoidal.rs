@@ -1,0 +1,975 @@
+//! # Sinusoidal positions
+//!
+//! **Idea.** A position is written as the hands of many clocks: sines and cosines of frequencies from one radian per token down to one per `base` tokens. Nothing
+//! is learned, any position has a vector, and a shift by k is a rotation of each pair, so the product of two vectors depends on their distance alone.
+//!
+//! **Paper.** Vaswani and others: *Attention Is All You Need*, 2017, arXiv 1706.03762, section 3.5.
+//!
+//! **Maths.** For a vector of d columns, frequencies ω(i) with i = 0 … ⌈d/2⌉ − 1, at position p:
+//! ```text
+//! ω(i) = base^(−2i / d)                  SinusoidExponent::Paper
+//! ω(i) = base^(−i / (⌊d/2⌋ − shift))     SinusoidExponent::Half: tensor2tensor, fairseq, Whisper (shift 1), diffusion steps (shift 0 or 1)
+//! PE(p)[sine column i] = sin(p · ω(i)),   PE(p)[cosine column i] = cos(p · ω(i))
+//! PE(p) · PE(p + k) = Σᵢ cos(k · ω(i)),   ‖PE(p)‖² = d / 2            (d even)
+//! y(n, t) = x(n, t) + PE(p(n, t));   adjoint: dx = dy, and nothing is learned
+//! ```
+//! The paper also multiplies token embeddings by √d before the sum; that is the caller's, because it acts on x.
+//!
+//! **Shapes.** No parameters. Embeddings `[batch, seq, model_dim]`; positions `(T,)`, `(B, T)` or, for an image, two axes; whole or fractional, negative, of any size.
+//!
+//! **Conventions that differ between codebases.** The same words mean a dozen tables; a checkpoint read with another one computes nonsense without an error.
+//!
+//! | constructor | columns | exponent | odd d | who |
+//! |---|---|---|---|---|
+//! | [`Sinusoidal::paper`] | sin, cos, sin, cos, … | 2i/d | no last cosine | the paper, XLM, SpeechT5, VideoMAE, Conformer, openlanguagemodel |
+//! | [`Sinusoidal::marian`] | \[sin ‖ cos\] | 2i/d | one more sine | Marian, Pegasus, RoFormer, Informer; CTRL; Transformer-XL, XLNet |
+//! | [`Sinusoidal::whisper`] | \[sin ‖ cos\] | i/(d/2 − 1) | zero in the last column | tensor2tensor, Whisper, Qwen audio, TimesFM, Gemma 3n audio |
+//! | [`Sinusoidal::fairseq`] | \[sin ‖ cos\] | i/(d/2 − 1) | zero in the last column | M2M-100, NLLB, FSMT, Speech2Text, XGLM: first token at `padding_idx + 1`, row `padding_idx` is zero |
+//! | [`Sinusoidal::musicgen`] | \[cos ‖ sin\] | i/(d/2 − 1) | zero in the last column | MusicGen |
+//! | [`Sinusoidal::timestep`] | either half first | i/(d/2 − shift) | zero in the last column | diffusion steps: DDPM, diffusers, diffusion policies |
+//! | [`Sinusoidal::mae`] | \[sin h ‖ cos h ‖ sin w ‖ cos w\] | 2i/(d/2) | refused | ViT-MAE, AIMv2, RT-DETR (w first: [`Sinusoidal::with_axes`]) |
+//! | [`Sinusoidal::detr`] | h: sin, cos, …; then w | 2i/(d/2) | refused | DETR and its line, on [`pixel_positions`](crate::embed::pixel_positions) |
+//!
+//! Transformer-XL's descending order is not another table: it is positions T − 1 … 0 (XLNet: klen … 1 − qlen). A class token in front of an image is a token without a position
+//! ([`Positions::after_unplaced`]) and adds zeros. CTRL writes 2⌊j/2⌋/d for column j and then sorts even columns to the front, which is Marian's table.
+//! The exponent i/(d/2 − 1) divides by zero for d = 2; here that is a typed error (tensor2tensor and TimesFM take ω = 1, others compute NaN).
+//!
+//! Angles are f64 and rounded last ([`Precision::Exact`]), which is also what Marian's, MAE's and AIMv2's own code does. The others make tables in f32:
+//! [`Precision::Reference`] rounds frequency and angle as they do (at position 1500 the two differ by up to 1e-4, and in proportion to the position).
+//!
+//! **Cost.** T · ⌈d/2⌉ sines and cosines per call, shared by all layers; one read-modify-write sweep over x.
+//!
+//! ```
+//! use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};
+//! let mut table = [f32::NAN; 8];
+//! sinusoid(&Sinusoidal::paper(), &Positions::range(0..2), ViewMut::new(&mut table, [1, 2, 4])?)?;
+//! assert_eq!(table[..4], [0.0, 1.0, 0.0, 1.0]);
+//! assert_eq!(table[4..], [1f64.sin() as f32, 1f64.cos() as f32, 0.01f64.sin() as f32, 0.01f64.cos() as f32]);
+//! # Ok::<(), posenc::Error>(())
+//! ```
+
+use crate::call::{Parts, Site};
+use crate::dims::Dims;
+use crate::dropout::check_dropout;
+use crate::embed::{Addend, Combine, Source};
+use crate::error::{Error, Result};
+use crate::input::AddTo;
+use crate::params::Bound;
+use crate::plan::{Prepare, Prepared};
+use crate::positions::Positions;
+use crate::real::{Element, Real};
+use crate::rotate::Precision;
+use crate::view::ViewMut;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// In which columns the sines and cosines of a vector stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinusoidLayout {
+    /// sin ω₀, cos ω₀, sin ω₁, cos ω₁, …: the paper, DETR.
+    Interleaved,
+    /// All sines, then all cosines: tensor2tensor, fairseq, Marian, Whisper, MAE.
+    SinFirst,
+    /// All cosines, then all sines: MusicGen, diffusion steps with `flip_sin_to_cos`.
+    CosFirst,
+}
+
+/// The exponent e(i) in ω(i) = base^(−e(i)).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinusoidExponent {
+    /// 2i / d: the slowest pair does not quite reach 1 / base.
+    Paper,
+    /// i / (⌊d/2⌋ − shift). With shift 1 the slowest pair turns at exactly 1 / base (tensor2tensor, fairseq, Whisper); with shift 0 and d even it is
+    /// the paper's. `downscale_freq_shift` in diffusers.
+    Half {
+        /// What is taken from half the width.
+        shift: f64,
+    },
+}
+
+/// What an odd width does; an even one is split in halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OddWidth {
+    /// ⌈d/2⌉ sines and one cosine less: the paper's formula read literally, Marian (whose "sentinel" is where the cosines begin).
+    DropCosine,
+    /// ⌊d/2⌋ sines and cosines, and zero in the last column: tensor2tensor, fairseq, diffusers.
+    ZeroPad,
+}
+
+/// Sinusoidal positions: fixed vectors of sines and cosines. See the [module](self) for which constructor is whose table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[doc(alias = "SinusoidalPositionalEmbedding")]
+#[doc(alias = "SinusoidalPositionEmbedding")]
+#[doc(alias = "PositionalEncoding")]
+#[doc(alias = "sincos")]
+pub struct Sinusoidal {
+    /// Base of the frequencies: 10 000 in the paper; `temperature`, `max_timescale` or `max_period` elsewhere.
+    pub base: f64,
+    /// Where sines and cosines stand.
+    pub layout: SinusoidLayout,
+    /// How frequencies are spaced.
+    pub exponent: SinusoidExponent,
+    /// What an odd width does.
+    pub odd_width: OddWidth,
+    /// The axes of the positions in the order of their blocks of columns: `[0]` for text, `[0, 1]` for an image with its rows first. The blocks are equally wide.
+    pub axes: Vec<usize>,
+    /// Added to each position (to its coordinate on each axis).
+    pub offset: i64,
+    /// What positions are multiplied by after the offset: 1 unless a model counts in other units (`scale` in diffusers, `min_timescale` in tensor2tensor).
+    pub position_scale: f64,
+    /// A position (after the offset) whose vector is all zeros.
+    pub padding_row: Option<i64>,
+    /// How angles are rounded.
+    pub precision: Precision,
+    /// Added to the embeddings or put beside them.
+    pub combine: Combine,
+    /// To the embeddings, or inside attention (DETR, Shortformer).
+    pub add_to: AddTo,
+    /// Dropout of the sum, when training; embeddings only.
+    pub dropout: f64,
+}
+
+impl Sinusoidal {
+    fn of(layout: SinusoidLayout, exponent: SinusoidExponent, odd_width: OddWidth) -> Sinusoidal {
+        Sinusoidal {
+            base: 10_000.0,
+            layout,
+            exponent,
+            odd_width,
+            axes: vec![0],
+            offset: 0,
+            position_scale: 1.0,
+            padding_row: None,
+            precision: Precision::Exact,
+            combine: Combine::Add,
+            add_to: AddTo::Embeddings,
+            dropout: 0.0,
+        }
+    }
+
+    /// The paper's table: sines in even columns, cosines in odd ones, exponents 2i/d.
+    pub fn paper() -> Sinusoidal {
+        Sinusoidal::of(SinusoidLayout::Interleaved, SinusoidExponent::Paper, OddWidth::DropCosine)
+    }
+
+    /// Marian, Pegasus, RoFormer, Transformer-XL: the paper's columns with all sines first.
+    #[doc(alias = "transformer_xl")]
+    pub fn marian() -> Sinusoidal {
+        Sinusoidal::of(SinusoidLayout::SinFirst, SinusoidExponent::Paper, OddWidth::DropCosine)
+    }
+
+    /// CTRL: the same table as [`Sinusoidal::marian`], which its own code makes in f32.
+    pub fn ctrl() -> Sinusoidal {
+        Sinusoidal::marian()
+    }
+
+    /// tensor2tensor, Whisper's encoder, TimesFM: sines first, exponents i/(d/2 − 1).
+    #[doc(alias = "tensor2tensor")]
+    pub fn whisper() -> Sinusoidal {
+        let exponent = SinusoidExponent::Half { shift: 1.0 };
+        Sinusoidal::of(SinusoidLayout::SinFirst, exponent, OddWidth::ZeroPad)
+    }
+
+    /// fairseq, M2M-100, NLLB, XGLM: [`Sinusoidal::whisper`]'s table; position 0 reads row `padding_idx + 1`, and row `padding_idx` is zero. A padding
+    /// token is a token without a position, or position −1.
+    pub fn fairseq(padding_idx: u32) -> Sinusoidal {
+        Sinusoidal::whisper()
+            .with_offset(i64::from(padding_idx) + 1)
+            .with_padding_row(i64::from(padding_idx))
+    }
+
+    /// MusicGen: [`Sinusoidal::whisper`]'s columns with all cosines first.
+    pub fn musicgen() -> Sinusoidal {
+        Sinusoidal::whisper().with_layout(SinusoidLayout::CosFirst)
+    }
+
+    /// Diffusion steps, in the words of diffusers: cosines first if `flip_sin_to_cos`, exponents i/(d/2 − `downscale_freq_shift`).
+    pub fn timestep(flip_sin_to_cos: bool, downscale_freq_shift: f64) -> Sinusoidal {
+        let layout = if flip_sin_to_cos {
+            SinusoidLayout::CosFirst
+        } else {
+            SinusoidLayout::SinFirst
+        };
+        let exponent = SinusoidExponent::Half {
+            shift: downscale_freq_shift,
+        };
+        Sinusoidal::of(layout, exponent, OddWidth::ZeroPad)
+    }
+
+    /// ViT-MAE, AIMv2: half the columns for the row of the patch, half for its column, each \[sin ‖ cos\]. For [`Positions::grid`].
+    ///
+    /// ```
+    /// use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};
+    /// let mut table = vec![f32::NAN; 5 * 8];
+    /// let at = Positions::grid(2, 2).after_unplaced(1); // a class token in front
+    /// sinusoid(&Sinusoidal::mae(), &at, ViewMut::new(&mut table, [1, 5, 8])?)?;
+    /// assert_eq!(table[..8], [0.0; 8]);
+    /// assert_eq!(table[8..16], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn mae() -> Sinusoidal {
+        Sinusoidal::marian().with_axes(&[0, 1])
+    }
+
+    /// DETR and its line: half the columns for the row of the pixel, half for its column, each interleaved; pixels are counted by
+    /// [`pixel_positions`](crate::embed::pixel_positions). DAB-DETR has base 20. Inside attention: [`Sinusoidal::added_to`].
+    pub fn detr() -> Sinusoidal {
+        Sinusoidal::paper().with_axes(&[0, 1])
+    }
+
+    /// The same with another base.
+    pub fn with_base(self, base: f64) -> Sinusoidal {
+        Sinusoidal { base, ..self }
+    }
+
+    /// The same with sines and cosines in other columns.
+    pub fn with_layout(self, layout: SinusoidLayout) -> Sinusoidal {
+        Sinusoidal { layout, ..self }
+    }
+
+    /// The same with frequencies spaced otherwise.
+    pub fn with_exponent(self, exponent: SinusoidExponent) -> Sinusoidal {
+        Sinusoidal { exponent, ..self }
+    }
+
+    /// The same with another rule for odd widths.
+    pub fn with_odd_width(self, odd_width: OddWidth) -> Sinusoidal {
+        Sinusoidal { odd_width, ..self }
+    }
+
+    /// The same for positions with these axes, in the order of their blocks.
+    pub fn with_axes(self, axes: &[usize]) -> Sinusoidal {
+        Sinusoidal {
+            axes: axes.to_vec(),
+            ..self
+        }
+    }
+
+    /// The same with `offset` added to each position.
+    pub fn with_offset(self, offset: i64) -> Sinusoidal {
+        Sinusoidal { offset, ..self }
+    }
+
+    /// The same with positions multiplied by `scale`.
+    pub fn with_position_scale(self, scale: f64) -> Sinusoidal {
+        Sinusoidal {
+            position_scale: scale,
+            ..self
+        }
+    }
+
+    /// The same with zeros for one position (after the offset).
+    pub fn with_padding_row(self, row: i64) -> Sinusoidal {
+        Sinusoidal {
+            padding_row: Some(row),
+            ..self
+        }
+    }
+
+    /// The same with angles rounded otherwise.
+    pub fn with_precision(self, precision: Precision) -> Sinusoidal {
+        Sinusoidal { precision, ..self }
+    }
+
+    /// The same with vectors of `width` columns put beside the embeddings instead of added to them.
+    pub fn concatenated(self, width: usize) -> Sinusoidal {
+        Sinusoidal {
+            combine: Combine::Concatenate(width),
+            ..self
+        }
+    }
+
+    /// The same, added elsewhere.
+    pub fn added_to(self, add_to: AddTo) -> Sinusoidal {
+        Sinusoidal { add_to, ..self }
+    }
+
+    /// The same with dropout of the sum, when training.
+    pub fn with_dropout(self, dropout: f64) -> Sinusoidal {
+        Sinusoidal { dropout, ..self }
+    }
+
+    /// Radians per position of each frequency, in f64, for vectors of `width` columns (of which each axis has its equal share).
+    ///
+    /// # Errors
+    /// As [`sinusoid`], of the width and the settings.
+    ///
+    /// ```
+    /// use posenc::{Error, Sinusoidal};
+    /// assert_eq!(Sinusoidal::whisper().frequencies(4)?, [1.0, 1e-4]);
+    /// assert!(matches!(Sinusoidal::whisper().frequencies(2), Err(Error::Invalid { what: "width", .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn frequencies(&self, width: usize) -> Result<Vec<f64>> {
+        self.check_width(width)?;
+        let block = width / self.axes.len();
+        Ok((0..self.sines(block)).map(|i| self.base.powf(-self.exponent(i, block))).collect())
+    }
+
+    /// Sines in a block of columns.
+    fn sines(&self, block: usize) -> usize {
+        match self.odd_width {
+            OddWidth::DropCosine => block.div_ceil(2),
+            OddWidth::ZeroPad => block / 2,
+        }
+    }
+
+    fn exponent(&self, i: usize, block: usize) -> f64 {
+        match self.exponent {
+            SinusoidExponent::Paper => (2 * i) as f64 / block as f64,
+            SinusoidExponent::Half { shift } => i as f64 / ((block / 2) as f64 - shift),
+        }
+    }
+
+    /// The frequencies as code in f32 rounds them: exp(i · s) with s = −ln(base) / (…) and the product rounded before the exponential.
+    fn rounded_frequencies(&self, block: usize) -> Vec<f32> {
+        let (factor, divisor) = match self.exponent {
+            SinusoidExponent::Paper => (2, block as f64),
+            SinusoidExponent::Half { shift } => (1, (block / 2) as f64 - shift),
+        };
+        let step = (-self.base.ln() / divisor) as f32;
+        (0..self.sines(block)).map(|i| ((factor * i) as f32 * step).exp()).collect()
+    }
+
+    fn check_width(&self, width: usize) -> Result<()> {
+        let invalid = |what, given: String, expected| Err(Error::Invalid { what, given, expected });
+        if !(self.base.is_finite() && self.base > 0.0) {
+            return invalid("base", self.base.to_string(), "a positive number");
+        }
+        if !self.position_scale.is_finite() {
+            return invalid("position_scale", self.position_scale.to_string(), "a finite number");
+        }
+        let mut sorted = self.axes.clone();
+        sorted.sort_unstable();
+        if sorted.is_empty() || sorted.iter().enumerate().any(|(i, axis)| i != *axis) {
+            return invalid(
+                "axes",
+                format!("{:?}", self.axes),
+                "each axis of the positions once, numbered from 0",
+            );
+        }
+        if self.axes.len() > 1 {
+            if self.padding_row.is_some() {
+                return Err(Error::Unsupported {
+                    method: "sinusoidal",
+                    what: "a padding row needs positions on one axis; give padding no position instead",
+                });
+            }
+            if !width.is_multiple_of(self.axes.len()) {
+                return Err(Error::NotDivisible {
+                    what: "width",
+                    value: width,
+                    by: "axes",
+                    divisor: self.axes.len(),
+                });
+            }
+            if !(width / self.axes.len()).is_multiple_of(2) {
+                return Err(Error::OddWidth {
+                    what: "width of one axis",
+                    width: width / self.axes.len(),
+                });
+            }
+        }
+        if let SinusoidExponent::Half { shift } = self.exponent {
+            let block = width / self.axes.len();
+            if !shift.is_finite() {
+                return invalid("shift", shift.to_string(), "a finite number");
+            }
+            if self.sines(block) > 0 && (block / 2) as f64 - shift <= 0.0 {
+                return invalid("width", width.to_string(), "half of it (per axis) more than the exponent's shift");
+            }
+        }
+        Ok(())
+    }
+
+    /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
+    pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
+        let frequencies = self.frequencies(width)?;
+        if at.axes() != self.axes.len() {
+            return Err(Error::Unsupported {
+                method: "sinusoidal",
+                what: "positions have another number of axes than the table (`axes`)",
+            });
+        }
+        let block = width / self.axes.len();
+        let rounded = self.rounded_frequencies(block);
+        let (sines, cosines) = (self.sines(block), block / 2);
+        // First column of the sines and of the cosines, and the distance of two of a kind.
+        let (sine, cosine, step) = match self.layout {
+            SinusoidLayout::Interleaved => (0, 1, 2),
+            SinusoidLayout::SinFirst => (0, sines, 1),
+            SinusoidLayout::CosFirst => (cosines, 0, 1),
+        };
+        let mut rows = vec![R::ZERO; at.batch() * at.len() * width];
+        if width == 0 {
+            return Ok(rows);
+        }
+        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
+            let (b, t) = (token / at.len(), token % at.len());
+            for (&axis, row) in self.axes.iter().zip(row.chunks_exact_mut(block)) {
+                let Some(position) = at.get(axis, b, t) else { continue };
+                let position = position + self.offset as f64;
+                if self.padding_row.is_some_and(|padding| position == padding as f64) {
+                    continue;
+                }
+                for i in 0..sines {
+                    let angle = match self.precision {
+                        Precision::Exact => position * self.position_scale * frequencies[i],
+                        Precision::Reference => f64::from(position as f32 * rounded[i] * self.position_scale as f32),
+                    };
+                    let (sin, cos) = angle.sin_cos();
+                    row[sine + step * i] = R::of(sin);
+                    if i < cosines {
+                        row[cosine + step * i] = R::of(cos);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Writes the vector of each position into `out` `[batch, seq, width]`: a sinusoidal table in one call. A token without a position gets zeros.
+///
+/// # Errors
+/// A base that is not positive, a width that the exponent or the axes do not allow (2 with i/(d/2 − 1); an odd share of an axis), positions with another number of
+/// axes, or positions that do not fit `out`. Nothing is written then.
+///
+/// ```
+/// use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};
+/// let mut row = [f64::NAN; 4];
+/// let at = Positions::real(&[-0.5])?;
+/// sinusoid(&Sinusoidal::musicgen(), &at, ViewMut::new(&mut row, [1, 1, 4])?)?; // [cos ‖ sin] of frequencies 1 and 1e-4
+/// assert_eq!(row, [0.5f64.cos(), 0.5e-4f64.cos(), -0.5f64.sin(), -0.5e-4f64.sin()]);
+/// # Ok::<(), posenc::Error>(())
+/// ```
+#[doc(alias = "get_sinusoid_encoding_table")]
+#[doc(alias = "sinusoidal_embedding")]
+pub fn sinusoid<T: Element>(table: &Sinusoidal, at: &Positions, mut out: ViewMut<'_, T, 3>) -> Result<()> {
+    let [batch, len, width] = out.shape();
+    at.check_fit("positions [batch, seq]", batch, len)?;
+    let rows = table.rows::<T::Real>(width, at)?;
+    for b in 0..batch {
+        for t in 0..len {
+            let from = (if at.batch() == 1 { 0 } else { b }) * len + t;
+            let row = &rows[from * width..][..width];
+            out.row_mut([b, t, 0]).iter_mut().zip(row).for_each(|(out, x)| *out = T::narrow(*x));
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Sinusoidal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layout = match self.layout {
+            SinusoidLayout::Interleaved => "interleaved",
+            SinusoidLayout::SinFirst => "sin first",
+            SinusoidLayout::CosFirst => "cos first",
+        };
+        write!(f, "sinusoidal({layout}, base {}", self.base)?;
+        if let SinusoidExponent::Half { shift } = self.exponent {
+            write!(f, ", exponent i/(d/2 - {shift})")?;
+        }
+        if self.axes != [0] {
+            write!(f, ", axes {:?}", self.axes)?;
+        }
+        if self.offset != 0 {
+            write!(f, ", offset {}", self.offset)?;
+        }
+        if self.position_scale != 1.0 {
+            write!(f, ", positions × {}", self.position_scale)?;
+        }
+        if let Some(row) = self.padding_row {
+            write!(f, ", padding row {row}")?;
+        }
+        if self.precision == Precision::Reference {
+            write!(f, ", f32 angles")?;
+        }
+        if let Combine::Concatenate(width) = self.combine {
+            write!(f, ", {width} columns concatenated")?;
+        }
+        if self.add_to != AddTo::Embeddings {
+            write!(f, ", on {}", self.add_to)?;
+        }
+        if self.dropout > 0.0 {
+            write!(f, ", dropout {}", self.dropout)?;
+        }
+        write!(f, ")")
+    }
+}
+
+impl Sinusoidal {
+    fn width(&self, dims: &Dims) -> usize {
+        match self.combine {
+            Combine::Add => self.add_to.width(dims),
+            Combine::Concatenate(width) => width,
+        }
+    }
+}
+
+impl Prepare for Sinusoidal {
+    fn check(&self, dims: &Dims) -> Result<()> {
+        check_dropout(self.dropout)?;
+        self.combine.check()?;
+        self.add_to.check(dims, "sinusoidal")?;
+        if self.add_to != AddTo::Embeddings && (self.dropout > 0.0 || self.combine != Combine::Add) {
+            return Err(Error::Unsupported {
+                method: "sinusoidal",
+                what: "only embeddings have dropout of the sum or columns put beside them; attention has its own dropout",
+            });
+        }
+        self.check_width(self.width(dims))
+    }
+
+    fn concat_width(&self, _dims: &Dims) -> usize {
+        self.combine.concat_width()
+    }
+
+    fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
+        let width = self.width(dims);
+        let (query, key) = self.add_to.sites();
+        let q_rows: Arc<[R]> = self.rows(width, q_at)?.into();
+        let mut at = vec![(query, q_rows.clone(), q_at.batch(), q_at.len())];
+        if let Some(key) = key {
+            let k_rows = if q_at == k_at { q_rows } else { self.rows(width, k_at)?.into() };
+            at.push((key, k_rows, k_at.batch(), k_at.len()));
+        }
+        Ok(Arc::new(PreparedSinusoidal {
+            width,
+            concatenated: self.combine != Combine::Add,
+            dropout: self.dropout,
+            at,
+        }))
+    }
+}
+
+struct PreparedSinusoidal<R> {
+    width: usize,
+    concatenated: bool,
+    dropout: f64,
+    /// Site, rows, and their batch and length.
+    at: Vec<(Site, Arc<[R]>, usize, usize)>,
+}
+
+impl<R: Real> Prepared<R> for PreparedSinusoidal<R> {
+    fn bind<'p>(&self, _params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()> {
+        for (site, rows, batch, len) in &self.at {
+            parts.addends.push(Addend {
+                site: *site,
+                width: self.width,
+                concatenated: self.concatenated,
+                dropout: self.dropout,
+                source: Source::Rows {
+                    rows: rows.clone(),
+                    batch: *batch,
+                    len: *len,
+                },
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dropout::Mode;
+    use crate::embed::{Normalize, pixel_positions, timestep};
+    use crate::encoding::Encoding;
+    use crate::params::Params;
+    use crate::reference::sinusoidal as reference;
+    use crate::rng::Rng;
+    use crate::view::View;
+
+    /// The table of some positions, in poisoned storage.
+    fn table<T: Element>(config: &Sinusoidal, at: &Positions, width: usize) -> Result<Vec<T>> {
+        let mut out = vec![T::narrow(T::Real::of(f64::NAN)); at.batch() * at.len() * width];
+        sinusoid(config, at, ViewMut::new(&mut out, [at.batch(), at.len(), width])?)?;
+        Ok(out)
+    }
+
+    /// How far two tables at position p may lie apart, with u = ε/2 of f64: half a unit of the storage (values are at most 1), 2u for two sines, and two frequencies that
+    /// were computed differently: a power is within 2u of base^e, an exponential of −e·ln(base) within (2 + 2·ln(base))u because its argument is rounded; products add 3u.
+    fn bound<T: Element>(p: f64, base: f64) -> f64 {
+        let u = f64::EPSILON / 2.0;
+        T::Real::EPSILON.to_f64() / 4.0 + 2.0 * u + p.abs() * (7.0 + 2.0 * base.ln().abs()) * u
+    }
+
+    fn positions() -> [f64; 12] {
+        [0.0, 1.0, 2.0, 31.0, 511.0, 5000.0, 131_071.0, 1e7, -1.0, -300.0, 0.25, -7.5]
+    }
+
+    #[test]
+    fn every_table_equals_its_own_codebase() {
+        type Twin = fn(f64, usize, f64) -> Vec<f64>;
+        let cases: [(Sinusoidal, Twin, &[usize]); 6] = [
+            (Sinusoidal::paper(), reference::paper, &[1, 2, 3, 16, 31, 64]),
+            (Sinusoidal::marian(), reference::marian, &[1, 2, 3, 16, 31, 64]),
+            (Sinusoidal::ctrl(), reference::marian, &[5, 64]),
+            (Sinusoidal::whisper(), reference::fairseq, &[4, 5, 16, 31, 64]),
+            (Sinusoidal::musicgen(), reference::musicgen, &[4, 5, 16, 31, 64]),
+            (
+                Sinusoidal::timestep(true, 0.0),
+                |p, d, base| reference::timestep(p, d, base, 0.0, true),
+                &[2, 3, 32, 33],
+            ),
+        ];
+        for (config, twin, widths) in cases {
+            for base in [1e4, 500.0, 2.5, 1e6] {
+                for &width in widths {
+                    let config = config.clone().with_base(base);
+                    let at = Positions::real(&positions()).unwrap();
+                    let (f32s, f64s) = (
+                        table::<f32>(&config, &at, width).unwrap(),
+                        table::<f64>(&config, &at, width).unwrap(),
+                    );
+                    for (t, p) in positions().into_iter().enumerate() {
+                        for (c, expected) in twin(p, width, base).into_iter().enumerate() {
+                            let i = t * width + c;
+                            assert!((f64s[i] - expected).abs() <= bound::<f64>(p, base), "{config} {width} {p} {c}");
+                            assert!(
+                                (f64::from(f32s[i]) - expected).abs() <= bound::<f32>(p, base),
+                                "{config} {width} {p} {c}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn images_equal_their_own_codebases() {
+        let (height, width, d) = (3, 5, 24);
+        let mae = table::<f64>(&Sinusoidal::mae(), &Positions::grid(height, width), d).unwrap();
+        let swapped = table::<f64>(&Sinusoidal::mae().with_axes(&[1, 0]), &Positions::grid(height, width), d).unwrap();
+        let pixels = |normalize| pixel_positions(&[true; 15], [1, height, width], normalize).unwrap();
+        let detr = table::<f64>(&Sinusoidal::detr().with_base(20.0), &pixels(Some(Normalize::DETR)), d).unwrap();
+        let middle = table::<f64>(&Sinusoidal::detr(), &pixels(Some(Normalize::DEFORMABLE)), d).unwrap();
+        let counted = table::<f64>(&Sinusoidal::detr(), &pixels(None), d).unwrap();
+        let close = |given: &[f64], expected: Vec<f64>, base| {
+            let same = |(g, e): (&f64, f64)| (g - e).abs() <= bound::<f64>(10.0, base);
+            assert!(given.len() == expected.len() && given.iter().zip(expected).all(same));
+        };
+        let tau = std::f64::consts::TAU;
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let row = (y * width + x) * d..(y * width + x + 1) * d;
+            let (h, w) = (y as f64, x as f64);
+            close(&mae[row.clone()], reference::mae(h, w, d, 1e4), 1e4);
+            close(&swapped[row.clone()], reference::mae(w, h, d, 1e4), 1e4);
+            close(&counted[row.clone()], reference::detr(h + 1.0, w + 1.0, d, 1e4), 1e4);
+            let part = |count: f64, size: usize| count / (size as f64 + 1e-6) * tau;
+            let expected = reference::detr(part(h + 1.0, height), part(w + 1.0, width), d, 20.0);
+            close(&detr[row.clone()], expected, 20.0);
+            let expected = reference::detr(part(h + 0.5, height), part(w + 0.5, width), d, 1e4);
+            close(&middle[row], expected, 1e4);
+        }
+        // A class token in front is a row of zeros and moves nothing.
+        let with_class = table::<f64>(&Sinusoidal::mae(), &Positions::grid(height, width).after_unplaced(1), d).unwrap();
+        assert_eq!(with_class[..d], vec![0.0; d]);
+        assert_eq!(with_class[d..], mae);
+    }
+
+    #[test]
+    fn products_depend_on_the_distance_alone() {
+        for config in [
+            Sinusoidal::paper(),
+            Sinusoidal::marian(),
+            Sinusoidal::musicgen(),
+            Sinusoidal::whisper().with_base(300.0),
+        ] {
+            let (d, distance) = (48, 37.0);
+            let places = [0.0, 1.0, 100.5, -3000.0, 1e6];
+            let at = Positions::real(&places).unwrap();
+            let moved = Positions::real(&places.map(|p| p + distance)).unwrap();
+            let (a, b) = (table::<f64>(&config, &at, d).unwrap(), table::<f64>(&config, &moved, d).unwrap());
+            let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+            let expected: f64 = config.frequencies(d).unwrap().iter().map(|w| (distance * w).cos()).sum();
+            for (t, p) in places.into_iter().enumerate() {
+                let (a, b) = (&a[t * d..(t + 1) * d], &b[t * d..(t + 1) * d]);
+                // d products of numbers up to 1 whose angles are rounded twice, and their sum.
+                let bound = d as f64 * (2.0 * (p.abs() + distance) + d as f64) * f64::EPSILON;
+                assert!((dot(a, b) - expected).abs() <= bound);
+                assert!((dot(a, a) - d as f64 / 2.0).abs() <= bound);
+            }
+        }
+    }
+
+    /// fairseq 4648, denoising-diffusion-pytorch 76 and 357, transformer-xl 119, Open-Sora-Plan 315: "the same" table in other columns, or with other
+    /// frequencies. The layout is in the configuration and in what it prints, and no two of these give the same numbers.
+    #[test]
+    fn bug_family_25_sin_cos_layout() {
+        let at = Positions::range(0..50);
+        let all = [
+            Sinusoidal::paper(),
+            Sinusoidal::marian(),
+            Sinusoidal::whisper(),
+            Sinusoidal::musicgen(),
+            Sinusoidal::fairseq(1),
+        ];
+        let tables: Vec<Vec<f64>> = all.iter().map(|config| table(config, &at, 8).unwrap()).collect();
+        for i in 0..all.len() {
+            for j in 0..i {
+                assert_ne!(tables[i], tables[j], "{} and {}", all[i], all[j]);
+                assert_ne!(all[i].to_string(), all[j].to_string());
+            }
+        }
+        let columns = |table: &[f64], order: [usize; 8]| -> Vec<f64> { table.chunks(8).flat_map(|row| order.map(|c| row[c])).collect() };
+        // The paper's and Marian's are one table in another order of columns; so are Whisper's and MusicGen's.
+        assert_eq!(columns(&tables[0], [0, 2, 4, 6, 1, 3, 5, 7]), tables[1]);
+        assert_eq!(columns(&tables[2], [4, 5, 6, 7, 0, 1, 2, 3]), tables[3]);
+        // Whisper's is not the paper's in any order: its frequencies end at 1e-4, the paper's above it.
+        assert_eq!(all[2].frequencies(8).unwrap()[3], 1e-4);
+        assert!(all[0].frequencies(8).unwrap()[3] > 9e-4);
+        // fairseq's first token stands behind the padding row.
+        assert_eq!(tables[4][..8], tables[2][16..24]);
+        // Transformer-XL: the same vectors for positions in descending order.
+        let descending = Positions::whole(&(0..50).rev().collect::<Vec<_>>());
+        let turned = table::<f64>(&Sinusoidal::marian(), &descending, 8).unwrap();
+        assert!(turned.chunks(8).rev().eq(tables[1].chunks(8)));
+    }
+
+    #[test]
+    fn odd_widths() {
+        let at = Positions::whole(&[3]);
+        let row = |config: &Sinusoidal| table::<f64>(config, &at, 5).unwrap();
+        let [a, b, c] = [0, 1, 2].map(|i| 3.0 * 1e4f64.powf(-(2.0 * f64::from(i)) / 5.0));
+        assert_eq!(row(&Sinusoidal::paper()), [a.sin(), a.cos(), b.sin(), b.cos(), c.sin()]);
+        assert_eq!(row(&Sinusoidal::marian()), [a.sin(), b.sin(), c.sin(), a.cos(), b.cos()]);
+        let cos_first = Sinusoidal::marian().with_layout(SinusoidLayout::CosFirst);
+        assert_eq!(row(&cos_first), [a.cos(), b.cos(), a.sin(), b.sin(), c.sin()]);
+        let padded = Sinusoidal::paper().with_odd_width(OddWidth::ZeroPad);
+        assert_eq!(row(&padded), [a.sin(), a.cos(), b.sin(), b.cos(), 0.0]);
+        assert_eq!(row(&Sinusoidal::whisper())[4], 0.0);
+        assert_eq!(table::<f64>(&Sinusoidal::paper(), &at, 1).unwrap(), [3f64.sin()]);
+        assert_eq!(table::<f64>(&Sinusoidal::whisper(), &at, 1).unwrap(), [0.0]);
+        assert!(table::<f64>(&Sinusoidal::paper(), &at, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn refusals_are_typed_and_write_nothing() {
+        let refuse = |config: Sinusoidal, at: Positions, width: usize| {
+            let mut out = vec![-7.0f32; at.len() * width];
+            let error = sinusoid(&config, &at, ViewMut::new(&mut out, [1, at.len(), width]).unwrap()).unwrap_err();
+            assert!(out.iter().all(|x| *x == -7.0));
+            error
+        };
+        let line = || Positions::range(0..2);
+        // The exponent i/(d/2 − 1) has no value for two columns (and for three, whose half is one).
+        for width in [2, 3] {
+            assert!(matches!(
+                refuse(Sinusoidal::whisper(), line(), width),
+                Error::Invalid { what: "width", .. }
+            ));
+        }
+        for base in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                refuse(Sinusoidal::paper().with_base(base), line(), 4),
+                Error::Invalid { what: "base", .. }
+            ));
+        }
+        let axes = |axes: &[usize]| Sinusoidal::paper().with_axes(axes);
+        for wrong in [&[][..], &[1], &[0, 0], &[0, 2]] {
+            assert!(matches!(refuse(axes(wrong), line(), 4), Error::Invalid { what: "axes", .. }));
+        }
+        assert!(matches!(refuse(Sinusoidal::mae(), line(), 8), Error::Unsupported { .. }));
+        assert!(matches!(
+            refuse(Sinusoidal::paper(), Positions::grid(1, 2), 8),
+            Error::Unsupported { .. }
+        ));
+        assert!(matches!(
+            refuse(Sinusoidal::mae(), Positions::grid(1, 2), 7),
+            Error::NotDivisible { .. }
+        ));
+        assert!(matches!(
+            refuse(Sinusoidal::mae(), Positions::grid(1, 2), 6),
+            Error::OddWidth { width: 3, .. }
+        ));
+        assert!(matches!(
+            refuse(Sinusoidal::mae().with_padding_row(0), Positions::grid(1, 2), 8),
+            Error::Unsupported { .. }
+        ));
+        let rows = Positions::whole_rows(&[0, 1], 2).unwrap();
+        let mut out = [0.0f32; 12];
+        let error = sinusoid(&Sinusoidal::paper(), &rows, ViewMut::new(&mut out, [3, 1, 4]).unwrap());
+        assert!(matches!(error, Err(Error::Shape { .. })));
+        let plan = |config: Sinusoidal| Encoding::from(config).plan(Dims::new(2, 1).unwrap());
+        assert!(plan(Sinusoidal::paper()).is_ok());
+        assert!(matches!(plan(Sinusoidal::whisper()), Err(Error::Invalid { what: "width", .. })));
+        let inside = Sinusoidal::paper().added_to(AddTo::AttentionInputs);
+        assert!(matches!(plan(inside.clone().with_dropout(0.1)), Err(Error::Unsupported { .. })));
+        assert!(matches!(plan(inside.concatenated(2)), Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn padding_offset_and_scale() {
+        let plain = table::<f64>(&Sinusoidal::whisper(), &Positions::range(0..6), 6).unwrap();
+        let padded = table::<f64>(&Sinusoidal::whisper().with_padding_row(1), &Positions::range(0..6), 6).unwrap();
+        assert_eq!(padded[6..12], [0.0; 6]);
+        assert_eq!((&padded[..6], &padded[12..]), (&plain[..6], &plain[12..]));
+        // M2M-100: tokens count from padding_idx + 1, padding tokens have no position.
+        let is_token = [true, true, false, false, true, true];
+        let at = Positions::from_padding(&is_token, 2).unwrap();
+        let given = table::<f64>(&Sinusoidal::fairseq(1), &at, 6).unwrap();
+        let (zeros, second, third) = (&[0.0; 6][..], &plain[12..18], &plain[18..24]);
+        assert_eq!(given, [second, third, zeros, zeros, second, third].concat());
+        // CTRL, MusicGen and others decode by handing over the past: one row equals the row of the whole.
+        let one = table::<f64>(&Sinusoidal::whisper(), &Positions::range(4..5), 6).unwrap();
+        assert_eq!(one, plain[24..30]);
+        let scaled = table::<f64>(&Sinusoidal::whisper().with_position_scale(0.5), &Positions::range(4..5), 6).unwrap();
+        assert_eq!(scaled, plain[12..18]);
+    }
+
+    /// What code in f32 computes: a frequency, a product, a sine, each rounded.
+    #[test]
+    fn reference_precision_is_a_product_in_f32() {
+        let (d, p) = (64, 1_499.0f32);
+        let at = Positions::whole(&[1_499]);
+        let given = table::<f32>(&Sinusoidal::whisper().with_precision(Precision::Reference), &at, d).unwrap();
+        let exact = table::<f32>(&Sinusoidal::whisper(), &at, d).unwrap();
+        let step = -(1e4f64.ln() / 31.0) as f32;
+        let mut worst = 0.0f32;
+        for i in 0..32 {
+            let angle = p * (i as f32 * step).exp();
+            assert!((given[i] - angle.sin()).abs() <= 2.0 * f32::EPSILON);
+            assert!((given[32 + i] - angle.cos()).abs() <= 2.0 * f32::EPSILON);
+            worst = worst.max((given[i] - exact[i]).abs());
+        }
+        assert!((1e-5..1e-3).contains(&worst), "{worst}");
+    }
+
+    #[test]
+    fn embeddings_take_it_up_and_gradients_pass_through() {
+        let config = Sinusoidal::paper().with_dropout(0.3);
+        let rows = Positions::whole_rows(&[5, 0, 9, 9], 2).unwrap();
+        let rows = rows.with_presence_rows(&[true, true, true, false], 2).unwrap();
+        let plan = Encoding::from(config.clone()).plan(Dims::new(6, 2).unwrap()).unwrap();
+        assert!(plan.parameters().is_empty());
+        let params: Params<f64> = plan.init(0).unwrap();
+        let call = plan.call(&params, &rows, &rows).unwrap();
+        let expected = table::<f64>(&config, &rows, 6).unwrap();
+        let mut rng = Rng::new(1);
+        let x: Vec<f64> = (0..24).map(|_| rng.normal()).collect();
+        let embed = |x: &[f64], mode| {
+            let mut y = vec![f64::NAN; 24];
+            call.embed(View::new(x, [2, 2, 6]).unwrap(), ViewMut::new(&mut y, [2, 2, 6]).unwrap(), mode)
+                .unwrap();
+            y
+        };
+        let sum: Vec<f64> = x.iter().zip(&expected).map(|(x, e)| x + e).collect();
+        assert_eq!(embed(&x, Mode::Evaluate), sum);
+        let train = Mode::Train { seed: 3, call: 4 };
+        let dropped = embed(&x, train);
+        assert!(dropped.contains(&0.0) && dropped.iter().zip(&sum).all(|(d, s)| *d == 0.0 || (d - s / 0.7).abs() < 1e-12));
+        // The adjoint: dx is what each x[i] moves, in the same dropout.
+        let (mut d_out, mut dx) = (vec![1.0; 24], vec![f64::NAN; 24]);
+        let views = (
+            ViewMut::new(&mut d_out, [2, 2, 6]).unwrap(),
+            ViewMut::new(&mut dx, [2, 2, 6]).unwrap(),
+        );
+        call.embed_adjoint(views.0, views.1, train, &mut params.zeros_like()).unwrap();
+        for i in 0..24 {
+            let at_step = |step: f64| {
+                let mut x = x.clone();
+                x[i] += step;
+                embed(&x, train).iter().sum::<f64>()
+            };
+            // Linear, so a step of 1 is exact but for the rounding of a sum of 24 terms.
+            let difference = (at_step(1.0) - at_step(-1.0)) / 2.0;
+            assert!((dx[i] - difference).abs() <= 8.0 * 24.0 * 24.0 * f64::EPSILON);
+        }
+    }
+
+    #[test]
+    fn beside_the_embeddings_or_inside_attention() {
+        let at = Positions::range(3..5);
+        let dims = Dims::new(4, 2).unwrap();
+        let beside = Encoding::from(Sinusoidal::paper().concatenated(6)).plan(dims).unwrap();
+        assert_eq!(beside.concat_width(), 6);
+        let params: Params<f32> = beside.init(0).unwrap();
+        let mut y = [f32::NAN; 20];
+        let call = beside.call(&params, &at, &at).unwrap();
+        call.embed(
+            View::new(&[9.0; 8], [1, 2, 4]).unwrap(),
+            ViewMut::new(&mut y, [1, 2, 10]).unwrap(),
+            Mode::Evaluate,
+        )
+        .unwrap();
+        let expected = table::<f32>(&Sinusoidal::paper(), &at, 6).unwrap();
+        assert_eq!((&y[..4], &y[4..10], &y[14..]), (&[9.0; 4][..], &expected[..6], &expected[6..]));
+
+        // DETR and Shortformer: queries and keys at their own positions; embeddings as they were.
+        let config = Sinusoidal::paper().added_to(AddTo::AttentionInputs);
+        let inside = Encoding::from(config.clone()).plan(dims).unwrap();
+        let keys = Positions::range(0..5);
+        let call = inside.call(&params, &at, &keys).unwrap();
+        assert!(!call.adds_at(Site::Embedding) && !call.adds_at(Site::Query));
+        let (mut q, mut k) = ([0.0f32; 8], [0.0f32; 20]);
+        call.add(Site::QueryInput, ViewMut::new(&mut q, [1, 2, 4]).unwrap(), Mode::Evaluate)
+            .unwrap();
+        call.add(Site::KeyInput, ViewMut::new(&mut k, [1, 5, 4]).unwrap(), Mode::Evaluate)
+            .unwrap();
+        assert_eq!(q.to_vec(), table::<f32>(&config, &at, 4).unwrap());
+        assert_eq!(k.to_vec(), table::<f32>(&config, &keys, 4).unwrap());
+        assert_eq!(q, k[12..]);
+    }
+
+    #[test]
+    fn steps_of_a_diffusion_process() {
+        let steps = [0.0, 0.5, 999.0, -3.25];
+        for (flip, shift, width) in [(false, 1.0, 8), (true, 0.0, 8), (true, 1.0, 9), (false, 0.0, 2)] {
+            let mut out = vec![f64::NAN; 4 * width];
+            timestep(&steps, flip, shift, ViewMut::new(&mut out, [4, width]).unwrap()).unwrap();
+            for (t, step) in steps.into_iter().enumerate() {
+                let expected = reference::timestep(step, width, 1e4, shift, flip);
+                let same = |(g, e): (&f64, f64)| (g - e).abs() <= bound::<f64>(step, 1e4);
+                assert!(out[t * width..][..width].iter().zip(expected).all(same));
+            }
+        }
+        let mut out = [-7.0f32; 8];
+        let refused = timestep(&[f64::NAN], false, 1.0, ViewMut::new(&mut out, [1, 8]).unwrap());
+        assert!(matches!(refused, Err(Error::NonFinite { .. })));
+        let refused = timestep(&[1.0], false, 1.0, ViewMut::new(&mut out, [4, 2]).unwrap());
+        assert!(matches!(refused, Err(Error::Shape { .. })));
+        let refused = timestep(&[1.0; 4], false, 1.0, ViewMut::new(&mut out, [4, 2]).unwrap());
+        assert!(matches!(refused, Err(Error::Invalid { what: "width", .. })) && out == [-7.0; 8]);
+    }
+
+    #[test]
+    fn half_precision_is_a_last_rounding() {
+        // Positions that bf16 cannot tell apart have rows of their own.
+        let at = Positions::range(256..258);
+        let exact = table::<f64>(&Sinusoidal::paper(), &at, 8).unwrap();
+        let given = table::<half::bf16>(&Sinusoidal::paper(), &at, 8).unwrap();
+        let near = |(g, e): (&half::bf16, &f64)| (f64::from(g.to_f32()) - e).abs() <= e.abs() / 256.0;
+        assert!(given.iter().zip(&exact).all(near));
+        assert_ne!(given[..8], given[8..]);
+    }
+
+    #[test]
+    fn is_plain_data() {
+        let encoding = Encoding::from(crate::embed::Learned::roberta(514, 1).with_overflow(crate::embed::Overflow::InterpolateTo(600)))
+            .with(Sinusoidal::timestep(true, 0.5).added_to(AddTo::AttentionInputs))
+            .with(crate::input::InputTable::new(7).projected());
+        let text = serde_json::to_string(&encoding).unwrap();
+        assert_eq!(serde_json::from_str::<Encoding>(&text).unwrap(), encoding);
+        assert!(text.contains(r#""layout":"cos_first","exponent":{"half":{"shift":0.5}}"#), "{text}");
+    }
+
+    #[test]
+    fn says_what_it_is_in_one_line() {
+        assert_eq!(Sinusoidal::paper().to_string(), "sinusoidal(interleaved, base 10000)");
+        assert_eq!(
+            Sinusoidal::fairseq(1).to_string(),
+            "sinusoidal(sin first, base 10000, exponent i/(d/2 - 1), offset 2, padding row 1)"
+        );
+        assert_eq!(
+            Sinusoidal::detr().with_base(20.0).added_to(AddTo::AttentionInputs).to_string(),
+            "sinusoidal(interleaved, base 20, axes [0, 1], on query and key inputs)"
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! Rows of scores to weights, and the weights' gradients to the scores'.
+
+use super::{LANES, multiversion};
+use crate::real::Real;
+
+multiversion! {
+    /// One step of the online softmax on a tile of `rows` × `cols` (cols a multiple of [`LANES`]): turns scores into `exp(s − max)`, updates each row's running maximum and
+    /// sum, and writes to `correction` what earlier sums and outputs must be multiplied by.
+    pub(crate) fn softmax_step<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, max: &mut [R], sum: &mut [R], correction: &mut [R]) = step
+}
+
+#[inline(always)]
+fn step<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    s: &mut [R],
+    rows: usize,
+    cols: usize,
+    ld: usize,
+    max: &mut [R],
+    sum: &mut [R],
+    correction: &mut [R],
+) {
+    for i in 0..rows {
+        let row = &mut s[i * ld..i * ld + cols];
+        let mut lanes = [R::NEG_INFINITY; LANES];
+        for chunk in row.chunks_exact(LANES) {
+            for l in 0..LANES {
+                lanes[l] = lanes[l].max(chunk[l]);
+            }
+        }
+        let largest = lanes.iter().fold(max[i], |m, x| m.max(*x));
+        // A row that has seen nothing but −∞ stays at zero weights: 0 stands in for its maximum.
+        let base = if largest == R::NEG_INFINITY { R::ZERO } else { largest };
+        let mut lanes = [R::ZERO; LANES];
+        for chunk in row.chunks_exact_mut(LANES) {
+            for l in 0..LANES {
+                let e = (chunk[l] - base).softmax_exp();
+                chunk[l] = e;
+                lanes[l] += e;
+            }
+        }
+        correction[i] = (max[i] - base).softmax_exp();
+        sum[i] = sum[i] * correction[i] + lanes.iter().copied().sum::<R>();
+        max[i] = largest;
+    }
+}
+
+multiversion! {
+    /// Scores to weights where the log of the sum is known: `exp(s − lse)`; zeros where nothing was attended to.
+    pub(crate) fn probabilities<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, lse: &[R]) = weights
+}
+
+#[inline(always)]
+fn weights<R: Real, const FMA: bool, const MR: usize, const NR: usize>(s: &mut [R], rows: usize, cols: usize, ld: usize, lse: &[R]) {
+    for i in 0..rows {
+        let base = if lse[i] == R::NEG_INFINITY { R::ZERO } else { lse[i] };
+        for chunk in s[i * ld..i * ld + cols].chunks_exact_mut(LANES) {
+            for l in 0..LANES {
+                chunk[l] = (chunk[l] - base).softmax_exp();
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// The softmax's adjoint: `ds = p·(dp − delta)`, written over `dp`.
+    pub(crate) fn score_gradient<R>(p: &[R], dp: &mut [R], rows: usize, cols: usize, ld: usize, delta: &[R]) = gradient
+}
+
+#[inline(always)]
+fn gradient<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    p: &[R],
+    dp: &mut [R],
+    rows: usize,
+    cols: usize,
+    ld: usize,
+    delta: &[R],
+) {
+    for i in 0..rows {
+        let delta = delta[i];
+        let p = &p[i * ld..i * ld + cols];
+        for (p, dp) in p.chunks_exact(LANES).zip(dp[i * ld..i * ld + cols].chunks_exact_mut(LANES)) {
+            for l in 0..LANES {
+                dp[l] = p[l] * (dp[l] - delta);
+            }
+        }
+    }
+}
+
+/// Σ aᵢ bᵢ with a fixed order of summation; lengths are multiples of [`LANES`].
+pub(crate) fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    let mut lanes = [R::ZERO; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for l in 0..LANES {
+            lanes[l] += a[l] * b[l];
+        }
+    }
+    lanes.iter().copied().sum()
+}

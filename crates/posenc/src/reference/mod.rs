@@ -1,0 +1,14 @@
+//! The same methods once more: naive, in f64, written from the formulas and short enough to check by eye against the papers. The oracle of every faster version;
+//! nothing here is tuned.
+//!
+//! A position is `Option<i64>` (or `Option<f64>`): `None` where a token has none. Matrices are row-major, biases `[heads, q_len, k_len]`.
+
+pub mod alibi;
+pub mod clipped;
+pub mod input;
+pub mod learned;
+pub mod rotary;
+pub mod shared;
+pub mod shaw;
+pub mod sinusoidal;
+pub mod t5;

@@ -1,0 +1,154 @@
+//! Rotary positions in their three equal forms, as written in [`rotate::rotary`](crate::rotate::rotary).
+
+use crate::rotate::Pairing;
+
+/// θ(p, i) = p · base^(−2i / r).
+///
+/// ```
+/// assert_eq!(posenc::reference::rotary::angle(3.0, 1, 4, 100.0), 3.0 / 10.0);
+/// ```
+pub fn angle(p: f64, i: usize, r: usize, base: f64) -> f64 {
+    p / base.powf(2.0 * i as f64 / r as f64)
+}
+
+/// The two coordinates of pair `i`.
+///
+/// ```
+/// use posenc::{Pairing, reference::rotary::pair};
+/// assert_eq!((pair(1, 6, Pairing::Interleaved), pair(1, 6, Pairing::Halves)), ((2, 3), (1, 4)));
+/// ```
+pub fn pair(i: usize, r: usize, pairing: Pairing) -> (usize, usize) {
+    match pairing {
+        Pairing::Interleaved => (2 * i, 2 * i + 1),
+        Pairing::Halves => (i, i + r / 2),
+    }
+}
+
+/// x′ = x cos θ − y sin θ, y′ = x sin θ + y cos θ for each pair of the first `r` coordinates of a head at position `p`.
+///
+/// ```
+/// use posenc::{Pairing, reference::rotary::by_pairs};
+/// assert_eq!(by_pairs(&[1.0, 0.0], 0.5, 2, Pairing::Halves, 1e4), [0.5f64.cos(), 0.5f64.sin()]);
+/// ```
+pub fn by_pairs(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec<f64> {
+    let mut out = x.to_vec();
+    for i in 0..r / 2 {
+        let (a, b) = pair(i, r, pairing);
+        let theta = angle(p, i, r, base);
+        out[a] = x[a] * theta.cos() - x[b] * theta.sin();
+        out[b] = x[a] * theta.sin() + x[b] * theta.cos();
+    }
+    out
+}
+
+/// R(p) x with the whole rotation matrix written out: the identity but for a 2 × 2 rotation per pair.
+///
+/// ```
+/// use posenc::{Pairing, reference::rotary::by_matrix};
+/// assert_eq!(by_matrix(&[1.0, 0.0, 7.0], 0.5, 2, Pairing::Halves, 1e4), [0.5f64.cos(), 0.5f64.sin(), 7.0]);
+/// ```
+pub fn by_matrix(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec<f64> {
+    let d = x.len();
+    let mut matrix = vec![vec![0.0; d]; d];
+    (0..d).for_each(|j| matrix[j][j] = 1.0);
+    for i in 0..r / 2 {
+        let (a, b) = pair(i, r, pairing);
+        let theta = angle(p, i, r, base);
+        (matrix[a][a], matrix[a][b]) = (theta.cos(), -theta.sin());
+        (matrix[b][a], matrix[b][b]) = (theta.sin(), theta.cos());
+    }
+    matrix.iter().map(|row| row.iter().zip(x).map(|(m, x)| m * x).sum()).collect()
+}
+
+/// z′ = z · e^{iθ} with z = x + iy for each pair.
+///
+/// ```
+/// use posenc::{Pairing, reference::rotary::by_complex};
+/// assert_eq!(by_complex(&[1.0, 0.0], 0.5, 2, Pairing::Interleaved, 1e4), [0.5f64.cos(), 0.5f64.sin()]);
+/// ```
+pub fn by_complex(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec<f64> {
+    let times = |z: (f64, f64), w: (f64, f64)| (z.0 * w.0 - z.1 * w.1, z.0 * w.1 + z.1 * w.0);
+    let mut out = x.to_vec();
+    for i in 0..r / 2 {
+        let (a, b) = pair(i, r, pairing);
+        let theta = angle(p, i, r, base);
+        (out[a], out[b]) = times((x[a], x[b]), (theta.cos(), theta.sin()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::positions::Positions;
+    use crate::real::Real;
+    use crate::rng::Rng;
+    use crate::rotate::{Rotary, Turn};
+    use crate::view::{View, ViewMut};
+
+    const POSITIONS: [f64; 11] = [0.0, 1.0, 2.0, 511.0, 131_071.0, 1e6, 1e7, -1.0, -1e7, 0.5, -33.25];
+
+    #[test]
+    fn the_three_forms_are_one() {
+        let mut rng = Rng::new(1);
+        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+            for (d, r) in [(8, 8), (10, 4), (2, 2), (7, 6)] {
+                let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+                for p in POSITIONS {
+                    let pairs = by_pairs(&x, p, r, pairing, 1e4);
+                    // The same products and sums: no bit differs.
+                    assert_eq!(pairs, by_matrix(&x, p, r, pairing, 1e4));
+                    assert_eq!(pairs, by_complex(&x, p, r, pairing, 1e4));
+                    assert_eq!(pairs[r..], x[r..]);
+                }
+            }
+        }
+    }
+
+    /// A rotated coordinate is two products of a rounded cosine and their sum: below 2ε of its pair's norm (3u for each product, u for the sum, √2). The two angles
+    /// differ because one power is divided by and the other, of the negative exponent, multiplied with: powers within 2u each, quotient and product within u.
+    fn bound<R: Real>(p: f64, norm: f64) -> f64 {
+        norm * (2.0 * R::EPSILON.to_f64() + p.abs() * 3.0 * f64::EPSILON)
+    }
+
+    fn check<R: Real>(pairing: Pairing, d: usize, r: usize, base: f64) {
+        let mut rng = Rng::new(2);
+        let (heads, len) = (2, POSITIONS.len());
+        let x: Vec<R> = (0..heads * len * d).map(|_| R::of(rng.normal())).collect();
+        let mut out = vec![R::of(f64::NAN); x.len()];
+        let shape = [1, heads, len, d];
+        let rotary = Rotary::new(pairing).with_base(base).with_rotary_dim(r);
+        let rotation = rotary.rotation::<R>(d, &Positions::real(&POSITIONS).unwrap()).unwrap();
+        rotation
+            .apply_into(Turn::Forward, View::new(&x, shape).unwrap(), ViewMut::new(&mut out, shape).unwrap())
+            .unwrap();
+        for (row, (x, out)) in x.chunks(d).zip(out.chunks(d)).enumerate() {
+            let p = POSITIONS[row % len];
+            let x: Vec<f64> = x.iter().map(|x| x.to_f64()).collect();
+            let expected = by_pairs(&x, p, r, pairing, base);
+            for i in 0..r / 2 {
+                let (a, b) = pair(i, r, pairing);
+                let bound = bound::<R>(p, x[a].hypot(x[b]));
+                for c in [a, b] {
+                    let error = (out[c].to_f64() - expected[c]).abs();
+                    assert!(error <= bound, "{pairing:?} d {d} r {r} p {p} column {c}: {error} > {bound}");
+                }
+            }
+            for c in r..d {
+                assert_eq!(out[c].to_f64(), x[c]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_fast_rotation_is_the_reference() {
+        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+            for (d, r) in [(64, 64), (64, 16), (6, 2), (9, 8), (128, 128)] {
+                for base in [1e4, 5e5, 100.0] {
+                    check::<f32>(pairing, d, r, base);
+                    check::<f64>(pairing, d, r, base);
+                }
+            }
+        }
+    }
+}
