@@ -17,24 +17,23 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 //!
-//! One file per family: [`tables`] (rows by id), [`waves`] (sines and rotations), [`distances`] (everything that acts on scores by distance), and none at all in this one.
+//! Pairs are those of a causal decoder: a query, and a key at or before it. In an encoder the shares of pairs by distance are nearly the same.
 //!
-//! [`tables`]: self
-//! [`waves`]: self
-//! [`distances`]: self
+//! One file per family: `tables` (rows by id), `waves` (sines and rotations), `distances` (all that acts on scores by distance); no encoding at all is in this one.
 
 mod count;
 mod distances;
-mod formula;
+pub(crate) mod formulas;
 mod published;
 mod tables;
 mod text;
 mod waves;
 
 pub use count::Common;
-pub use formula::formula;
+pub use formulas::formula;
 pub use text::overview;
 
+use crate::bias::t5_bucket;
 use crate::catalogue::{CATALOGUE, PresetOptions, preset};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method, each_method};
@@ -43,8 +42,10 @@ use crate::plan::Prepare;
 use crate::positions::Positions;
 use crate::words::{Words, decimal, grouped, words};
 use count::Lengths;
+use distances::Reads;
 use published::Curve;
 use serde::{Deserialize, Serialize};
+use tables::Place;
 
 /// What an encoding does at a length it was not trained on, as plain data. `Display` is the English text, [`Explanation::text`] any language.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,7 +139,11 @@ impl Unseen {
 
     /// The share that training never showed, between 0 and 1.
     pub fn share(&self) -> f64 {
-        if self.total == 0 { 0.0 } else { self.unseen as f64 / self.total as f64 }
+        if self.total == 0 {
+            0.0
+        } else {
+            self.unseen as f64 / self.total as f64
+        }
     }
 }
 
@@ -243,21 +248,55 @@ fn refuses(method: &Method, dims: &Dims, length: u32) -> Result<Option<Error>> {
 
 /// What one method meets. Each arm hands plain numbers to the method's own function.
 fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Error>) -> Result<Finding> {
-    let mut found = if refusal.is_none() && lengths.length <= lengths.trained {
+    let table = |place, rows: usize, overflow| tables::table(place, rows as u64, overflow, lengths);
+    let clipped = |reads, max_distance: usize| distances::clipped(reads, max_distance as u64, lengths);
+    let mut found = if refusal.is_none() && lengths.length <= lengths.trained && !stretched(method, lengths) {
         nothing_new(lengths)
     } else {
         match method {
-            Method::Learned(m) => tables::table(tables::Place::Embeddings, (m.max_len - m.offset) as u64, m.overflow, lengths),
+            Method::Learned(m) => table(Place::Embeddings, m.max_len - m.offset, m.overflow),
+            Method::InputTable(m) => table(Place::Attention, m.max_len, m.overflow),
+            Method::Sinusoidal(m) => {
+                let turns = m
+                    .frequencies(m.width(dims))?
+                    .iter()
+                    .map(|w| w * m.position_scale.abs())
+                    .collect::<Vec<_>>();
+                waves::sinusoidal(&turns, lengths)
+            }
             Method::Rotary(m) => waves::rotary(&m.frequencies(dims.head_dim)?, m.base, lengths),
-            Method::Alibi(_) => distances::alibi(&distances::slopes(dims.heads), lengths),
+            Method::Alibi(m) => distances::alibi(&m.slopes.for_heads(dims.heads)?, lengths),
+            Method::ClippedBias(m) => clipped(Reads::Scalars, m.max_distance),
+            Method::SharedBias(m) => clipped(Reads::Scalars, m.max_distance),
+            Method::Shaw(m) => clipped(if m.values { Reads::KeysAndValues } else { Reads::Keys }, m.max_distance),
+            Method::T5Bias(m) => {
+                // The settings have been checked: only they can make the bucket fail.
+                let bucket = |distance: u64| t5_bucket(-(distance as i64), m.bidirectional, m.buckets, m.max_distance).unwrap_or(0) as u64;
+                let buckets = if m.bidirectional { m.buckets / 2 } else { m.buckets };
+                distances::t5(bucket, buckets as u64, lengths)
+            }
         }
     };
     found.method = method.to_string();
     if let Some(error) = refusal {
+        if found.class != Class::Cannot {
+            found.answer = words!("It refuses this input: {error}.", "它拒绝这样的输入：{error}。");
+            found.out_of_distribution.clear();
+        }
         found.class = Class::Cannot;
         found.expect = words!("Nothing is computed: {error}.", "不会计算任何结果：{error}。").and(found.expect);
     }
     Ok(found)
+}
+
+/// A table that is read between its rows at every length.
+fn stretched(method: &Method, lengths: Lengths) -> bool {
+    let over = |rows: usize, overflow| tables::stretched_over(rows as u64, overflow, lengths.length).is_some();
+    match method {
+        Method::Learned(m) => over(m.max_len - m.offset, m.overflow),
+        Method::InputTable(m) => over(m.max_len, m.overflow),
+        _ => false,
+    }
 }
 
 fn nothing_new(lengths: Lengths) -> Finding {

@@ -226,16 +226,16 @@ impl Reading {
         let change = format!("{:+.2}", (after / before).ln());
         if curve == Curve::None {
             return words!(
-                "Nearest published measurement: trained on {trained}, read at {length} (× {ratio}): perplexity of the same last tokens {before} → {after} ({change} nat; \
+                "Nearest published measurement: trained on {trained}, read at {length} (×\u{a0}{ratio}): perplexity of the same last tokens {before} → {after} ({change} nat; \
                  1.3B parameters, code; Kazemnejad et al. 2023, arXiv 2305.19466).",
-                "最接近的已发表测量：训练长度 {trained}，读取长度 {length}（× {ratio}）：同一批末尾词元的困惑度 {before} → {after}（{change} nat；13 亿参数，代码；Kazemnejad et al. 2023, arXiv 2305.19466）。"
+                "最接近的已发表测量：训练长度 {trained}，读取长度 {length}（×\u{a0}{ratio}）：同一批末尾词元的困惑度 {before} → {after}（{change} nat；13 亿参数，代码；Kazemnejad et al. 2023, arXiv 2305.19466）。"
             );
         }
         let alone = decimal(self.past_trained(), if self.past_trained() < 20.0 { 1 } else { 0 });
         words!(
-            "Nearest published measurement: trained on {trained}, read at {length} (× {ratio}): perplexity {before} → {after} ({change} nat), mean over whole windows; \
+            "Nearest published measurement: trained on {trained}, read at {length} (×\u{a0}{ratio}): perplexity {before:.2} → {after:.2} ({change} nat), mean over whole windows; \
              the tokens past {trained} alone come to about {alone} (247M parameters, WikiText-103; Press et al. 2021, arXiv 2108.12409).",
-            "最接近的已发表测量：训练长度 {trained}，读取长度 {length}（× {ratio}）：整窗平均困惑度 {before} → {after}（{change} nat）；仅看第 {trained} 个之后的词元，约为 {alone}\
+            "最接近的已发表测量：训练长度 {trained}，读取长度 {length}（×\u{a0}{ratio}）：整窗平均困惑度 {before:.2} → {after:.2}（{change} nat）；仅看第 {trained} 个之后的词元，约为 {alone}\
              （2.47 亿参数，WikiText-103；Press et al. 2021, arXiv 2108.12409）。"
         )
     }
@@ -258,7 +258,11 @@ mod tests {
             assert_eq!((reading.trained, reading.length), (1024, 1524));
             assert_eq!((reading.before, reading.after), (before, after));
             // The figures were noted with two or three digits.
-            assert!((reading.past_trained() / alone - 1.0).abs() < 0.02, "{curve:?} {}", reading.past_trained());
+            assert!(
+                (reading.past_trained() / alone - 1.0).abs() < 0.02,
+                "{curve:?} {}",
+                reading.past_trained()
+            );
         }
     }
 

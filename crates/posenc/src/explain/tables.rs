@@ -10,34 +10,52 @@ use crate::words::{Words, decimal, grouped, words};
 pub(crate) enum Place {
     /// To the token embeddings, once.
     Embeddings,
-    /// To the inputs of the query and key projections of each layer (document 002).
-    #[cfg_attr(not(test), expect(dead_code))]
-    Inputs,
+    /// To the queries and keys of each layer (document 002).
+    Attention,
+}
+
+/// The number of ids that the rows are stretched over, where a policy stretches them.
+pub(crate) fn stretched_over(rows: u64, overflow: Overflow, length: u64) -> Option<u64> {
+    let ids = match overflow {
+        Overflow::Interpolate => length,
+        Overflow::InterpolateTo(ids) => ids as u64,
+        Overflow::Error | Overflow::Clamp | Overflow::Wrap => return None,
+    };
+    (ids > rows).then_some(ids)
 }
 
 /// A table with rows for the ids `0 .. rows`.
 pub(crate) fn table(place: Place, rows: u64, overflow: Overflow, lengths: Lengths) -> Finding {
     let Lengths { trained, length } = lengths;
-    let known = rows.min(trained);
-    let mut found = if length > rows {
-        past_the_table(rows, overflow, lengths)
-    } else {
-        untrained_rows(lengths)
+    let stretched = stretched_over(rows, overflow, length);
+    // Ids below this one are read as training read them.
+    let known = if stretched.is_some() { 1 } else { rows.min(trained) };
+    let mut found = match stretched {
+        Some(ids) if length <= ids => stretched_rows(rows, ids, lengths),
+        Some(ids) => past_the_table(ids, Overflow::Error, lengths),
+        None if length > rows => past_the_table(rows, overflow, lengths),
+        None => untrained_rows(lengths),
     };
-    found.out_of_distribution.push(Unseen::new(
-        What::Pairs,
-        lengths.pairs_querying_from(known),
-        lengths.pairs(),
-        words!("causal pairs whose query has an id from {known} on", "查询编号不小于 {known} 的因果对"),
-    ));
-    if length > rows && rows > trained && overflow == Overflow::Error {
+    if length > rows && rows > trained && stretched.is_none() {
         let last = rows - 1;
+        found
+            .out_of_distribution
+            .push(Unseen::new(What::Ids, rows - trained, length, untrained()));
         found.answer = found.answer.and(words!(
             "The rows {trained} to {last} exist, but training never moved them.",
             "第 {trained} 到 {last} 行虽然存在，但从未被训练更新。"
         ));
     }
-    if place == Place::Inputs {
+    found.out_of_distribution.push(Unseen::new(
+        What::Pairs,
+        lengths.pairs_querying_from(known),
+        lengths.pairs(),
+        words!(
+            "causal pairs whose query has an id of {known} or more",
+            "查询编号不小于 {known} 的因果对"
+        ),
+    ));
+    if place == Place::Attention {
         found.expect = found.expect.and(words!(
             "The same holds in each attention layer; values carry no position and stay as they are.",
             "每个注意力层都是如此；值向量不带位置，不受影响。"
@@ -46,20 +64,25 @@ pub(crate) fn table(place: Place, rows: u64, overflow: Overflow, lengths: Length
     found
 }
 
+fn untrained() -> Words {
+    words!("ids whose row was never trained", "对应行从未训练过的编号")
+}
+
 /// There is no row for the last ids.
 fn past_the_table(rows: u64, overflow: Overflow, lengths: Lengths) -> Finding {
-    let Lengths { trained, length } = lengths;
+    let length = lengths.length;
     let last = rows - 1;
     let missing = lengths.ids_from(rows);
     let (new, sharing) = (grouped(missing), grouped(missing + 1));
     let without_row = |note: Words| Unseen::new(What::Ids, missing, length, note);
     match overflow {
-        Overflow::Error => Finding {
+        // A stretched table serves as many ids as it is stretched over, and refuses the next like any other.
+        Overflow::Error | Overflow::Interpolate | Overflow::InterpolateTo(_) => Finding {
             method: String::new(),
             class: Class::Cannot,
             answer: words!(
-                "It does not run: the table has rows for the ids 0 to {last}, and none for the {new} ids from {rows} on.",
-                "不能运行：表中只有编号 0 到 {last} 的行，编号从 {rows} 起的 {new} 个位置没有对应的行。"
+                "It does not run: the table serves the ids 0 to {last} and has no row for the {new} ids from {rows} on.",
+                "不能运行：表只覆盖编号 0 到 {last}，编号从 {rows} 起的 {new} 个位置没有对应的行。"
             ),
             out_of_distribution: vec![without_row(words!("ids without a row", "没有对应行的编号"))],
             expect: words!(
@@ -114,34 +137,39 @@ fn past_the_table(rows: u64, overflow: Overflow, lengths: Lengths) -> Finding {
                 "仅当 {last} 之后的词元不关注之前的词元时（例如打包的多篇文档）才使用；否则请按 {rows} 个词元分窗读取。"
             ),
         },
-        Overflow::Interpolate => {
-            let exact = gcd(length - 1, last) + 1;
-            let moved = length - exact;
-            let step = decimal(last as f64 / (length - 1) as f64, 3);
-            let moved_text = grouped(moved);
-            Finding {
-                method: String::new(),
-                class: Class::CanButBreaks,
-                answer: words!(
-                    "It runs, because the table is stretched over {length} ids: neighbours are {step} rows apart instead of 1, and {moved_text} tokens are read between two rows.",
-                    "能运行，因为整张表被拉伸到 {length} 个编号：相邻词元相距 {step} 行而不是 1 行，{moved_text} 个词元落在两行之间。"
-                ),
-                out_of_distribution: vec![Unseen::new(
-                    What::Ids,
-                    moved,
-                    length,
-                    words!("ids read between two rows", "落在两行之间的编号"),
-                )],
-                expect: words!(
-                    "Vision models lose little by it after a short fine-tuning (ViT, arXiv 2010.11929). Without it all distances have changed, the shortest included.",
-                    "视觉模型在短暂微调后损失很小（ViT, arXiv 2010.11929）。不微调时，所有距离都变了，最短的也不例外。"
-                ),
-                advice: words!(
-                    "Fine-tune at {length}. Inputs of up to {rows} tokens are read as in training ({trained}).",
-                    "在长度 {length} 上微调。不超过 {rows} 个词元的输入按原样读取（训练长度 {trained}）。"
-                ),
-            }
-        }
+    }
+}
+
+/// The rows are stretched over `ids` ids.
+fn stretched_rows(rows: u64, ids: u64, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    let last = rows - 1;
+    // The id i is read at i · last / (ids − 1), which is a row if (ids − 1) / gcd divides i.
+    let on_rows = (length - 1) / ((ids - 1) / gcd(ids - 1, last)) + 1;
+    let moved = length - on_rows;
+    let new = grouped(moved);
+    let step = decimal(last as f64 / (ids - 1) as f64, 3);
+    Finding {
+        method: String::new(),
+        class: Class::CanButBreaks,
+        answer: words!(
+            "It runs, because the table is stretched over {ids} ids: neighbours are {step} rows apart instead of 1, and {new} tokens are read between two rows.",
+            "能运行，因为整张表被拉伸到 {ids} 个编号：相邻词元相距 {step} 行而不是 1 行，{new} 个词元落在两行之间。"
+        ),
+        out_of_distribution: vec![Unseen::new(
+            What::Ids,
+            moved,
+            length,
+            words!("ids read between two rows", "落在两行之间的编号"),
+        )],
+        expect: words!(
+            "Vision models lose little by it after a short fine-tuning (ViT, arXiv 2010.11929). Without it all distances have changed, the shortest included.",
+            "视觉模型在短暂微调后损失很小（ViT, arXiv 2010.11929）。不微调时，所有距离都变了，最短的也不例外。"
+        ),
+        advice: words!(
+            "Fine-tune with the stretch. If the model was trained without it, on {trained} tokens, keep the unstretched table for inputs that fit it.",
+            "带着这种拉伸进行微调。如果模型是在 {trained} 个词元上、未拉伸时训练的，对放得下的输入请继续使用未拉伸的表。"
+        ),
     }
 }
 
@@ -157,12 +185,7 @@ fn untrained_rows(lengths: Lengths) -> Finding {
             "It runs, and says nothing: the rows {trained} to {last} exist, but training never moved them from their initial values.",
             "能运行，而且毫无提示：第 {trained} 到 {last} 行存在，但训练从未更新过它们，仍是初始值。"
         ),
-        out_of_distribution: vec![Unseen::new(
-            What::Ids,
-            lengths.ids_from(trained),
-            length,
-            words!("ids whose row was never trained", "对应行从未训练过的编号"),
-        )],
+        out_of_distribution: vec![Unseen::new(What::Ids, lengths.ids_from(trained), length, untrained())],
         expect: words!(
             "Worse than repeating the last trained row, and silent: {new} tokens are marked with noise.",
             "比重复最后一个训练过的行还差，而且没有任何报错：{new} 个词元被加上了噪声。"
@@ -199,7 +222,8 @@ mod tests {
                         padding_row: None,
                         overflow,
                     };
-                    let gather = Gather::new(&table, &Positions::absent(length)).unwrap();
+                    let at = Positions::absent(length);
+                    let gather = Gather::new(&table, &at, &[&at]).unwrap();
                     (0..length).map(|t| gather.get(0, t).unwrap()).collect::<Vec<_>>()
                 };
                 let unseen = |overflow| table(Place::Embeddings, rows as u64, overflow, lengths).out_of_distribution[0].unseen as usize;
@@ -231,7 +255,8 @@ mod tests {
         let found = table(Place::Embeddings, 2500, Overflow::Error, lengths);
         assert_eq!((found.class, found.out_of_distribution[0].unseen), (Class::Cannot, 500));
         assert!(found.answer.en.contains("2048 to 2499"));
-        assert_eq!(found.out_of_distribution[1].unseen, 2_403_324);
+        let unseen: Vec<u64> = found.out_of_distribution.iter().map(|u| u.unseen).collect();
+        assert_eq!(unseen, [500, 452, 2_403_324]);
     }
 
     #[test]
@@ -240,7 +265,7 @@ mod tests {
             trained: 2048,
             length: 3000,
         };
-        let found = table(Place::Inputs, 2048, Overflow::Error, lengths);
+        let found = table(Place::Attention, 2048, Overflow::Error, lengths);
         assert_eq!(found.class, Class::Cannot);
         assert!(found.expect.en.contains("values carry no position"));
     }
