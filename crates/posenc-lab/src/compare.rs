@@ -1,9 +1,33 @@
 //! A whole comparison: train the same model with each encoding, evaluate it far past its trained length, keep every finished run.
 
 use crate::error::LabError;
-use crate::results::{ModelConfig, Results, Run, TrainingConfig};
-use crate::text::Tokens;
+use crate::model::Gpt;
+use crate::preset::preset;
+use crate::results::{AtLength, Config, ModelConfig, Outcome, Results, Run, TrainingConfig};
+use crate::store::Store;
+use crate::text::{Text, Tokens};
+use crate::trainer::{Trainer, evaluate, mean_loss, train};
+use crate::verdict::held_out_steps;
+use crate::windows::{EvaluationWindows, Window, held_out_needed, window_tokens};
+use posenc::Params;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What is compared unless the user names something else: at least one encoding of every kind.
+pub const DEFAULT_ENCODINGS: [&str; 9] = [
+    "none",
+    "learned",
+    "sinusoidal",
+    "input-table",
+    "rotary",
+    "shaw",
+    "alibi",
+    "clipped",
+    "t5",
+];
+
+/// Evaluated lengths unless the user names others, as multiples of the trained length.
+pub const DEFAULT_FACTORS: [f64; 5] = [1.0, 1.5, 2.0, 4.0, 8.0];
 
 /// What is to be compared. Everything that changes a result ends up in the folder's configuration.
 #[derive(Clone, Debug)]
@@ -26,8 +50,8 @@ pub struct Request {
     pub model: ModelConfig,
     /// Training; `steps` and `steps_from` are not read.
     pub training: TrainingConfig,
-    /// Evaluated lengths, as multiples of the trained length, ascending from 1.
-    pub factors: Vec<f64>,
+    /// Evaluated lengths in tokens, ascending from the trained one; [`DEFAULT_FACTORS`] times the trained length if `None`.
+    pub lengths: Option<Vec<usize>>,
     /// The most held-out tokens read for each mean.
     pub window_tokens: usize,
     /// Places of the aligned reading.
@@ -38,7 +62,6 @@ pub struct Request {
 
 /// What a comparison reports while it runs.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Event<'a> {
     /// Something a person should know, one line.
     Note(&'a str),
@@ -85,3 +108,283 @@ pub enum Event<'a> {
 
 /// Files that are made from the results and written beside them: name and contents.
 pub type Export = (&'static str, fn(&Results) -> String);
+
+impl Default for Request {
+    /// The default comparison: five novels read in pieces of 64 characters, one held out, two seeds, under five minutes on two cores.
+    fn default() -> Request {
+        Request {
+            out: PathBuf::from("results"),
+            text: None,
+            tokens: Tokens::Characters,
+            encodings: DEFAULT_ENCODINGS.map(String::from).to_vec(),
+            seeds: vec![1, 2],
+            steps: None,
+            budget_seconds: 210.0,
+            model: ModelConfig {
+                layers: 2,
+                model_dim: 64,
+                heads: 4,
+                mlp_dim: 256,
+            },
+            training: TrainingConfig {
+                length: 64,
+                batch: 32,
+                steps: 0,
+                steps_from: String::new(),
+                learning_rate: 3e-3,
+                weight_decay: 0.01,
+                betas: [0.9, 0.95],
+                warmup: 0.05,
+                clip: 1.0,
+            },
+            lengths: None,
+            window_tokens: 25_000,
+            aligned_places: 256,
+            aligned_targets: 8,
+        }
+    }
+}
+
+/// Held-out points of a run's training curve.
+const HELD_OUT_POINTS: usize = 20;
+/// Windows that are read for each of them.
+const HELD_OUT_WINDOWS: usize = 64;
+/// Between two reports of progress.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// Calibration never asks for fewer steps than this (nothing would be learnt) or more (nothing new would be seen).
+const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
+
+/// What every run of a comparison reads.
+struct Bench<'a> {
+    text: &'a Text,
+    config: Config,
+    windows: EvaluationWindows,
+}
+
+/// Runs a comparison, or what is left of it, and writes its folder; `exports` are written beside the results. `watch` sees the progress.
+///
+/// # Errors
+/// A request that cannot be run, a text or folder that cannot be used; what was finished before stays on disk.
+pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Event<'_>)) -> Result<Results, LabError> {
+    let lengths = match &request.lengths {
+        Some(lengths) => lengths.clone(),
+        None => DEFAULT_FACTORS
+            .iter()
+            .map(|f| (f * request.training.length as f64).round() as usize)
+            .collect(),
+    };
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    // Whatever the model or an encoding refuses is said before the text is read.
+    for name in &request.encodings {
+        let preset = preset(name, request.training.length, request.model.model_dim)?;
+        Gpt::new(&request.model, 2, &preset.encoding, preset.attention, preset.embedding_scale)?;
+    }
+    let needed = held_out_needed(longest, request.aligned_places, request.aligned_targets);
+    let text = match &request.text {
+        Some(path) => Text::from_file(path, request.tokens, needed)?,
+        None => Text::bundled(request.tokens, needed)?,
+    };
+    let wanted = Config {
+        encodings: request.encodings.clone(),
+        seeds: request.seeds.clone(),
+        text: text.config().clone(),
+        model: request.model.clone(),
+        training: TrainingConfig {
+            steps: request.steps.unwrap_or(1),
+            ..request.training.clone()
+        },
+        window_tokens: window_tokens(text.held_out.len(), &lengths, request.window_tokens),
+        lengths,
+        aligned_places: request.aligned_places,
+        aligned_targets: request.aligned_targets,
+    };
+    let windows = EvaluationWindows::new(&wanted, text.held_out.len())?;
+    let mut bench = Bench {
+        text: &text,
+        config: wanted.clone(),
+        windows,
+    };
+    let mut store = Store::open(&request.out, wanted, request.steps, || {
+        watch(Event::Note("measuring how long a step of each encoding takes here"));
+        bench.calibrate(request.budget_seconds)
+    })?;
+    bench.config = store.config().clone();
+    for note in store.notes() {
+        watch(Event::Note(note));
+    }
+    let (config, missing) = (&bench.config, store.missing());
+    let total = config.encodings.len() * config.seeds.len();
+    let finished = total - missing.len();
+    watch(Event::Begun {
+        finished,
+        total,
+        steps: config.training.steps,
+        steps_from: &config.training.steps_from,
+    });
+    let mut clock = Clock {
+        begun: Instant::now(),
+        done: 0.0,
+        left: missing.len() as f64,
+    };
+    for (i, (encoding, seed)) in missing.iter().enumerate() {
+        let run = bench.run(encoding, *seed, [finished + i + 1, total], &mut clock, watch)?;
+        store.save_run(run.clone())?;
+        watch(Event::RunFinished(&run));
+    }
+    let results = store.finish(text.baselines(bench.config.window_tokens))?;
+    for (name, export) in exports {
+        store.write(name, &export(&results))?;
+    }
+    Ok(results)
+}
+
+/// How far a comparison has come, in runs.
+struct Clock {
+    begun: Instant,
+    done: f64,
+    left: f64,
+}
+
+impl Clock {
+    /// Seconds until the end, once enough has been seen to tell.
+    fn seconds_left(&self, share_of_run: f64) -> Option<f64> {
+        let done = self.done + share_of_run;
+        (done > 0.1).then(|| self.begun.elapsed().as_secs_f64() / done * (self.left - share_of_run))
+    }
+}
+
+impl Bench<'_> {
+    fn model(&self, encoding: &str) -> Result<Gpt, LabError> {
+        let preset = preset(encoding, self.config.training.length, self.config.model.model_dim)?;
+        Gpt::new(
+            &self.config.model,
+            self.config.text.vocabulary,
+            &preset.encoding,
+            preset.attention,
+            preset.embedding_scale,
+        )
+    }
+
+    /// Trains and evaluates one model.
+    fn run(
+        &self,
+        encoding: &str,
+        seed: u64,
+        [number, total]: [usize; 2],
+        clock: &mut Clock,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Run, LabError> {
+        /// Share of a run's time that training takes, for the estimate of what is left.
+        const TRAINING_SHARE: f64 = 0.85;
+        let config = &self.config;
+        let model = self.model(encoding)?;
+        let plan = model.plan().to_string();
+        watch(Event::RunBegun {
+            number,
+            total,
+            encoding,
+            seed,
+            plan: &plan,
+        });
+        let begun = Instant::now();
+        let steps = config.training.steps;
+        let mut trainer: Trainer<'_> = Trainer::new(&model, &config.training, &self.text.train, seed)?;
+        let fixed: Vec<Window> = self.windows.fixed(config.training.length, HELD_OUT_WINDOWS).collect();
+        let mut reported = Instant::now();
+        let curves = train(
+            &mut trainer,
+            steps,
+            &held_out_steps(steps, HELD_OUT_POINTS),
+            |params| mean_loss(&model, params, &self.text.held_out, &fixed),
+            |step, loss| {
+                if reported.elapsed() >= REPORT_EVERY || step == steps {
+                    reported = Instant::now();
+                    let seconds_left = clock.seconds_left(TRAINING_SHARE * step as f64 / steps as f64);
+                    watch(Event::Step {
+                        step,
+                        steps,
+                        loss,
+                        seconds_left,
+                    });
+                }
+            },
+        )?;
+        let training_seconds = begun.elapsed().as_secs_f64();
+        watch(Event::Evaluating);
+        let begun = Instant::now();
+        let mut lengths = Vec::new();
+        for &length in &config.lengths {
+            lengths.push(AtLength {
+                length,
+                outcome: self.evaluate(&model, trainer.params(), length)?,
+            });
+        }
+        clock.done += 1.0;
+        clock.left -= 1.0;
+        Ok(Run {
+            encoding: encoding.to_string(),
+            plan,
+            seed,
+            parameters: trainer.params().size(),
+            encoding_parameters: model.encoding_parameters(),
+            training: curves.training,
+            held_out: curves.held_out,
+            lengths,
+            training_seconds,
+            evaluation_seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Losses at one length, or the encoding's own words for why there are none.
+    fn evaluate(&self, model: &Gpt, params: &Params<f32>, length: usize) -> Result<Outcome, LabError> {
+        match evaluate(
+            model,
+            params,
+            &self.text.held_out,
+            &self.windows,
+            length,
+            self.config.aligned_targets,
+        ) {
+            Ok(losses) => Ok(Outcome::Measured(losses)),
+            Err(LabError::Encoding(error)) => Ok(Outcome::Refused(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Steps with which all runs take about `budget` seconds on this machine.
+    fn calibrate(&self, budget: f64) -> Result<usize, LabError> {
+        const WARM: usize = 5;
+        const TIMED: usize = 15;
+        let (mut per_step, mut fixed) = (0.0, 0.0);
+        for encoding in &self.config.encodings {
+            let model = self.model(encoding)?;
+            let training = TrainingConfig {
+                steps: WARM + TIMED,
+                ..self.config.training.clone()
+            };
+            let mut trainer: Trainer<'_> = Trainer::new(&model, &training, &self.text.train, 0)?;
+            for _ in 0..WARM {
+                trainer.step()?;
+            }
+            let begun = Instant::now();
+            for _ in 0..TIMED {
+                trainer.step()?;
+            }
+            per_step += begun.elapsed().as_secs_f64() / TIMED as f64;
+            // Evaluation is timed on one length and charged by tokens.
+            let length = self.config.training.length;
+            let windows: Vec<Window> = self.windows.fixed(length, HELD_OUT_WINDOWS).collect();
+            let begun = Instant::now();
+            mean_loss(&model, trainer.params(), &self.text.held_out, &windows)?;
+            let per_token = begun.elapsed().as_secs_f64() / (windows.len() * length).max(1) as f64;
+            let aligned: usize = self.config.lengths.iter().map(|n| n * self.config.aligned_places).sum();
+            let tokens = self.config.window_tokens * self.config.lengths.len() + aligned + HELD_OUT_POINTS * HELD_OUT_WINDOWS * length;
+            fixed += per_token * tokens as f64;
+        }
+        let seeds = self.config.seeds.len() as f64;
+        let steps = (budget / seeds - fixed) / per_step;
+        // Round numbers are easier to talk about.
+        let steps = (steps.max(0.0) as usize).clamp(*CALIBRATED_STEPS.start(), *CALIBRATED_STEPS.end());
+        Ok(steps / 20 * 20)
+    }
+}

@@ -13,6 +13,7 @@ pub mod csv;
 pub mod error;
 pub mod losses;
 pub mod model;
+pub mod preset;
 pub mod results;
 pub mod store;
 pub mod text;

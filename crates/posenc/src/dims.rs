@@ -31,7 +31,7 @@ impl Dims {
         if heads == 0 {
             return Err(Error::Zero { what: "heads" });
         }
-        if model_dim % heads != 0 {
+        if !model_dim.is_multiple_of(heads) {
             return Err(Error::NotDivisible {
                 what: "model_dim",
                 value: model_dim,
@@ -68,7 +68,7 @@ impl Dims {
                 return Err(Error::Zero { what });
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Error::NotDivisible {
                 what: "heads",
                 value: self.heads,

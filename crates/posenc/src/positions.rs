@@ -171,7 +171,7 @@ impl Positions {
         if axes == 0 {
             return Err(Error::Zero { what: "axes" });
         }
-        if ids.len() % axes != 0 {
+        if !ids.len().is_multiple_of(axes) {
             return Err(Error::NotDivisible {
                 what: "positions [axes, batch, seq]",
                 value: ids.len(),
@@ -443,7 +443,7 @@ fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<usize> {
     if batch == 0 && size == 0 {
         return Ok(0);
     }
-    if batch == 0 || size % batch != 0 {
+    if batch == 0 || !size.is_multiple_of(batch) {
         return Err(Error::NotDivisible {
             what,
             value: size,

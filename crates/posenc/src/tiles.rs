@@ -212,6 +212,12 @@ pub(crate) fn cases() -> Vec<(&'static str, Positions, Positions, usize)> {
             2,
         ),
         (
+            "ids far apart",
+            Positions::whole(&[-900, 5, 6, 7, 8, 9, 10, 11, 4000]),
+            Positions::whole(&(0..19).map(|t| t * t * 11 - 30).collect::<Vec<_>>()),
+            1,
+        ),
+        (
             "some without a position",
             Positions::range(0..13).with_presence(&flags(13, 2)).unwrap(),
             Positions::range(0..19).with_presence(&flags(19, 0)).unwrap(),
@@ -222,6 +228,12 @@ pub(crate) fn cases() -> Vec<(&'static str, Positions, Positions, usize)> {
             Positions::from_padding(&[false, false, true, true, true, true, true, true], 2).unwrap(),
             Positions::from_padding(&[false, false, true, true, true, true, true, true], 2).unwrap(),
             2,
+        ),
+        (
+            "padding between tokens",
+            Positions::range(0..4),
+            Positions::from_padding(&[true, false, true, true, false, false, true], 1).unwrap(),
+            1,
         ),
         (
             "whole numbers as floats",

@@ -275,6 +275,14 @@ impl Attention {
         }
         call.q_at().check_fit("query positions [batch, seq]", batch, q_len)?;
         call.k_at().check_fit("key positions [batch, seq]", batch, k_len)?;
+        // Its own tables are in head space, so its part of a value is as wide as a head.
+        if value_dim != dims.head_dim && call.terms().any(|t| t.needs().values) {
+            return Err(Error::Shape {
+                what: "v [batch, kv_heads, k_len, value_dim] with an encoding that adds to the values",
+                expected: vec![batch, dims.kv_heads, k_len, dims.head_dim],
+                given: inputs.v.shape().to_vec(),
+            });
+        }
         if call.rotations().len() > 1 {
             return Err(Error::Unsupported {
                 method: "attention",

@@ -40,7 +40,7 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{Span, check_one_axis, write_matrix};
+use crate::bias::by_distance::{Span, add_scaled, check_one_axis, write_matrix};
 use crate::call::Parts;
 use crate::dims::Dims;
 use crate::error::{Error, Result};
@@ -118,7 +118,9 @@ impl Alibi {
         let slopes = self.slopes.for_heads(heads)?;
         let symmetric = self.form == Form::Symmetric;
         let falls = |distance: f64| if symmetric { -distance.abs() } else { distance };
-        let ramp = Span::of_ranges(q_at, k_at).map(|span| (span, span.distances().map(|d| R::of(falls(d as f64))).collect()));
+        let whole = q_at.check_whole().is_ok() && k_at.check_whole().is_ok();
+        let span = if whole { Span::whole(q_at, k_at) } else { None };
+        let ramp = span.map(|span| (span, span.distances().map(|d| R::of(falls(d as f64))).collect()));
         Ok(AlibiTerm {
             slopes: slopes.into_iter().map(R::of).collect(),
             symmetric,
@@ -265,7 +267,7 @@ pub fn alibi_bloom<T: Element>(out: ViewMut<'_, T, 3>) -> Result<()> {
 /// ```
 pub fn alibi_bloom_padded<T: Element>(is_token: View<'_, bool, 2>, out: ViewMut<'_, T, 3>) -> Result<()> {
     let ([batch, len], [rows, _, k_len]) = (is_token.shape(), out.shape());
-    if batch == 0 || rows % batch != 0 {
+    if batch == 0 || !rows.is_multiple_of(batch) {
         return Err(Error::NotDivisible {
             what: "bias rows [batch · heads]",
             value: rows,
@@ -383,7 +385,7 @@ impl<R: Real> Prepared<R> for PreparedAlibi<R> {
 struct AlibiTerm<R> {
     slopes: Vec<R>,
     symmetric: bool,
-    /// Where both streams are ranges: minus the distance of each pair, by `key − query`.
+    /// Minus the distance of each pair, by `key − query`, where all of them are whole numbers and O(q_len + k_len).
     ramp: Option<(Span, Vec<R>)>,
 }
 
@@ -394,14 +396,15 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
 
     fn add(&self, at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
         let slope = self.slopes[at.head];
+        if let Some((span, ramp)) = &self.ramp {
+            span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {
+                [s] => *s += slope * ramp[d],
+                row => add_scaled(row, slope, &ramp[d..d + row.len()]),
+            });
+            return;
+        }
         for i in 0..s.rows {
-            let (cols, row) = (s.cols, s.row(i));
-            if let Some((span, ramp)) = &self.ramp
-                && let Some(run) = span.run(at, i, cols)
-            {
-                row.iter_mut().zip(&ramp[run]).for_each(|(s, d)| *s += slope * *d);
-                continue;
-            }
+            let row = s.row(i);
             let Some(q) = at.q_at.get(i) else { continue };
             for (j, s) in row.iter_mut().enumerate() {
                 let Some(k) = at.k_at.get(j) else { continue };

@@ -1,13 +1,13 @@
 //! # What biases by distance share
 //!
 //! A bias that depends on `key − query` alone has, for queries and keys at consecutive positions, only `q_len + k_len − 1` values per head: row i of a tile is a slice
-//! of them, and so is the gradient of that row. Other positions (packed documents, padding, tokens without a position) look each pair up in the same values.
+//! of them, and so is the gradient of that row. Packed documents and padded rows are a few such slices; scattered positions look each pair up in the same values.
 
 use crate::call::Parts;
 use crate::error::{Error, Result};
 use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
-use crate::positions::Positions;
+use crate::positions::{At, Positions};
 use crate::real::Real;
 use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads};
 use crate::view::ViewMut;
@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The largest distance that a table can tell from larger ones: its row numbers then fit `u32` with room to spare.
 const FARTHEST: usize = 1 << 30;
 
+/// Numbers that a call may hold per token, so that all its distances lie in one run.
+const PER_TOKEN: usize = 4;
+
 /// A run of distances `key − query`, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Span {
@@ -25,18 +28,18 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Every distance of a call in which both streams are ranges.
-    pub fn of_ranges(q_at: &Positions, k_at: &Positions) -> Option<Span> {
-        let (q, k) = (q_at.start()?, k_at.start()?);
-        let count = (q_at.len() + k_at.len()).saturating_sub(1);
-        let last_query = q.checked_add(i64::try_from(q_at.len()).ok()?)?.checked_sub(1)?;
-        let lowest = k.checked_sub(last_query)?;
-        lowest.checked_add(i64::try_from(count).ok()?)?;
-        Some(Span { lowest, count })
+    /// Every distance of a call, if they are O(q_len + k_len): always for ranges, and for packed documents and padded rows.
+    pub fn whole(q_at: &Positions, k_at: &Positions) -> Option<Span> {
+        let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at), extent(k_at)) else {
+            return Some(Span { lowest: 0, count: 1 });
+        };
+        let (lowest, highest) = (k_low.checked_sub(q_high)?, k_high.checked_sub(q_low)?);
+        let count = usize::try_from(highest.checked_sub(lowest)?).ok()?.checked_add(1)?;
+        (count <= PER_TOKEN * (q_at.len() + k_at.len())).then_some(Span { lowest, count })
     }
 
-    /// The distances of any other call as far as a method tells them apart: those beyond ±`reach` count as `reach`.
-    fn within(reach: i64, q_at: &Positions, k_at: &Positions) -> Span {
+    /// The distances of a call as far as a method tells them apart: those beyond ±`reach` count as `reach`.
+    fn clipped(reach: i64, q_at: &Positions, k_at: &Positions) -> Span {
         let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at), extent(k_at)) else {
             return Span { lowest: 0, count: 1 };
         };
@@ -53,30 +56,60 @@ impl Span {
         (0..self.count).map(move |d| self.lowest + d as i64)
     }
 
-    /// Where the distances of row `i` of a tile lie, if they are consecutive and all here.
+    /// Visits the pairs of a tile that have positions: row, columns, index of the first column's distance. Those of the other columns follow it.
     #[inline]
-    pub fn run(&self, at: &Place<'_>, i: usize, cols: usize) -> Option<Range<usize>> {
-        let (q, k) = (at.q_at.range()?, at.k_at.range()?);
-        let first = k.checked_sub(q.checked_add(i as i64)?)?.checked_sub(self.lowest)?;
-        let first = usize::try_from(first).ok()?;
-        (first + cols <= self.count).then_some(first..first + cols)
-    }
-
-    /// Visits each pair of row `i` of a tile in which both have a position: column, index of its distance.
-    #[inline]
-    fn each(&self, at: &Place<'_>, i: usize, cols: usize, mut visit: impl FnMut(usize, usize)) {
-        let Some(q) = at.q_at.whole(i) else { return };
-        let highest = self.lowest + self.count as i64 - 1;
-        for j in 0..cols {
-            if let Some(k) = at.k_at.whole(j) {
-                visit(j, (k.saturating_sub(q).clamp(self.lowest, highest) - self.lowest) as usize);
+    pub fn each(self, at: &Place<'_>, rows: usize, cols: usize, mut visit: impl FnMut(usize, Range<usize>, usize)) {
+        let keys = key_runs(&at.k_at, cols);
+        for i in 0..rows {
+            let Some(q) = at.q_at.whole(i) else { continue };
+            for KeyRun { cols, first } in &keys {
+                let first = first.saturating_sub(q).saturating_sub(self.lowest);
+                if first >= 0 && first as usize + cols.len() <= self.count {
+                    visit(i, cols.clone(), first as usize);
+                    continue;
+                }
+                for (t, j) in cols.clone().enumerate() {
+                    let index = first.saturating_add(t as i64).clamp(0, self.count as i64 - 1);
+                    visit(i, j..j + 1, index as usize);
+                }
             }
         }
     }
 }
 
+/// Keys of a tile at consecutive positions.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct KeyRun {
+    /// Their columns.
+    pub cols: Range<usize>,
+    /// The position of the first.
+    pub first: i64,
+}
+
+/// The keys of a tile that have a position, as runs: one for a range, one per document where documents are packed.
+pub(crate) fn key_runs(at: &At<'_>, cols: usize) -> Vec<KeyRun> {
+    if let Some(first) = at.range() {
+        return vec![KeyRun { cols: 0..cols, first }];
+    }
+    let mut runs: Vec<KeyRun> = Vec::new();
+    for j in 0..cols {
+        let Some(key) = at.whole(j) else { continue };
+        match runs.last_mut() {
+            Some(run) if run.cols.end == j && run.first.checked_add(run.cols.len() as i64) == Some(key) => run.cols.end += 1,
+            _ => runs.push(KeyRun {
+                cols: j..j + 1,
+                first: key,
+            }),
+        }
+    }
+    runs
+}
+
 /// The smallest and the largest id; `None` if no token has one.
 fn extent(at: &Positions) -> Option<(i64, i64)> {
+    if let Some(first) = at.start() {
+        return (!at.is_empty()).then(|| (first, first.saturating_add(at.len() as i64 - 1)));
+    }
     let mut extent = None;
     for b in 0..at.batch() {
         let row = at.at(0, b, 0, at.len());
@@ -86,6 +119,18 @@ fn extent(at: &Positions) -> Option<(i64, i64)> {
         }
     }
     extent
+}
+
+/// `y += x`. Not inlined: as a function of its own it becomes vector code, because its arguments cannot overlap.
+#[inline(never)]
+fn add_row<R: Real>(y: &mut [R], x: &[R]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+}
+
+/// `y += a·x`, likewise.
+#[inline(never)]
+pub(crate) fn add_scaled<R: Real>(y: &mut [R], a: R, x: &[R]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += a * *x);
 }
 
 /// One axis: these methods have one distance.
@@ -131,7 +176,7 @@ impl TableBias {
         q_at.check_whole()?;
         k_at.check_whole()?;
         let reach = self.reach as i64;
-        let span = Span::of_ranges(q_at, k_at).unwrap_or_else(|| Span::within(reach, q_at, k_at));
+        let span = Span::whole(q_at, k_at).unwrap_or_else(|| Span::clipped(reach, q_at, k_at));
         let rows = span.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
         Ok(TableAt { bias: self, span, rows })
     }
@@ -190,13 +235,10 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
     fn add(&self, at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
         let count = self.at.span.count;
         let values = &self.values[self.at.column(at.head) * count..][..count];
-        for i in 0..s.rows {
-            let (cols, row) = (s.cols, s.row(i));
-            match self.at.span.run(at, i, cols) {
-                Some(run) => row.iter_mut().zip(&values[run]).for_each(|(s, v)| *s += *v),
-                None => self.at.span.each(at, i, cols, |j, d| row[j] += values[d]),
-            }
-        }
+        self.at.span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {
+            [s] => *s += values[d],
+            row => add_row(row, &values[d..d + row.len()]),
+        });
     }
 
     fn adjoint(
@@ -208,14 +250,11 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
         ds: &mut BlockMut<'_, R>,
         into: &mut TermGrads<'_, R>,
     ) {
-        let slots = &mut *into.slots;
-        for i in 0..ds.rows {
-            let (cols, row) = (ds.cols, &*ds.row(i));
-            match self.at.span.run(at, i, cols) {
-                Some(run) => slots[run].iter_mut().zip(row).for_each(|(slot, d)| *slot += *d),
-                None => self.at.span.each(at, i, cols, |j, d| slots[d] += row[j]),
-            }
-        }
+        let (ds, slots) = (ds.as_block(), &mut *into.slots);
+        self.at.span.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
+            [ds] => slots[d] += *ds,
+            row => add_row(&mut slots[d..d + row.len()], row),
+        });
     }
 
     /// From distances to table rows; the sum of a row that many distances share is taken in f64.
@@ -279,16 +318,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_give_every_distance_and_other_ids_only_those_told_apart() {
+    fn a_call_holds_every_distance_or_only_those_told_apart() {
         let (q, k) = (Positions::range(5..8), Positions::range(0..8));
-        let span = Span::of_ranges(&q, &k).unwrap();
+        let span = Span::whole(&q, &k).unwrap();
         assert_eq!(span.distances().collect::<Vec<_>>(), (-7..=2).collect::<Vec<_>>());
         let packed = Positions::packed(&[100, 3]);
-        assert_eq!(Span::of_ranges(&packed, &k), None);
-        assert_eq!(Span::within(4, &packed, &k), Span { lowest: -4, count: 9 });
+        assert_eq!(Span::whole(&packed, &packed), Some(Span { lowest: -99, count: 199 }));
+        let scattered = Positions::whole(&[1000, -1000]);
+        assert_eq!(Span::whole(&scattered, &k), None);
+        assert_eq!(Span::clipped(4, &scattered, &k), Span { lowest: -4, count: 9 });
         // All distances lie beyond the clip: one value serves them.
         assert_eq!(
-            Span::within(4, &Positions::whole(&[50]), &Positions::whole(&[3, 9])),
+            Span::clipped(4, &Positions::whole(&[50]), &Positions::whole(&[3, 9])),
             Span { lowest: -4, count: 1 }
         );
     }
@@ -296,14 +337,32 @@ mod tests {
     #[test]
     fn distances_that_overflow_are_clipped_not_wrapped() {
         let (q, k) = (Positions::range(i64::MAX - 2..i64::MAX), Positions::range(i64::MIN..i64::MIN + 2));
-        assert_eq!(Span::of_ranges(&q, &k), None);
-        assert_eq!(Span::within(4, &q, &k), Span { lowest: -4, count: 1 });
+        assert_eq!(Span::whole(&q, &k), None);
+        assert_eq!(Span::clipped(4, &q, &k), Span { lowest: -4, count: 1 });
+        let table: Vec<f32> = (0..9).map(|x| x as f32).collect();
+        let mut bias = [f32::NAN; 4];
+        let out = ViewMut::new(&mut bias, [1, 2, 2]).unwrap();
+        let direction = crate::Direction::KeyMinusQuery;
+        crate::clipped_bias(crate::View::new(&table, [9, 1]).unwrap(), direction, &q, &k, out).unwrap();
+        assert_eq!(bias, [0.0; 4]);
     }
 
     #[test]
     fn no_token_with_a_position_is_no_distance() {
         let none = Positions::range(0..2).with_presence(&[false, false]).unwrap();
-        assert_eq!(Span::within(4, &none, &Positions::range(0..2)), Span { lowest: 0, count: 1 });
-        assert_eq!(Span::of_ranges(&Positions::range(0..0), &Positions::range(0..3)).unwrap().count, 2);
+        assert_eq!(Span::whole(&none, &Positions::range(0..2)), Some(Span { lowest: 0, count: 1 }));
+        assert_eq!(Span::whole(&Positions::range(0..0), &Positions::range(0..3)).unwrap().count, 1);
+    }
+
+    #[test]
+    fn runs_of_keys_break_at_gaps_and_tokens_without_a_position() {
+        let at = Positions::whole(&[3, 4, 5, 0, 1, 7, 8])
+            .with_presence(&[true, true, true, true, true, false, true])
+            .unwrap();
+        let run = |cols, first| KeyRun { cols, first };
+        assert_eq!(key_runs(&at.at(0, 0, 0, 7), 7), [run(0..3, 3), run(3..5, 0), run(6..7, 8)]);
+        let padded = Positions::from_padding(&[true, false, true], 1).unwrap();
+        assert_eq!(key_runs(&padded.at(0, 0, 0, 3), 3), [run(0..1, 0), run(2..3, 1)]);
+        assert_eq!(key_runs(&Positions::range(4..9).at(0, 0, 2, 3), 3), [run(0..3, 6)]);
     }
 }

@@ -128,10 +128,12 @@ impl T5Bias {
     fn check_buckets(&self) -> Result<()> {
         check_distance(self.max_distance)?;
         check_distance(self.buckets)?;
-        if self.bidirectional && self.buckets % 2 != 0 {
-            return Err(Error::OddWidth {
+        if self.bidirectional && !self.buckets.is_multiple_of(2) {
+            return Err(Error::NotDivisible {
                 what: "buckets of a bidirectional T5 bias",
-                width: self.buckets,
+                value: self.buckets,
+                by: "directions",
+                divisor: 2,
             });
         }
         let exact = self.one_sided() / 2;
@@ -338,7 +340,7 @@ mod tests {
 
     #[test]
     fn settings_without_buckets_are_refused() {
-        assert!(matches!(t5_bucket(0, true, 7, 128), Err(Error::OddWidth { width: 7, .. })));
+        assert!(matches!(t5_bucket(0, true, 7, 128), Err(Error::NotDivisible { value: 7, .. })));
         assert!(matches!(t5_bucket(0, true, 2, 128), Err(Error::Invalid { what: "buckets", .. })));
         assert!(matches!(t5_bucket(0, false, 0, 128), Err(Error::Invalid { what: "buckets", .. })));
         assert!(matches!(

@@ -19,7 +19,7 @@
 //! [`Shaw::keys_only`]. The term is scaled with the scores. Where queries are rotated too, it reads them rotated.
 //!
 //! **Cost.** 2 · (2k + 1) · head_dim numbers per layer. A query meets each of its distances once: at most 2k + 1 products of `head_dim` per row of a tile, not one per pair, and as many
-//! for the values, whose weights are first summed by distance. Positions that are not ranges make one product per run of keys at the same clipped distance.
+//! for the values, whose weights are first summed by distance. Packed documents make as many per document; scattered positions one per run of keys at the same clipped distance.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, Shaw};
@@ -30,7 +30,7 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::{check_distance, check_one_axis, owner};
+use crate::bias::{KeyRun, add_scaled, check_distance, check_one_axis, key_runs, owner};
 use crate::call::Parts;
 use crate::dims::Dims;
 use crate::error::Result;
@@ -166,17 +166,17 @@ impl<'p, R: Real> Table<'p, R> {
         &self.rows[r * self.dim..][..self.dim]
     }
 
-    /// `scores[j] += scale · x·a[r(i, j)]` for row `i` of a tile: one product per run of columns at the same clipped distance.
-    fn spread(&self, at: &Place<'_>, i: usize, scale: R, x: &[R], scores: &mut [R]) {
-        runs(at, i, scores.len(), self.reach, |r, cols| {
+    /// `scores[j] += scale · x·a[r(j)]` for a query at `q`: one product per run of columns at the same clipped distance.
+    fn spread(&self, q: Option<i64>, keys: &[KeyRun], scale: R, x: &[R], scores: &mut [R]) {
+        self.runs(q, keys, |r, cols| {
             let score = scale * dot(x, self.row(r));
             scores[cols].iter_mut().for_each(|s| *s += score);
         });
     }
 
-    /// `visit(r, Σ weights[j] over the columns j at distance row r)` for row `i` of a tile, run by run.
-    fn masses(&self, at: &Place<'_>, i: usize, weights: &[R], mut visit: impl FnMut(usize, R)) {
-        runs(at, i, weights.len(), self.reach, |r, cols| {
+    /// `visit(r, Σ weights[j] over a run of columns j at table row r)` for a query at `q`.
+    fn masses(&self, q: Option<i64>, keys: &[KeyRun], weights: &[R], mut visit: impl FnMut(usize, R)) {
+        self.runs(q, keys, |r, cols| {
             let mass = sum(&weights[cols]);
             // Blocked pairs weigh nothing: half of a causal tile.
             if mass != R::ZERO {
@@ -184,40 +184,37 @@ impl<'p, R: Real> Table<'p, R> {
             }
         });
     }
-}
 
-/// Visits row `i` of a tile as runs of columns at the same clipped distance: table row, columns. Pairs without a position are left out.
-#[inline]
-fn runs(at: &Place<'_>, i: usize, cols: usize, reach: i64, mut visit: impl FnMut(usize, Range<usize>)) {
-    let Some(q) = at.q_at.whole(i) else { return };
-    let row = |key: i64| (key.saturating_sub(q).clamp(-reach, reach) + reach) as usize;
-    if let Some(k) = at.k_at.range() {
-        // Keys up to q − k share the first row, keys from q + k the last; between them each has its own.
-        let column = |key: i64| key.saturating_sub(k).clamp(0, cols as i64) as usize;
-        let near = column(q.saturating_sub(reach).saturating_add(1));
-        let far = column(q.saturating_add(reach)).max(near);
-        if near > 0 {
-            visit(0, 0..near);
+    /// Visits the keys as runs of columns at the same clipped distance from a query at `q`: table row, columns. Pairs without a position are left out.
+    #[inline]
+    fn runs(&self, q: Option<i64>, keys: &[KeyRun], mut visit: impl FnMut(usize, Range<usize>)) {
+        let (Some(q), reach) = (q, self.reach) else { return };
+        // Runs of keys far from the query meet in the first row or the last.
+        let (mut row, mut pending) = (0, 0..0);
+        let mut join = |r: usize, cols: Range<usize>| {
+            if r == row && cols.start == pending.end {
+                pending.end = cols.end;
+            } else if !cols.is_empty() {
+                if !pending.is_empty() {
+                    visit(row, pending.clone());
+                }
+                (row, pending) = (r, cols);
+            }
+        };
+        for KeyRun { cols, first } in keys {
+            // Keys up to q − reach share the first row, keys from q + reach the last; between them each has its own.
+            let column = |key: i64| cols.start + key.saturating_sub(*first).clamp(0, cols.len() as i64) as usize;
+            let near = column(q.saturating_sub(reach).saturating_add(1));
+            let far = column(q.saturating_add(reach)).max(near);
+            join(0, cols.start..near);
+            for j in near..far {
+                join((first + (j - cols.start) as i64 - q + reach) as usize, j..j + 1);
+            }
+            join(2 * reach as usize, far..cols.end);
         }
-        for j in near..far {
-            visit(row(k + j as i64), j..j + 1);
+        if !pending.is_empty() {
+            visit(row, pending);
         }
-        if far < cols {
-            visit(2 * reach as usize, far..cols);
-        }
-        return;
-    }
-    let mut from = 0;
-    while from < cols {
-        let here = at.k_at.whole(from).map(row);
-        let mut to = from + 1;
-        while to < cols && at.k_at.whole(to).map(row) == here {
-            to += 1;
-        }
-        if let Some(r) = here {
-            visit(r, from..to);
-        }
-        from = to;
     }
 }
 
@@ -249,12 +246,6 @@ fn sum<R: Real>(x: &[R]) -> R {
     sums.into_iter().sum::<R>() + rest
 }
 
-/// `y += a·x`.
-#[inline]
-fn add_scaled<R: Real>(y: &mut [R], a: R, x: &[R]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += a * *x);
-}
-
 struct ShawTerm<'p, R> {
     keys: Table<'p, R>,
     values: Option<Table<'p, R>>,
@@ -272,8 +263,9 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
     }
 
     fn add(&self, at: &Place<'_>, q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+        let (keys, scale) = (key_runs(&at.k_at, s.cols), R::of(at.scale));
         for i in 0..s.rows {
-            self.keys.spread(at, i, R::of(at.scale), q.row(i), s.row(i));
+            self.keys.spread(at.q_at.whole(i), &keys, scale, q.row(i), s.row(i));
         }
     }
 
@@ -286,10 +278,10 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
         ds: &mut BlockMut<'_, R>,
         into: &mut TermGrads<'_, R>,
     ) {
-        let (dim, scale) = (self.keys.dim, R::of(at.scale));
+        let (keys, dim, scale) = (key_runs(&at.k_at, ds.cols), self.keys.dim, R::of(at.scale));
         for i in 0..ds.rows {
             let (q, dq, slots) = (q.row(i), into.dq.row(i), &mut *into.slots);
-            self.keys.masses(at, i, ds.row(i), |r, mass| {
+            self.keys.masses(at.q_at.whole(i), &keys, ds.row(i), |r, mass| {
                 add_scaled(dq, scale * mass, self.keys.row(r));
                 add_scaled(&mut slots[r * dim..][..dim], scale * mass, q);
             });
@@ -298,21 +290,21 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
 
     fn add_value(&self, at: &Place<'_>, p: &Block<'_, R>, o: &mut BlockMut<'_, R>) {
         let Some(values) = self.values else { return };
+        let keys = key_runs(&at.k_at, p.cols);
         for i in 0..p.rows {
             let o = o.row(i);
-            values.masses(at, i, p.row(i), |r, mass| add_scaled(o, mass, values.row(r)));
+            values.masses(at.q_at.whole(i), &keys, p.row(i), |r, mass| add_scaled(o, mass, values.row(r)));
         }
     }
 
     fn value_adjoint(&self, at: &Place<'_>, p: &Block<'_, R>, d_o: &Block<'_, R>, dp: &mut BlockMut<'_, R>, slots: &mut [R]) {
         let Some(values) = self.values else { return };
+        let (keys, dim) = (key_runs(&at.k_at, p.cols), values.dim);
         let slots = &mut slots[self.keys.rows.len()..];
         for i in 0..p.rows {
-            let d_o = d_o.row(i);
-            values.spread(at, i, R::ONE, d_o, dp.row(i));
-            values.masses(at, i, p.row(i), |r, mass| {
-                add_scaled(&mut slots[r * values.dim..][..values.dim], mass, d_o);
-            });
+            let (q, d_o) = (at.q_at.whole(i), d_o.row(i));
+            values.spread(q, &keys, R::ONE, d_o, dp.row(i));
+            values.masses(q, &keys, p.row(i), |r, mass| add_scaled(&mut slots[r * dim..][..dim], mass, d_o));
         }
     }
 

@@ -72,3 +72,30 @@ fn count(line: &[usize], is_pixel: &[bool], normalize: Option<Normalize>, ids: &
             .for_each(|&cell| ids[cell] = (ids[cell] + shift) / (seen + 1e-6) * scale);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_keeps_the_last_count_and_sizes_are_those_of_the_image() {
+        // Two images in one batch: 2 × 3, and 1 × 2 padded to it.
+        let is_pixel = [true, true, true, true, true, true, true, true, false, false, false, false];
+        let at = pixel_positions(&is_pixel, [2, 2, 3], None).unwrap();
+        let axis = |axis: usize, b: usize| (0..6).map(|t| at.get(axis, b, t).unwrap()).collect::<Vec<_>>();
+        assert_eq!(axis(0, 0), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(axis(1, 0), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        assert_eq!(axis(0, 1), [1.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(axis(1, 1), [1.0, 2.0, 2.0, 0.0, 0.0, 0.0]);
+        let at = pixel_positions(&is_pixel, [2, 2, 3], Some(Normalize::DEFORMABLE)).unwrap();
+        assert_eq!(at.get(1, 1, 1), Some(1.5 / 2.000_001 * TAU));
+        assert_eq!(at.get(0, 0, 3), Some(1.5 / 2.000_001 * TAU));
+    }
+
+    #[test]
+    fn other_sizes_are_refused() {
+        assert!(matches!(pixel_positions(&[true; 5], [1, 2, 3], None), Err(Error::Shape { .. })));
+        assert!(pixel_positions(&[], [usize::MAX, 2, 3], None).is_err());
+        assert!(pixel_positions(&[], [0, 2, 3], None).unwrap().is_empty());
+    }
+}

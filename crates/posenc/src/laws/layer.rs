@@ -119,7 +119,7 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
 
     /// Self-attention over `x` `[batch, len, model_dim]`.
     pub fn forward(&self, x: &[R], batch: usize, at: &Positions, mask: &Mask<'_, R>, mode: Mode) -> Trace<R> {
-        let (dims, len) = (self.subject.dims(), at.len());
+        let len = at.len();
         let call = self.call(at, at);
         let embedded = self.embed(&call, x, batch, mode);
         let (inputs, [q, k, v]) = self.project(&call, &embedded, &embedded, batch);

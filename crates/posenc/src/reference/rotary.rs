@@ -76,3 +76,79 @@ pub fn by_complex(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> V
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::positions::Positions;
+    use crate::real::Real;
+    use crate::rng::Rng;
+    use crate::rotate::{Rotary, Turn};
+    use crate::view::{View, ViewMut};
+
+    const POSITIONS: [f64; 11] = [0.0, 1.0, 2.0, 511.0, 131_071.0, 1e6, 1e7, -1.0, -1e7, 0.5, -33.25];
+
+    #[test]
+    fn the_three_forms_are_one() {
+        let mut rng = Rng::new(1);
+        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+            for (d, r) in [(8, 8), (10, 4), (2, 2), (7, 6)] {
+                let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
+                for p in POSITIONS {
+                    let pairs = by_pairs(&x, p, r, pairing, 1e4);
+                    // The same products and sums: no bit differs.
+                    assert_eq!(pairs, by_matrix(&x, p, r, pairing, 1e4));
+                    assert_eq!(pairs, by_complex(&x, p, r, pairing, 1e4));
+                    assert_eq!(pairs[r..], x[r..]);
+                }
+            }
+        }
+    }
+
+    /// A rotated coordinate is two products of a rounded cosine and their sum: below 2ε of its pair's norm (3u for each product, u for the sum, √2). The two angles
+    /// differ because one power is divided by and the other, of the negative exponent, multiplied with: powers within 2u each, quotient and product within u.
+    fn bound<R: Real>(p: f64, norm: f64) -> f64 {
+        norm * (2.0 * R::EPSILON.to_f64() + p.abs() * 3.0 * f64::EPSILON)
+    }
+
+    fn check<R: Real>(pairing: Pairing, d: usize, r: usize, base: f64) {
+        let mut rng = Rng::new(2);
+        let (heads, len) = (2, POSITIONS.len());
+        let x: Vec<R> = (0..heads * len * d).map(|_| R::of(rng.normal())).collect();
+        let mut out = vec![R::of(f64::NAN); x.len()];
+        let shape = [1, heads, len, d];
+        let rotary = Rotary::new(pairing).with_base(base).with_rotary_dim(r);
+        let rotation = rotary.rotation::<R>(d, &Positions::real(&POSITIONS).unwrap()).unwrap();
+        rotation
+            .apply_into(Turn::Forward, View::new(&x, shape).unwrap(), ViewMut::new(&mut out, shape).unwrap())
+            .unwrap();
+        for (row, (x, out)) in x.chunks(d).zip(out.chunks(d)).enumerate() {
+            let p = POSITIONS[row % len];
+            let x: Vec<f64> = x.iter().map(|x| x.to_f64()).collect();
+            let expected = by_pairs(&x, p, r, pairing, base);
+            for i in 0..r / 2 {
+                let (a, b) = pair(i, r, pairing);
+                let bound = bound::<R>(p, x[a].hypot(x[b]));
+                for c in [a, b] {
+                    let error = (out[c].to_f64() - expected[c]).abs();
+                    assert!(error <= bound, "{pairing:?} d {d} r {r} p {p} column {c}: {error} > {bound}");
+                }
+            }
+            for c in r..d {
+                assert_eq!(out[c].to_f64(), x[c]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_fast_rotation_is_the_reference() {
+        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+            for (d, r) in [(64, 64), (64, 16), (6, 2), (9, 8), (128, 128)] {
+                for base in [1e4, 5e5, 100.0] {
+                    check::<f32>(pairing, d, r, base);
+                    check::<f64>(pairing, d, r, base);
+                }
+            }
+        }
+    }
+}
