@@ -1,0 +1,7 @@
+//! The real binary, as a person or a script runs it: what it prints, what it leaves on disk, how it ends. One temporary folder per test.
+
+mod compare;
+mod input;
+mod ran;
+mod resume;
+mod usage;
