@@ -1,6 +1,7 @@
 //! The command `posenc`: what was typed becomes a call of the library, and what the library returns becomes text.
 
 mod args;
+mod columns;
 mod command;
 mod export;
 mod failure;
@@ -35,5 +36,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     match args::read(std::env::args_os())?.command {
         Command::Compare(arguments) => command::compare::run(&arguments),
+        Command::List(arguments) => command::list::run(&arguments),
+        Command::Explain(arguments) => command::explain::run(&arguments),
     }
 }

@@ -1,6 +1,8 @@
 //! What can be typed, as types: clap makes the parser, its messages and the help from them. One file per subcommand that takes more than a few words.
 
 pub mod compare;
+pub mod explain;
+pub mod list;
 mod units;
 
 use std::ffi::OsString;
@@ -10,14 +12,18 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
 use compare::CompareArguments;
+use explain::ExplainArguments;
+use list::ListArguments;
+use posenc::Language;
 
 /// Position encodings for transformers: which there are, what they do past the trained length, and what that costs.
 #[derive(Debug, Parser)]
 #[command(name = "posenc", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(after_help = "\
 Examples:
-  posenc compare                                       train and judge the default encodings
-  posenc compare --encodings rotary,alibi --steps 600  two of them, 600 steps each
+  posenc compare                                      train and judge the default encodings
+  posenc list                                         every method, with its limits and its users
+  posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
 
 `posenc COMMAND --help` explains every option.")]
 pub struct Arguments {
@@ -29,7 +35,10 @@ pub struct Arguments {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Compare(CompareArguments),
+    // Boxed: it has many times the options of the others.
+    Compare(Box<CompareArguments>),
+    List(ListArguments),
+    Explain(ExplainArguments),
 }
 
 /// Reads a command line, the program's name first.
@@ -47,6 +56,10 @@ pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Fail
             ))
         }
     })
+}
+
+fn language(name: &str) -> Result<Language, posenc::Error> {
+    name.parse()
 }
 
 /// Of clap's paragraphs those that say what is wrong and what was perhaps meant, in one line.

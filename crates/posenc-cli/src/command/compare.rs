@@ -1,10 +1,11 @@
 //! `posenc compare`: train, evaluate, judge, and say where the files are.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use posenc_lab::compare::{Event, Export, compare};
 use posenc_lab::store::REPORT;
 
+use super::print;
 use crate::args::compare::CompareArguments;
 use crate::export::{html, table};
 use crate::failure::Failure;
@@ -20,14 +21,9 @@ pub fn run(arguments: &CompareArguments) -> Result<(), Failure> {
     let results = compare(&request, &EXPORTS, &mut |event: Event<'_>| progress.show(&event));
     progress.clear();
     let results = results?;
-
-    let mut stdout = io::stdout().lock();
-    write!(
-        stdout,
-        "\n{}\nOpen {} to read it; results.json and results.csv beside it hold every number.\n",
+    print(&format!(
+        "\n{}\nOpen {} to read it; results.json and results.csv beside it hold every number.",
         table::table(&results),
         request.out.join(REPORT).display()
-    )?;
-    stdout.flush()?;
-    Ok(())
+    ))
 }
