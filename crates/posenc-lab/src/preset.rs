@@ -13,12 +13,19 @@ pub struct Preset {
     pub embedding_scale: f64,
 }
 
-/// The catalogue's preset of a name, for a model of this width trained on this many tokens.
+/// The catalogue's preset of a name, or of names joined by `+`, for a model of this width trained on this many tokens.
 ///
 /// Attention is the same for all, scaled by 1/√head_dim: models of a comparison differ in nothing but their encoding, so T5's unscaled products are left to T5.
 ///
 /// # Errors
 /// An unknown name; the error has the nearest known one.
+///
+/// ```
+/// use posenc_lab::preset::preset;
+/// assert_eq!(preset("sinusoidal", 64, 256)?.embedding_scale, 16.0);
+/// assert_eq!(preset("learned+alibi", 64, 256)?.encoding.methods.len(), 2);
+/// # Ok::<(), posenc_lab::LabError>(())
+/// ```
 pub fn preset(name: &str, trained: usize, width: usize) -> Result<Preset, LabError> {
     let encoding = catalogue::preset(name, &PresetOptions::new(trained))?;
     let sinusoidal = encoding.methods.iter().any(|method| matches!(method, Method::Sinusoidal(_)));
