@@ -86,12 +86,12 @@ impl Words {
     }
 }
 
-/// One sentence in both languages, each a format string.
+/// One sentence in both languages, each a format string. Chinese writes its percent sign without a space.
 macro_rules! words {
     ($en:literal, $zh:literal $(,)?) => {
         $crate::words::Words {
             en: format!($en),
-            zh: format!($zh),
+            zh: format!($zh).replace("\u{a0}%", "%"),
         }
     };
 }
@@ -110,7 +110,7 @@ pub(crate) fn grouped(n: u64) -> String {
     }
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push('\u{a0}');
         }
         text.push(digit);

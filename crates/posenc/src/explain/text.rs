@@ -24,6 +24,11 @@ impl Class {
 
 impl What {
     /// What is counted, in a word.
+    ///
+    /// ```
+    /// use posenc::{explain::What, Language};
+    /// assert_eq!(What::Angles.words().get(Language::Chinese), "角度");
+    /// ```
     pub fn words(self) -> Words<&'static str> {
         match self {
             What::Ids => said("ids", "编号"),
@@ -40,7 +45,7 @@ impl Unseen {
     /// `952 of 3000 (31.73 %)`.
     fn counted(&self, language: Language) -> String {
         let (unseen, total, share) = (grouped(self.unseen), grouped(self.total), percent(self.share()));
-        words!("{unseen} of {total} ({share})", "{total} 中的 {unseen}（{share}）")
+        words!("{unseen} of {total} ({share})", "{unseen}\u{a0}/\u{a0}{total}（{share}）")
             .get(language)
             .to_string()
     }
@@ -141,7 +146,7 @@ impl Finding {
             let label = padded(unseen.what.words().get(language), 11);
             out.push_str(&format!("  {label}"));
             let (counted, note) = (unseen.counted(language), unseen.note.get(language));
-            wrap(&words!("{counted}: {note}", "{counted}：{note}").get(language), 13, out);
+            wrap(words!("{counted}: {note}", "{counted}：{note}").get(language), 13, out);
         }
         section(said("What to expect", "预期表现"), self.expect.get(language), language, out);
         section(said("What to do", "怎么办"), self.advice.get(language), language, out);
