@@ -13,8 +13,8 @@ use posenc::{Attention, Params};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// What is compared unless the user names something else: at least one encoding of every kind.
-pub const DEFAULT_ENCODINGS: [&str; 9] = [
+/// What is compared unless the user names something else: every encoding of the catalogue.
+pub const DEFAULT_ENCODINGS: [&str; 10] = [
     "none",
     "learned",
     "sinusoidal",
@@ -23,6 +23,7 @@ pub const DEFAULT_ENCODINGS: [&str; 9] = [
     "shaw",
     "alibi",
     "clipped",
+    "shared",
     "t5",
 ];
 
@@ -119,7 +120,7 @@ impl Default for Request {
             encodings: DEFAULT_ENCODINGS.map(String::from).to_vec(),
             seeds: vec![1, 2],
             steps: None,
-            budget_seconds: 210.0,
+            budget_seconds: 225.0,
             model: ModelConfig {
                 layers: 2,
                 model_dim: 64,
@@ -151,8 +152,8 @@ const HELD_OUT_POINTS: usize = 20;
 const HELD_OUT_WINDOWS: usize = 64;
 /// Between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
-/// Calibration never asks for fewer steps than this (nothing would be learnt) or more (nothing new would be seen).
-pub const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
+/// Calibration never asks for fewer steps than this (the slow encodings would have learnt nothing that could break) or more (nothing new would be seen).
+pub const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 400..=1200;
 
 /// What every run of a comparison reads.
 struct Bench<'a> {

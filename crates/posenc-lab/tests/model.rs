@@ -144,3 +144,10 @@ fn shared_weights_begin_the_same() {
         }
     }
 }
+
+/// The default comparison leaves nothing out.
+#[test]
+fn the_default_is_the_whole_catalogue() {
+    let names: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
+    assert_eq!(names, posenc_lab::compare::DEFAULT_ENCODINGS);
+}
