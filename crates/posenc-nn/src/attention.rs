@@ -7,6 +7,7 @@ use crate::number::Number;
 use crate::shape::{gradient, rows, size, tensor};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, Site, View, ViewMut};
+use std::ops::Range;
 
 /// Multi-head attention: input projections, attention through a [`Call`], output projection.
 ///
@@ -158,6 +159,29 @@ impl MultiheadAttention {
         if self.bias { linear } else { linear.without_bias() }
     }
 
+    /// The rows of `in_proj_weight` (and entries of `in_proj_bias`) that make queries, keys and values: where the tensors of a checkpoint with separate
+    /// `q_proj`, `k_proj` and `v_proj` go.
+    ///
+    /// ```
+    /// use posenc::{Dims, Params};
+    /// use posenc_nn::MultiheadAttention;
+    /// let attn = MultiheadAttention::new("attn", 8, Dims::new(8, 2)?);
+    /// let mut params: Params<f32> = Params::init(&attn.specs(), 1)?;
+    /// let k_proj = [0.5; 8 * 8]; // [out, in]
+    /// let [_, k, _] = attn.in_proj_rows();
+    /// params.get_mut("attn.in_proj_weight")?[k.start * 8..k.end * 8].copy_from_slice(&k_proj);
+    /// # Ok::<(), posenc_nn::Error>(())
+    /// ```
+    #[doc(alias = "q_proj")]
+    #[doc(alias = "k_proj")]
+    #[doc(alias = "v_proj")]
+    pub fn in_proj_rows(&self) -> [Range<usize>; 3] {
+        ROLES.map(|role| {
+            let (from, to) = self.part(role);
+            from..to
+        })
+    }
+
     /// Rows of the input projection for a role: from, to.
     fn part(&self, role: Role) -> (usize, usize) {
         let (q, kv) = (self.dims.heads * self.dims.head_dim, self.dims.kv_heads * self.dims.head_dim);
@@ -175,14 +199,21 @@ impl MultiheadAttention {
     {
         let (q_len, k_len) = (call.q_at().len(), call.k_at().len());
         let all = streams.all();
-        let batch = rows("query [batch, seq, width]", all[0].len(), "seq·width", (q_len * self.width).max(1))?;
+        // A stream without tokens does not say how many rows the batch has.
+        let (what, len, of) = if q_len > 0 {
+            ("query [batch, seq, width]", q_len, all[0])
+        } else {
+            ("key [batch, seq, width]", k_len, all[1])
+        };
+        let batch = rows(what, of.len(), "seq·width", (len * self.width).max(1))?;
         size("query [batch, seq, width]", all[0].len(), &[batch, q_len, self.width])?;
         size("key [batch, seq, width]", all[1].len(), &[batch, k_len, self.width])?;
         size("value [batch, seq, width]", all[2].len(), &[batch, k_len, self.width])?;
         Ok([batch, q_len, k_len])
     }
 
-    /// Attention over the streams: `out` `[batch, q_len, width]` is overwritten, and `weights` `[batch, heads, q_len, k_len]` where they are asked for.
+    /// Attention over the streams: `out` `[batch, q_len, width]` is overwritten, and `weights` `[batch, heads, q_len, k_len]` where they are asked for. They are
+    /// made in a pass of their own over whole rows, so that `out` has the same bits with and without them.
     ///
     /// # Errors
     /// A shape that does not fit the call, or a parameter that is missing.
@@ -199,28 +230,32 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         size("out [batch, q_len, width]", out.len(), &[batch, q_len, self.width])?;
+        for spec in self.specs() {
+            tensor(params, &spec)?;
+        }
         for role in ROLES {
             let len = if matches!(role, Role::Query) { q_len } else { k_len };
             self.project(params, call, role, streams.of(role), [batch, len], trace)?;
         }
         trace.context.resize(batch * q_len * self.dims.heads * self.dims.head_dim, R::ZERO);
-        let weights = match weights {
-            Some(w) => Some(ViewMut::new(w, [batch, self.dims.heads, q_len, k_len])?),
-            None => None,
-        };
         let [q, k, v] = &trace.projected;
-        let inputs = Inputs {
-            q: self.heads(q, batch, q_len)?,
-            k: self.heads(k, batch, k_len)?,
-            v: self.heads(v, batch, k_len)?,
-        };
+        let inputs = self.inputs([q, k, v], [batch, q_len, k_len])?;
+        let AttentionTrace { context, saved, work, .. } = trace;
+        if let Some(weights) = weights {
+            let outputs = Outputs {
+                out: self.heads_mut(context, self.dims.heads, batch, q_len)?,
+                saved: None,
+                weights: Some(ViewMut::new(weights, [batch, self.dims.heads, q_len, k_len])?),
+            };
+            self.attention.forward(call, inputs, mask, mode, outputs, work)?;
+        }
         let outputs = Outputs {
-            out: ViewMut::new(&mut trace.context, [batch, q_len, self.dims.heads, self.dims.head_dim])?.swap(1, 2)?,
-            saved: Some(&mut trace.saved),
-            weights,
+            out: self.heads_mut(context, self.dims.heads, batch, q_len)?,
+            saved: Some(saved),
+            weights: None,
         };
-        self.attention.forward(call, inputs, mask, mode, outputs, &mut trace.work)?;
-        self.out_proj().forward(params, &trace.context, out)
+        self.attention.forward(call, inputs, mask, mode, outputs, work)?;
+        self.out_proj().forward(params, context, out)
     }
 
     /// The adjoint of [`MultiheadAttention::forward`] with the same arguments: `d_out` `[batch, q_len, width]` is the gradient of `out`. Overwrites the
@@ -242,6 +277,10 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         d_streams.check(&streams)?;
+        for spec in self.specs() {
+            tensor(params, &spec)?;
+            gradient(grads, &spec)?;
+        }
         let AttentionTrace { context, d_context, .. } = trace;
         d_context.resize(context.len(), R::ZERO);
         self.out_proj().adjoint(params, context, d_out, Some(d_context), grads)?;
@@ -261,17 +300,15 @@ impl MultiheadAttention {
             }
             let [q, k, v] = &*projected;
             let [dq, dk, dv] = d_projected;
-            let inputs = Inputs {
-                q: self.heads(q, batch, q_len)?,
-                k: self.heads(k, batch, k_len)?,
-                v: self.heads(v, batch, k_len)?,
-            };
+            let inputs = self.inputs([q, k, v], [batch, q_len, k_len])?;
+            let Dims { heads, kv_heads, .. } = self.dims;
             let into = Grads {
-                dq: self.heads_mut(dq, batch, q_len)?,
-                dk: self.heads_mut(dk, batch, k_len)?,
-                dv: self.heads_mut(dv, batch, k_len)?,
+                dq: self.heads_mut(dq, heads, batch, q_len)?,
+                dk: self.heads_mut(dk, kv_heads, batch, k_len)?,
+                dv: self.heads_mut(dv, kv_heads, batch, k_len)?,
             };
-            let (out, d_out) = (self.heads(context, batch, q_len)?, self.heads(d_context, batch, q_len)?);
+            let out = self.heads(context, heads, batch, q_len)?;
+            let d_out = self.heads(d_context, heads, batch, q_len)?;
             self.attention
                 .adjoint(call, inputs, mask, mode, out, d_out, saved, into, slots, work)?;
         }
@@ -330,7 +367,7 @@ impl MultiheadAttention {
         let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
         matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)?;
         if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
-            call.add_heads(site, self.heads_mut(y, batch, len)?)?;
+            call.add_heads(site, self.heads_mut(y, self.heads_of(role), batch, len)?)?;
         }
         Ok(())
     }
@@ -352,7 +389,7 @@ impl MultiheadAttention {
         let len = n / batch.max(1);
         let dy = &trace.d_projected[role as usize];
         if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
-            call.add_heads_adjoint(site, self.heads(dy, batch, len)?, grads)?;
+            call.add_heads_adjoint(site, self.heads(dy, self.heads_of(role), batch, len)?, grads)?;
         }
         let site = role.input_site().filter(|site| call.adds_at(*site));
         let input = if site.is_some() { &trace.inputs[role as usize] } else { x };
@@ -379,14 +416,28 @@ impl MultiheadAttention {
         Ok(())
     }
 
+    fn heads_of(&self, role: Role) -> usize {
+        match role {
+            Role::Query => self.dims.heads,
+            Role::Key | Role::Value => self.dims.kv_heads,
+        }
+    }
+
+    /// Projected queries, keys and values as attention reads them.
+    fn inputs<'a, R>(&self, [q, k, v]: [&'a [R]; 3], [batch, q_len, k_len]: [usize; 3]) -> Result<Inputs<'a, R>> {
+        Ok(Inputs {
+            q: self.heads(q, self.dims.heads, batch, q_len)?,
+            k: self.heads(k, self.dims.kv_heads, batch, k_len)?,
+            v: self.heads(v, self.dims.kv_heads, batch, k_len)?,
+        })
+    }
+
     /// A projected stream as `[batch, heads, seq, head_dim]`.
-    fn heads<'a, R>(&self, x: &'a [R], batch: usize, len: usize) -> Result<View<'a, R, 4>> {
-        let heads = x.len() / (batch * len * self.dims.head_dim).max(1);
+    fn heads<'a, R>(&self, x: &'a [R], heads: usize, batch: usize, len: usize) -> Result<View<'a, R, 4>> {
         Ok(View::new(x, [batch, len, heads, self.dims.head_dim])?.swap(1, 2)?)
     }
 
-    fn heads_mut<'a, R>(&self, x: &'a mut [R], batch: usize, len: usize) -> Result<ViewMut<'a, R, 4>> {
-        let heads = x.len() / (batch * len * self.dims.head_dim).max(1);
+    fn heads_mut<'a, R>(&self, x: &'a mut [R], heads: usize, batch: usize, len: usize) -> Result<ViewMut<'a, R, 4>> {
         Ok(ViewMut::new(x, [batch, len, heads, self.dims.head_dim])?.swap(1, 2)?)
     }
 }

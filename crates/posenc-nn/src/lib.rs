@@ -45,6 +45,7 @@ mod linear;
 mod loss;
 mod matrix;
 mod number;
+mod positional;
 mod shape;
 pub mod weights;
 
@@ -58,3 +59,4 @@ pub use linear::*;
 pub use loss::*;
 pub use matrix::*;
 pub use number::*;
+pub use positional::*;
