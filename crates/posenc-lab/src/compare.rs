@@ -152,7 +152,7 @@ const HELD_OUT_WINDOWS: usize = 64;
 /// Between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Calibration never asks for fewer steps than this (nothing would be learnt) or more (nothing new would be seen).
-const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
+pub const CALIBRATED_STEPS: std::ops::RangeInclusive<usize> = 100..=1200;
 
 /// What every run of a comparison reads.
 struct Bench<'a> {
@@ -173,6 +173,8 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
             .map(|f| (f * request.training.length as f64).round() as usize)
             .collect(),
     };
+    request.model.check()?;
+    request.training.check()?;
     let longest = lengths.iter().copied().max().unwrap_or(0);
     // Whatever the model or an encoding refuses is said before the text is read.
     for name in &request.encodings {

@@ -15,6 +15,10 @@ use posenc_nn::{
 /// Where the encoding's parameters stand in the model's store.
 const MODEL_PREFIX: &str = "pos";
 
+/// How attention's projections begin: GPT-2's N(0, 0.02). Scores are then near zero at first, and what the positions of far tokens mean is learnt rather than drawn: with PyTorch's
+/// U(±1/√width), whose scores are random at first, rotary's loss at 1.5 × the trained length rose by 0.09 to 0.41 nat over four seeds; with this, by 0.02 to 0.07.
+const PROJECTION_INIT: Init = Init::Normal(0.02);
+
 /// A decoder with an encoding; plain data: its parameters live in a store.
 #[derive(Clone, Debug)]
 pub struct Gpt {
@@ -113,7 +117,7 @@ fn add<R: Number>(x: &mut [R], y: &[R]) {
 }
 
 impl Gpt {
-    /// A model of these sizes with this encoding. Weights begin as PyTorch's linear layers do, U(±1/√in), and token embeddings as N(0, 0.02).
+    /// A model of these sizes with this encoding. The MLP begins as PyTorch's linear layers do, U(±1/√in); attention's projections and token embeddings as N(0, 0.02).
     ///
     /// # Errors
     /// Widths that do not fit each other or the encoding, or an encoding that makes the model wider than its tokens.
@@ -140,14 +144,13 @@ impl Gpt {
         let layers = (0..config.layers)
             .map(|i| {
                 let name = |part: &str| format!("layers.{i}.{part}");
-                let init = Init::Uniform(1.0 / (width as f64).sqrt());
                 Layer {
                     prefix: name(MODEL_PREFIX),
                     norm1: LayerNorm::new(name("norm1"), width),
                     attention: MultiheadAttention {
                         attention: attention.clone(),
-                        in_init: init,
-                        out_init: init,
+                        in_init: PROJECTION_INIT,
+                        out_init: PROJECTION_INIT,
                         ..MultiheadAttention::new(name("attention"), width, dims)
                     },
                     norm2: LayerNorm::new(name("norm2"), width),

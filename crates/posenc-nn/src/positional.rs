@@ -7,21 +7,23 @@ use crate::shape::{rows, size};
 use posenc::{Blocked, Call, Dims, Encoding, Error, InputTable, Mask, Mode, ParamSpec, Params, Plan, Positions, Site, View};
 use std::fmt;
 
-/// Multi-head attention with any encoding that acts inside attention: on the inputs of queries and keys, on the projected queries and keys, or on the scores. Values
-/// are never position-modulated unless the encoding says so (Shaw).
+/// Multi-head attention with any encoding that acts inside attention: on the inputs of queries and keys, on the projected queries and keys, or on the
+/// scores. Values are never position-modulated unless the encoding says so (Shaw).
 ///
-/// [`PositionalMultiheadAttention::additive_pos`] is symm-learning's `AdditivePosMultiheadAttention`: a table E of learned rows is added before the projections,
+/// [`PositionalMultiheadAttention::additive_pos`] is symm-learning's `AdditivePosMultiheadAttention`: a table E of learned rows is added before the
+/// projections,
 /// ```text
 /// q' = q + E[P_q],   k' = k + E[P_k],   v' = v
 /// ```
 /// and as long as E is zero, as it begins, this is ordinary multi-head attention, bit for bit.
 ///
-/// Parameters, under `name` if it is not empty: those of the plan (`pos_emb`), then `attn.in_proj_weight`, `attn.in_proj_bias`, `attn.out_proj.weight`,
-/// `attn.out_proj.bias`, as PyTorch lays them out. The module owns the plan's parameters of either scope; a model whose layers share a table uses
-/// [`MultiheadAttention`] with a [`Call`] of its own.
+/// Parameters, under `name` if it is not empty: those of the plan (`pos_emb`), then `attn.in_proj_weight`, `attn.in_proj_bias`,
+/// `attn.out_proj.weight`, `attn.out_proj.bias`, as PyTorch lays them out. The module owns the plan's parameters of either scope; a model whose
+/// layers share a table uses [`MultiheadAttention`] with a [`Call`] of its own.
 ///
-/// What differs from the Python module: a position that the table does not have is an error (there, a negative one reads from the end and a fractional one is
-/// truncated); causality works without a mask and with one; the weights of a row that attends to nothing are zeros, not NaN; asking for weights changes no bit of the output.
+/// What differs from the Python module: a position that the table does not have is an error (there, a negative one reads from the end and a
+/// fractional one is truncated); causality works without a mask and with one; the weights of a row that attends to nothing are zeros, not NaN; asking
+/// for weights changes no bit of the output.
 ///
 /// ```
 /// use posenc::{Mode, Params, Positions};
@@ -68,7 +70,8 @@ pub struct PositionalArgs<'a, R> {
     pub q_positions: Option<Positions>,
     /// Positions of the keys, `(k_len,)` or `(batch, k_len)`; `0..k_len` if absent.
     pub k_positions: Option<Positions>,
-    /// True where a query has a position, `(q_len,)` or `(batch, q_len)`. A token without one takes part in attention, but the encoding leaves it alone and its id is not read.
+    /// True where a query has a position, `(q_len,)` or `(batch, q_len)`. A token without one takes part in attention, but the encoding leaves it
+    /// alone and its id is not read.
     pub q_position_mask: Option<&'a [bool]>,
     /// True where a key has a position, `(k_len,)` or `(batch, k_len)`.
     pub k_position_mask: Option<&'a [bool]>,
@@ -78,8 +81,8 @@ pub struct PositionalArgs<'a, R> {
     pub key_padding_mask: Option<AttnMask<'a, R>>,
     /// Whether the weights are wanted; they cost a second pass.
     pub need_weights: bool,
-    /// A query attends to itself and what came before it, by order. The number is the order of the first query among the keys: 0 for a whole sequence (also where
-    /// `q_len` and `k_len` differ), the number of cached keys when decoding.
+    /// A query attends to itself and what came before it, by order. The number is the order of the first query among the keys: 0 for a whole sequence
+    /// (also where `q_len` and `k_len` differ), the number of cached keys when decoding.
     #[doc(alias = "is_causal")]
     pub causal: Option<usize>,
 }
@@ -176,15 +179,21 @@ impl PositionalMultiheadAttention {
     /// The encoding has no parameter `pos_emb`, or the store lacks it.
     pub fn pos_emb<'p, R: Number>(&self, params: &'p Params<R>) -> Result<&'p [R]> {
         let missing = || Error::MissingParameter { name: "pos_emb".into() };
-        let spec = self.plan.parameters().iter().find(|spec| spec.name == "pos_emb").ok_or_else(missing)?;
+        let spec = self
+            .plan
+            .parameters()
+            .iter()
+            .find(|spec| spec.name == "pos_emb")
+            .ok_or_else(missing)?;
         Ok(params.bound(&self.name, &self.name).get(spec)?)
     }
 
-    /// Attention of `query` `[batch, q_len, embed_dim]` over `key` and `value` `[batch, k_len, embed_dim]`. A query that may attend to nothing gets zeros before the output
-    /// projection, so `attn.out_proj.bias` after it.
+    /// Attention of `query` `[batch, q_len, embed_dim]` over `key` and `value` `[batch, k_len, embed_dim]`. A query that may attend to nothing gets
+    /// zeros before the output projection, so `attn.out_proj.bias` after it.
     ///
     /// # Errors
-    /// Shapes that do not fit one another, a position that the encoding has no answer for, an encoding that acts on embeddings, or a parameter that is missing.
+    /// Shapes that do not fit one another, a position that the encoding has no answer for, an encoding that acts on embeddings, or a parameter that
+    /// is missing.
     pub fn forward<R: Number>(
         &self,
         params: &Params<R>,
@@ -208,8 +217,8 @@ impl PositionalMultiheadAttention {
         })
     }
 
-    /// The adjoint of [`PositionalMultiheadAttention::forward`] with the same arguments and the trace it left: `d_out` `[batch, q_len, embed_dim]` is the gradient of the
-    /// output. Overwrites the streams' gradients, adds those of all parameters to `grads`. Nothing flows back from the weights.
+    /// The adjoint of [`PositionalMultiheadAttention::forward`] with the same arguments and the trace it left: `d_out` `[batch, q_len, embed_dim]` is
+    /// the gradient of the output. Overwrites the streams' gradients, adds those of all parameters to `grads`. Nothing flows back from the weights.
     ///
     /// # Errors
     /// As [`PositionalMultiheadAttention::forward`], of either store.
@@ -231,7 +240,8 @@ impl PositionalMultiheadAttention {
             grads.bound(&self.name, &self.name).get(spec)?;
         }
         let mask = args.mask([batch, self.num_heads(), q_len, k_len])?;
-        self.attn.adjoint(params, &call, streams, &mask, mode, d_out, d_streams, grads, trace)
+        self.attn
+            .adjoint(params, &call, streams, &mask, mode, d_out, d_streams, grads, trace)
     }
 
     fn lengths<R>(&self, streams: &Streams<'_, R>, batch: usize) -> Result<[usize; 2]> {
@@ -281,7 +291,12 @@ impl PositionalMultiheadAttention {
 }
 
 /// The positions of a stream: absent ones counted from 0, those under a mask taken away.
-fn positions([what, what_mask]: [&'static str; 2], at: Option<&Positions>, mask: Option<&[bool]>, [batch, len]: [usize; 2]) -> Result<Positions> {
+fn positions(
+    [what, what_mask]: [&'static str; 2],
+    at: Option<&Positions>,
+    mask: Option<&[bool]>,
+    [batch, len]: [usize; 2],
+) -> Result<Positions> {
     let at = at.cloned().unwrap_or_else(|| Positions::absent(len));
     if at.len() != len || ![1, batch].contains(&at.batch()) {
         return Err(Error::Shape {
@@ -368,7 +383,12 @@ fn mean_over_heads<R: Number>(by_head: &[R], heads: usize, pairs: usize) -> Vec<
 
 impl fmt::Display for PositionalMultiheadAttention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PositionalMultiheadAttention(embed_dim {}, num_heads {}", self.embed_dim(), self.num_heads())?;
+        write!(
+            f,
+            "PositionalMultiheadAttention(embed_dim {}, num_heads {}",
+            self.embed_dim(),
+            self.num_heads()
+        )?;
         if !self.attn.bias {
             write!(f, ", no bias")?;
         }

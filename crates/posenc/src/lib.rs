@@ -62,6 +62,7 @@ mod params;
 mod real;
 mod rng;
 mod view;
+mod words;
 
 // What: plain data. How: checked once. Now: positions and parameters resolved.
 mod encoding;
@@ -80,6 +81,10 @@ pub mod input;
 pub mod rotate;
 
 pub mod attention;
+
+// What is known of the methods, and what each does past the trained length.
+pub mod catalogue;
+pub mod explain;
 
 mod kernels;
 
@@ -112,3 +117,4 @@ pub use rng::Rng;
 pub use rotate::{Pairing, Precision, Rotary, Rotation, RotationPair, Side, Turn};
 pub use term::{Block, BlockMut, Granularity, Needs, Place, Reach, ScoreTerm, TermGrads};
 pub use view::{View, ViewMut};
+pub use words::{Language, Words};

@@ -1,9 +1,7 @@
 //! The command that repeats a comparison. It spells out every number, because a default may change with the version.
 
 use posenc_lab::results::Config;
-
-/// The bundled text goes by this name; any other is a path that was given with `--text`.
-pub const BUNDLED_TEXT: &str = "six novels by Jane Austen";
+use posenc_lab::text::BUNDLED_NAME;
 
 /// `posenc compare …`, one group of options a line, ready to paste into a shell.
 pub fn command(config: &Config) -> String {
@@ -12,9 +10,13 @@ pub fn command(config: &Config) -> String {
     let (model, training) = (&config.model, &config.training);
     let mut lines = vec!["posenc compare".to_string()];
     lines.push(format!("--encodings {} --seeds {seeds}", quote(&config.encodings.join(","))));
-    if config.text.name != BUNDLED_TEXT {
-        lines.push(format!("--text {}", quote(&config.text.name)));
-    }
+    let text = if config.text.name == BUNDLED_NAME {
+        String::new()
+    } else {
+        // Any other name is the path that was given.
+        format!("--text {} ", quote(&config.text.name))
+    };
+    lines.push(format!("{text}--tokens {}", config.text.tokens));
     lines.push(format!(
         "--layers {} --model-dim {} --heads {} --mlp-dim {}",
         model.layers, model.model_dim, model.heads, model.mlp_dim

@@ -3,6 +3,8 @@
 //! Losses at the lengths, and their second seed where the pilot had one, are measured; curves and losses per position are drawn to fit them.
 
 use posenc_lab::results::*;
+use posenc_lab::text::BUNDLED_NAME;
+use posenc_lab::verdict::verdicts;
 
 const LENGTHS: [usize; 5] = [64, 96, 128, 256, 512];
 
@@ -101,59 +103,60 @@ pub fn pilot() -> Results {
             runs.push(run(name, plan, own, limit, seed, &losses[seed as usize]));
         }
     }
-    let verdicts = ROWS.iter().map(|row| verdict(row.0, &runs)).collect();
+    let config = Config {
+        encodings: ROWS.iter().map(|row| row.0.into()).collect(),
+        seeds: seeds.to_vec(),
+        text: TextConfig {
+            name: BUNDLED_NAME.into(),
+            trained_on: [
+                "Emma",
+                "Mansfield Park",
+                "Northanger Abbey",
+                "Pride and Prejudice",
+                "Sense and Sensibility",
+            ]
+            .map(String::from)
+            .to_vec(),
+            held_out: vec!["Persuasion".into()],
+            hash: "cbf29ce484222325".into(),
+            tokens: "characters".into(),
+            vocabulary: 81,
+            train_tokens: 3_412_774,
+            held_out_tokens: 466_310,
+        },
+        model: ModelConfig {
+            layers: 2,
+            model_dim: 64,
+            heads: 4,
+            mlp_dim: 256,
+        },
+        training: TrainingConfig {
+            length: 64,
+            batch: 32,
+            steps: 1500,
+            steps_from: "calibrated".into(),
+            learning_rate: 3e-3,
+            weight_decay: 0.01,
+            betas: [0.9, 0.95],
+            warmup: 0.05,
+            clip: 1.0,
+        },
+        lengths: LENGTHS.to_vec(),
+        window_tokens: 65_536,
+        aligned_places: 256,
+        aligned_targets: 8,
+    };
+    let baselines = Baselines {
+        unigram: 2.87,
+        bigram: 2.43,
+    };
     Results {
         schema: SCHEMA,
         posenc: "0.1.0".into(),
-        config: Config {
-            encodings: ROWS.iter().map(|row| row.0.into()).collect(),
-            seeds: seeds.to_vec(),
-            text: TextConfig {
-                name: "six novels by Jane Austen".into(),
-                trained_on: [
-                    "Emma",
-                    "Mansfield Park",
-                    "Northanger Abbey",
-                    "Pride and Prejudice",
-                    "Sense and Sensibility",
-                ]
-                .map(String::from)
-                .to_vec(),
-                held_out: vec!["Persuasion".into()],
-                hash: "cbf29ce484222325".into(),
-                tokens: "characters".into(),
-                vocabulary: 81,
-                train_tokens: 3_412_774,
-                held_out_tokens: 466_310,
-            },
-            model: ModelConfig {
-                layers: 2,
-                model_dim: 64,
-                heads: 4,
-                mlp_dim: 256,
-            },
-            training: TrainingConfig {
-                length: 64,
-                batch: 32,
-                steps: 1500,
-                steps_from: "calibrated".into(),
-                learning_rate: 3e-3,
-                weight_decay: 0.01,
-                betas: [0.9, 0.95],
-                warmup: 0.05,
-                clip: 1.0,
-            },
-            lengths: LENGTHS.to_vec(),
-            window_tokens: 65_536,
-            aligned_places: 256,
-            aligned_targets: 8,
-        },
-        baselines: Baselines {
-            unigram: 2.87,
-            bigram: 2.43,
-        },
+        verdicts: verdicts(&config, &baselines, &runs),
+        config,
+        baselines,
         runs,
-        verdicts,
     }
 }
 
@@ -219,36 +222,4 @@ fn per_position(length: usize, losses: &[(f64, f64); 5], seed: u64) -> Vec<f64> 
             settled + 1.6 * (-x / 7.0).exp() + 0.05 * noise(i as u64 * 31 + seed * 977 + length as u64)
         })
         .collect()
-}
-
-fn verdict(name: &str, runs: &[Run]) -> Verdict {
-    let runs: Vec<&Run> = runs.iter().filter(|run| run.encoding == name).collect();
-    let aligned = |run: &Run, i: usize| match &run.lengths[i].outcome {
-        Outcome::Measured(losses) => Some(losses.aligned),
-        Outcome::Refused(_) => None,
-    };
-    let class = |rise: f64| match rise {
-        r if r < 0.15 => Reach::Holds,
-        r if r <= 0.5 => Reach::Degrades,
-        _ => Reach::Broken,
-    };
-    let at = |(i, &length): (usize, &usize)| {
-        let rise: Vec<f64> = runs.iter().filter_map(|run| Some(aligned(run, i)? - aligned(run, 0)?)).collect();
-        let verdict = match rise.as_slice() {
-            [] => Reach::Refuses,
-            [first, rest @ ..] if rest.iter().all(|&r| class(r) == class(*first)) => class(*first),
-            _ => Reach::Inconclusive,
-        };
-        VerdictAt { length, verdict, rise }
-    };
-    let trained = runs.iter().filter_map(|run| match &run.lengths[0].outcome {
-        Outcome::Measured(losses) => Some(losses.mean),
-        Outcome::Refused(_) => None,
-    });
-    Verdict {
-        encoding: name.into(),
-        lengths: LENGTHS.iter().enumerate().map(at).collect(),
-        trained_loss: trained.sum::<f64>() / runs.len() as f64,
-        converged: true,
-    }
 }

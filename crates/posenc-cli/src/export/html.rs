@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use posenc_lab::results::{Results, VerdictAt};
+use posenc_lab::text::BUNDLED_NAME;
+use posenc_lab::verdict::{BROKEN_ABOVE, HOLDS_BELOW, STILL_FALLING_ABOVE};
 
 use super::answer::{self, Row};
 use super::words::{self, escape};
@@ -88,8 +90,8 @@ fn verdicts(page: &mut String, results: &Results, rows: &[Row]) {
     let _ = write!(
         page,
         "</tbody>\n</table>\n</div>\n<p class=\"note\">Each cell: the verdict, and by how many nats per token the loss on the <em>same</em> targets rises when the context grows from \
-         the trained length{of_seeds}. <b>holds</b>: by less than 0.15. <b>degrades</b>: by 0.15 to 0.5. <b>broken</b>: by more than 0.5. <b>inconclusive</b>: the seeds fall into \
-         different classes. <b>refuses</b>: the encoding does not run. <b>not converged</b>: held-out loss still fell by more than 0.05 over the last tenth of the steps, or does not \
+         the trained length{of_seeds}. <b>holds</b>: by less than {HOLDS_BELOW}. <b>degrades</b>: by {HOLDS_BELOW} to {BROKEN_ABOVE}. <b>broken</b>: by more than {BROKEN_ABOVE}. <b>inconclusive</b>: the seeds fall into \
+         different classes. <b>refuses</b>: the encoding does not run. <b>not converged</b>: held-out loss still fell by more than {STILL_FALLING_ABOVE} over the last tenth of the steps, or does not \
          beat the bigram. Rows stand by how far they hold, then by the loss at the trained length; a difference of that loss below about twice the seeds’ range is no ranking.</p>\n"
     );
 }
@@ -243,11 +245,7 @@ fn limits(page: &mut String, results: &Results) {
          fine-tuned for longer contexts is another experiment.</li>\n\
          <li>A model that has not converged says little about its encoding, in either direction.</li>\n</ul>\n",
         escape(tokens),
-        if config.text.name == command::BUNDLED_TEXT {
-            "prose"
-        } else {
-            "one text"
-        },
+        if config.text.name == BUNDLED_NAME { "prose" } else { "one text" },
         config.training.length,
     );
 }

@@ -2,8 +2,9 @@
 //!
 //! - [`table::table`]: the answer and the verdicts for the terminal;
 //! - [`html::report`]: `report.html`, one self-contained page with inline plots;
-//! - [`csv::csv`]: `results.csv`, one line per encoding, seed and length;
 //! - [`command::command`]: the command that repeats a comparison.
+//!
+//! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
 //! `answer` puts the verdicts into sentences and orders the encodings, `plots` turns results into charts, `svg` and `axis` draw a chart,
 //! `words` writes numbers: the table and the page cannot disagree, because both say what these say.
@@ -11,14 +12,13 @@
 pub mod answer;
 mod axis;
 pub mod command;
-pub mod csv;
 pub mod html;
 mod plots;
 mod svg;
 pub mod table;
-mod words;
+pub mod words;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Which charts a comparison is shown in, and what to see in each.
 
 use posenc_lab::results::{AtLength, CurvePoint, Losses, Outcome, Results, Run};
+use posenc_lab::verdict::HOLDS_BELOW;
 
 use super::answer::{Row, measured};
 use super::axis::{Scale, Tick};
@@ -357,7 +358,7 @@ fn hidden(results: &Results, rows: &[&Row]) -> Option<String> {
         })
     });
     let (gap, aligned, mean, length, name) = gaps.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (gap >= 0.15).then(|| {
+    (gap >= HOLDS_BELOW).then(|| {
         format!(
             "The largest gap: at {}, the mean of {name} changes by {} nat, the same targets by {}.",
             words::length(length, trained),

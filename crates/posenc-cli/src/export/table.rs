@@ -1,6 +1,7 @@
 //! The table in the terminal: the answer, the verdicts, the means, and what was refused. Plain text, at most 100 columns.
 
 use posenc_lab::results::{Reach, Results, VerdictAt};
+use posenc_lab::verdict::STILL_FALLING_ABOVE;
 
 use super::answer::{self, Row};
 use super::words;
@@ -46,9 +47,12 @@ pub fn table(results: &Results) -> String {
 
     let mut notes = String::new();
     if rows.iter().any(starred) {
-        let text = "* not converged: held-out loss still fell by more than 0.05 nat over the last tenth of the steps, or does not beat the bigram \
-                    (loss";
-        wrap(&mut notes, "  ", &format!("{text} {}).", words::loss(results.baselines.bigram)));
+        let text = format!(
+            "* not converged: held-out loss still fell by more than {STILL_FALLING_ABOVE} nat over the last tenth of the steps, or does not beat the \
+             bigram (loss {}).",
+            words::loss(results.baselines.bigram)
+        );
+        wrap(&mut notes, "  ", &text);
     }
     for row in &rows {
         for (length, text) in row.refusals() {

@@ -2,7 +2,7 @@
 
 use posenc_lab::results::{Outcome, Reach, Results, Run, Verdict};
 
-use super::{command, csv, fixture, html, table};
+use super::{command, fixture, html, table};
 
 /// Every start tag has its end tag, in order, and every attribute is quoted. Small, but it reads the whole page.
 fn well_formed(html: &str) -> Result<(), String> {
@@ -48,7 +48,7 @@ fn check(results: &Results) -> String {
         panic!("{fault}");
     }
     let text = table::table(results);
-    for (what, text) in [("page", &page), ("table", &text), ("csv", &csv::csv(results))] {
+    for (what, text) in [("page", &page), ("table", &text)] {
         for bad in ["NaN", "inf,", ">inf", "None", "Some("] {
             assert!(!text.contains(bad), "{bad} in the {what}");
         }
@@ -239,7 +239,6 @@ fn names_and_paths_cannot_break_what_is_written() {
         .for_each(|run| run.encoding = odd.into());
     results.verdicts[3].encoding = odd.into();
     check(&results);
-    assert!(csv::csv(&results).contains("\"<b>&\"\"'>, an encoding"));
     assert!(command::command(&results.config).contains(r"--text '/tmp/it'\''s <here>.txt'"));
 }
 
@@ -268,15 +267,6 @@ fn many() -> Results {
 #[test]
 fn many_encodings_still_fit() {
     check(&many());
-}
-
-#[test]
-fn the_csv_has_a_line_per_encoding_seed_and_length() {
-    let csv = csv::csv(&fixture::pilot());
-    assert_eq!(csv.lines().count(), 1 + 8 * 2 * 5);
-    let columns = csv.lines().next().unwrap().split(',').count();
-    assert!(csv.lines().all(|line| line.split(',').count() == columns));
-    assert!(csv.contains("learned,0,96,1.5,,,,refuses,yes,position 64 is past the learned table of 64 positions"));
 }
 
 #[test]
@@ -316,6 +306,5 @@ fn write_reports_for_looking_at() {
     ] {
         std::fs::write(folder.join(format!("{name}.html")), html::report(&results)).unwrap();
         std::fs::write(folder.join(format!("{name}.txt")), table::table(&results)).unwrap();
-        std::fs::write(folder.join(format!("{name}.csv")), csv::csv(&results)).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers and names as a reader sees them, the same in the terminal and on the page.
 
-use posenc_lab::results::Reach;
+/// The verdict in one word, the same as in the files.
+pub use posenc_lab::csv::reach_name as reach;
 
 /// Stands where a number cannot: refused, not measured, or not finite (a diverged run).
 pub const NOTHING: &str = "—";
@@ -75,17 +76,6 @@ pub fn seconds(seconds: f64) -> String {
         s if s < 99.5 => format!("{s:.0} s"),
         s if s < 5_400.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3_600.0),
-    }
-}
-
-/// The verdict in one word.
-pub fn reach(reach: Reach) -> &'static str {
-    match reach {
-        Reach::Holds => "holds",
-        Reach::Degrades => "degrades",
-        Reach::Broken => "broken",
-        Reach::Inconclusive => "inconclusive",
-        Reach::Refuses => "refuses",
     }
 }
 

@@ -504,7 +504,8 @@ impl fmt::Display for Sinusoidal {
 }
 
 impl Sinusoidal {
-    fn width(&self, dims: &Dims) -> usize {
+    /// Columns of a vector in a model of these widths.
+    pub(crate) fn width(&self, dims: &Dims) -> usize {
         match self.combine {
             Combine::Add => self.add_to.width(dims),
             Combine::Concatenate(width) => width,

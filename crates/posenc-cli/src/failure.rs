@@ -1,0 +1,93 @@
+//! Why a command stopped, as the one line that a person reads.
+
+use std::fmt;
+use std::io;
+
+use posenc_lab::LabError;
+
+/// Everything that ends a command early.
+#[derive(Debug)]
+pub enum Failure {
+    /// No failure: help or the version was asked for, or nothing at all.
+    Help(clap::Error),
+    /// The command line cannot be read: what is wrong with it, and what was perhaps meant.
+    Usage(String),
+    /// An encoding refuses.
+    Encoding(posenc::Error),
+    /// The lab refuses.
+    Lab(LabError),
+    /// The output cannot be written.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// The failure in one line, whatever a path or a foreign error's text holds.
+    pub fn line(&self) -> String {
+        let lines = self.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        lines.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Help(help) => write!(f, "{help}"),
+            Failure::Usage(line) => f.write_str(line),
+            Failure::Encoding(error) => write!(f, "{error}"),
+            // The lab names the field of a configuration; here a person typed an option.
+            Failure::Lab(LabError::Configuration { field, expected, given }) => {
+                write!(f, "{} must be {expected}, and {given} was given; change it", option(field))
+            }
+            Failure::Lab(error) => write!(f, "{error}"),
+            Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
+        }
+    }
+}
+
+/// The option that sets a field of the configuration: `training.learning_rate` is `--learning-rate`.
+fn option(field: &str) -> String {
+    let name = field.rsplit('.').next().unwrap_or(field);
+    format!("--{}", name.replace('_', "-"))
+}
+
+impl From<posenc::Error> for Failure {
+    fn from(error: posenc::Error) -> Self {
+        Failure::Encoding(error)
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        match error {
+            LabError::Encoding(error) => Failure::Encoding(error),
+            error => Failure::Lab(error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_named_by_its_option() {
+        let failure = Failure::from(LabError::Configuration {
+            field: "training.learning_rate",
+            expected: "positive".into(),
+            given: "0".into(),
+        });
+        assert_eq!(failure.line(), "--learning-rate must be positive, and 0 was given; change it");
+    }
+
+    #[test]
+    fn what_an_error_quotes_cannot_break_the_line() {
+        let failure = Failure::Usage("a\nb\u{1b}[2Jc\r\n".into());
+        assert_eq!(failure.line(), "a b\u{fffd}[2Jc");
+    }
+}

@@ -1,0 +1,9 @@
+//! The real binary, as a person or a script runs it: what it prints, what it leaves on disk, how it ends. One temporary folder per test.
+
+mod compare;
+mod explain;
+mod input;
+mod list;
+mod ran;
+mod resume;
+mod usage;

@@ -1,0 +1,236 @@
+//! openlanguagemodel's modules: ALiBi attention, the learned table, rotary and partial rotary.
+
+use crate::golden::bounded::{Bounded, U, sum};
+use crate::golden::compare::{Worst, equal, within};
+use crate::golden::encodings::alibi;
+use crate::golden::oracle::{Problem, computed, total};
+use crate::golden::set::{Outcome, Record, fail};
+use posenc::embed::{lookup, lookup_adjoint};
+use posenc::{Alibi, Dims, Encoding, Learned, Mask, Mode, Pairing, Params, Positions, Rotary, Site, Turn, View, ViewMut};
+use posenc_nn::{AttentionTrace, MultiheadAttention, StreamGrads, Streams};
+use std::ops::Range;
+
+const PROJECTIONS: [&str; 4] = ["q_proj", "k_proj", "v_proj", "out_proj"];
+
+/// `MultiHeadAttentionwithALiBi`: projections under names of their own, scores minus m·|i − j|.
+pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
+    record.only("args", &["embed_dim", "num_heads", "causal", "max_seq_len", "dropout", "bias"])?;
+    record.only_tensors(&["x", "out", "grad_out", "grad_x"])?;
+    let (width, heads) = (record.size("args", "embed_dim")?, record.size("args", "num_heads")?);
+    let causal = record.flag_or("args", "causal", true)?;
+    let dims = Dims::new(width, heads)?;
+    let mut attn = MultiheadAttention::new("attn", width, dims);
+    attn.bias = record.flag_or("args", "bias", false)?;
+
+    let mut params: Params<f32> = Params::zeros(&attn.specs())?;
+    let weights = each_projection(&attn, |name, into, rows| {
+        let ([out, input], data) = record.f32s::<2>(&format!("param.{name}.weight"))?;
+        if [out, input] != [width, width] {
+            return fail(format!("`param.{name}.weight` has shape [{out}, {input}]"));
+        }
+        params.get_mut(&format!("{into}weight"))?[rows.start * width..rows.end * width].copy_from_slice(data);
+        Ok(data)
+    })?;
+    let biases = if attn.bias {
+        Some(each_projection(&attn, |name, into, rows| {
+            let ([len], data) = record.f32s::<1>(&format!("param.{name}.bias"))?;
+            if len != width {
+                return fail(format!("`param.{name}.bias` has shape [{len}]"));
+            }
+            params.get_mut(&format!("{into}bias"))?[rows].copy_from_slice(data);
+            Ok(data)
+        })?)
+    } else {
+        None
+    };
+    let held = record.names().filter(|name| name.starts_with("param.")).count();
+    if held != if attn.bias { 8 } else { 4 } {
+        return fail(format!("{held} parameters, `args` ask for another number"));
+    }
+
+    let ([batch, len, _], x) = record.f32s::<3>("x")?;
+    let (_, d_out) = record.f32s::<3>("grad_out")?;
+    let plan = Encoding::from(Alibi::symmetric()).plan(dims)?;
+    let (none, at) = (plan.init::<f32>(0)?, Positions::range(0..len as i64));
+    let call = plan.call(&none, &at, &at)?;
+    let mask = if causal { Mask::none().causal(0) } else { Mask::none() };
+    let (mut trace, mut grads) = (AttentionTrace::default(), params.zeros_like());
+    let (mut out, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+    attn.forward(&params, &call, Streams::Same(x), &mask, Mode::Evaluate, &mut out, None, &mut trace)?;
+    let into = StreamGrads::Same(&mut dx);
+    attn.adjoint(
+        &params,
+        &call,
+        Streams::Same(x),
+        &mask,
+        Mode::Evaluate,
+        d_out,
+        into,
+        &mut grads,
+        &mut trace,
+    )?;
+
+    let slopes = alibi::bloom_slopes(heads);
+    let problem = Problem {
+        batch,
+        q_len: len,
+        k_len: len,
+        width,
+        heads,
+        streams: [x; 3],
+        added: None,
+        weights,
+        biases,
+    };
+    let solution = problem.solve(
+        // The slope is rounded, and its product with the distance.
+        |_, h, i, j| (!causal || j <= i).then(|| vec![computed(-slopes[h].value * i.abs_diff(j) as f64, 2.0)]),
+        d_out,
+    );
+    let (shape, theirs) = record.f32s::<3>("out")?;
+    let mut worst = within("out", &shape, &out, theirs, &solution.out)?;
+    let (shape, theirs) = record.f32s::<3>("grad_x")?;
+    worst = worst.or(within("grad_x", &shape, &dx, theirs, &total(&solution.d_streams))?);
+    let (mut d_weights, mut d_biases) = (solution.d_weights.iter(), solution.d_biases.iter());
+    each_projection(&attn, |name, from, rows| {
+        let exact = d_weights.next().into_iter().flatten().copied().collect::<Vec<_>>();
+        let tensor = format!("grad.{name}.weight");
+        let (shape, theirs) = record.f32s::<2>(&tensor)?;
+        let ours = &grads.get(&format!("{from}weight"))?[rows.start * width..rows.end * width];
+        worst = std::mem::take(&mut worst).or(within(&tensor, &shape, ours, theirs, &exact)?);
+        let exact = d_biases.next().into_iter().flatten().copied().collect::<Vec<_>>();
+        if attn.bias {
+            let tensor = format!("grad.{name}.bias");
+            let (shape, theirs) = record.f32s::<1>(&tensor)?;
+            let ours = &grads.get(&format!("{from}bias"))?[rows];
+            worst = std::mem::take(&mut worst).or(within(&tensor, &shape, ours, theirs, &exact)?);
+        }
+        Ok(())
+    })?;
+    Ok(worst)
+}
+
+/// Upstream's name of each projection, the beginning of the names of the tensors that hold it here, and its rows there.
+fn each_projection<T>(attn: &MultiheadAttention, mut visit: impl FnMut(&str, &str, Range<usize>) -> Outcome<T>) -> Outcome<[T; 4]> {
+    let [q, k, v] = attn.in_proj_rows();
+    Ok([
+        visit(PROJECTIONS[0], "attn.in_proj_", q)?,
+        visit(PROJECTIONS[1], "attn.in_proj_", k)?,
+        visit(PROJECTIONS[2], "attn.in_proj_", v)?,
+        visit(PROJECTIONS[3], "attn.out_proj.", 0..attn.width)?,
+    ])
+}
+
+/// `AbsolutePositionalEmbedding`: x + table\[position\].
+pub fn absolute(record: &Record<'_>) -> Outcome<Worst> {
+    record.only("args", &["max_seq_len", "embed_dim", "dropout"])?;
+    record.only_tensors(&["x", "table", "positions", "out", "grad_out", "grad_x", "grad_table"])?;
+    let ([batch, len, width], x) = record.f32s::<3>("x")?;
+    let (table_shape, table) = record.f32s::<2>("table")?;
+    let (_, d_out) = record.f32s::<3>("grad_out")?;
+    let at = positions(record, len)?;
+
+    let plan = Encoding::from(Learned::new(record.size("args", "max_seq_len")?)).plan(Dims::new(width, 1)?)?;
+    let mut params = plan.init::<f32>(0)?;
+    let name = plan.parameters()[0].name.clone();
+    params.set(&name, &table_shape, table)?;
+    let (call, mut grads) = (plan.call(&params, &at, &at)?, params.zeros_like());
+    let (mut out, mut dx) = (x.to_vec(), d_out.to_vec());
+    call.add(Site::Embedding, ViewMut::new(&mut out, [batch, len, width])?, Mode::Evaluate)?;
+    let dx_view = ViewMut::new(&mut dx, [batch, len, width])?;
+    call.add_adjoint(Site::Embedding, dx_view, Mode::Evaluate, &mut grads)?;
+
+    // One addition has one right result, and a gradient that is passed on has no arithmetic.
+    let (shape, theirs) = record.f32s::<3>("out")?;
+    equal("out", &shape, &out, theirs)?;
+    let (shape, theirs) = record.f32s::<3>("grad_x")?;
+    equal("grad_x", &shape, &dx, theirs)?;
+    let id = |b: usize, t: usize| at.get(0, b, t).map(|id| id as usize);
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); table_shape[0]];
+    for token in 0..batch * len {
+        if let Some(row) = id(token / len, token % len) {
+            readers[row].push(token);
+        }
+    }
+    let exact = |i: usize| {
+        sum(readers[i / width]
+            .iter()
+            .map(|token| Bounded::exact(d_out[token * width + i % width])))
+    };
+    let exact: Vec<Bounded> = (0..table.len()).map(exact).collect();
+    let (shape, theirs) = record.f32s::<2>("grad_table")?;
+    let worst = within("grad_table", &shape, grads.get(&name)?, theirs, &exact)?;
+
+    // The other door: rows by one call.
+    let mut rows = vec![f32::NAN; out.len()];
+    lookup(&at, View::new(table, table_shape)?, ViewMut::new(&mut rows, [batch, len, width])?)?;
+    let sums: Vec<f32> = x.iter().zip(&rows).map(|(x, row)| x + row).collect();
+    equal("x + lookup", &[batch, len, width], &sums, &out)?;
+    let mut scattered = vec![0.0; table.len()];
+    lookup_adjoint(
+        &at,
+        View::new(d_out, [batch, len, width])?,
+        ViewMut::new(&mut scattered, table_shape)?,
+    )?;
+    Ok(worst.or(within("lookup_adjoint", &shape, &scattered, theirs, &exact)?))
+}
+
+/// `RotaryPositionalEmbedding` and the partial one, x `[batch, seq, heads, head_dim]`, pairs interleaved.
+pub fn rotary(record: &Record<'_>, default_share: f64) -> Outcome<Worst> {
+    record.only("args", &["head_dim", "max_seq_len", "base", "rotary_percentage"])?;
+    record.only_tensors(&["x", "positions", "out", "grad_out", "grad_x"])?;
+    let head_dim = record.size("args", "head_dim")?;
+    let base = record.number_or("args", "base", 10_000.0)?;
+    // Upstream truncates, then drops an odd coordinate.
+    let r = (head_dim as f64 * record.number_or("args", "rotary_percentage", default_share)?) as usize / 2 * 2;
+    let ([_, len, heads, _], _) = record.f32s::<4>("x")?;
+    let at = positions(record, len)?;
+    let rotary = Rotary::new(Pairing::Interleaved).with_base(base).with_rotary_dim(r);
+    let rotation = rotary.rotation::<f32>(head_dim, &at)?;
+    let mut worst = Worst::default();
+    for (from, to, turn) in [("x", "out", Turn::Forward), ("grad_out", "grad_x", Turn::Adjoint)] {
+        let (shape, input) = record.f32s::<4>(from)?;
+        let mut ours = vec![f32::NAN; input.len()];
+        let out = ViewMut::new(&mut ours, shape)?.swap(1, 2)?;
+        rotation.apply_into(turn, View::new(input, shape)?.swap(1, 2)?, out)?;
+        let mut exact = Vec::with_capacity(input.len());
+        for (token, row) in input.chunks_exact(heads * head_dim).enumerate() {
+            let position = at.get(0, token / len, token % len).unwrap_or(0.0);
+            for head in row.chunks_exact(head_dim) {
+                exact.extend(turned(head, r, base, position, turn));
+            }
+        }
+        let (shape, theirs) = record.f32s::<4>(to)?;
+        worst = worst.or(within(to, &shape, &ours, theirs, &exact)?);
+    }
+    Ok(worst)
+}
+
+/// One head's row, pair by pair. Upstream's frequency is 1 / base^(2i/r) in f32: the base is rounded, the exponent too (times the logarithm's slope),
+/// the power is at most 1 ulp (two units) off, the inverse and the product with the position are rounded; sine and cosine are at most 1 ulp off, then
+/// two products and a sum.
+fn turned(row: &[f32], r: usize, base: f64, position: f64, turn: Turn) -> Vec<Bounded> {
+    let mut out: Vec<Bounded> = row.iter().map(|x| Bounded::exact(*x)).collect();
+    for i in 0..r / 2 {
+        let log = 2.0 * i as f64 / r as f64 * base.ln();
+        let angle = position * (-log).exp();
+        let angle_error = angle.abs() * U * (log + 5.0);
+        let number = |value: f64| Bounded::new(value, angle_error + 2.0 * U * value.abs());
+        let sine = if turn == Turn::Adjoint { -angle.sin() } else { angle.sin() };
+        let (cos, sin) = (number(angle.cos()), number(sine));
+        let (x, y) = (out[2 * i], out[2 * i + 1]);
+        out[2 * i] = x * cos - y * sin;
+        out[2 * i + 1] = x * sin + y * cos;
+    }
+    out
+}
+
+/// The record's ids `(B, T)`, or none.
+fn positions(record: &Record<'_>, len: usize) -> Outcome<Positions> {
+    if record.find("positions").is_none() {
+        return Ok(Positions::absent(len));
+    }
+    let (shape, ids) = record.i64s("positions")?;
+    let rows = if shape.len() == 1 { 1 } else { shape[0] };
+    Ok(Positions::whole_rows(ids, rows)?)
+}

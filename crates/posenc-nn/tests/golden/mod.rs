@@ -1,0 +1,163 @@
+//! Runs the records of a folder of reference vectors through the public API and says what came of each set.
+
+mod attention;
+mod bounded;
+pub mod compare;
+mod encodings;
+mod mpnet;
+mod oracle;
+mod set;
+
+use compare::Worst;
+use set::{Outcome, Record, Set, Stop, skip};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
+const SETS: [&str; 6] = ["attention", "encodings", "hf_rotary", mpnet::NAME, "onnx", "rope_scaling"];
+
+/// What came of one set.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub name: String,
+    pub passed: usize,
+    /// Record and message.
+    pub failed: Vec<(String, String)>,
+    /// Records by the reason why they were not run.
+    pub skipped: BTreeMap<String, usize>,
+    /// The record that came nearest to a bound.
+    pub worst: Option<(String, Worst)>,
+}
+
+/// All sets of a folder, sorted by name.
+pub fn run(folder: &Path) -> Vec<Report> {
+    let mut names: Vec<String> = SETS.map(String::from).to_vec();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let (Some("json"), Some(stem)) = (path.extension().and_then(|e| e.to_str()), path.file_stem().and_then(|s| s.to_str())) {
+            names.push(stem.to_string());
+        }
+    }
+    names.sort();
+    names.dedup();
+    names.iter().map(|name| run_set(folder, name)).collect()
+}
+
+fn run_set(folder: &Path, name: &str) -> Report {
+    let mut report = Report {
+        name: name.to_string(),
+        ..Report::default()
+    };
+    if name == mpnet::NAME {
+        report.note(name, guarded(|| mpnet::check(folder)));
+        return report;
+    }
+    let set = match Set::read(folder, name) {
+        Ok(set) => set,
+        Err(stop) => {
+            report.note(name, Err(stop));
+            return report;
+        }
+    };
+    let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
+        "attention" => attention::check,
+        "encodings" => encodings::check,
+        _ => {
+            let reason = match name {
+                "hf_rotary" => "model configs come with a later issue",
+                "rope_scaling" => "the scaling family of RoPE comes with a later issue",
+                "onnx" => "ONNX's operators come with a later issue",
+                _ => "this set is not known here",
+            };
+            for _ in &set.records {
+                report.note(name, skip(reason));
+            }
+            return report;
+        }
+    };
+    for index in 0..set.records.len() {
+        match set.record(index) {
+            Ok(record) => report.note(record.id, guarded(|| check(&record))),
+            Err(stop) => report.note(name, Err(stop)),
+        }
+    }
+    report
+}
+
+/// A panic is a failure of its record, not of the run.
+fn guarded(check: impl FnOnce() -> Outcome<Worst>) -> Outcome<Worst> {
+    catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied());
+        set::fail(format!("panicked: {}", text.unwrap_or("no message")))
+    })
+}
+
+impl Report {
+    fn note(&mut self, record: &str, outcome: Outcome<Worst>) {
+        match outcome {
+            Ok(worst) => {
+                self.passed += 1;
+                if self.worst.as_ref().is_none_or(|(_, w)| worst.ratio > w.ratio) {
+                    self.worst = Some((record.to_string(), worst));
+                }
+            }
+            Err(Stop::Skip(reason)) => *self.skipped.entry(reason).or_default() += 1,
+            Err(Stop::Fail(message)) => self.failed.push((record.to_string(), message)),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skipped: usize = self.skipped.values().sum();
+        write!(
+            f,
+            "golden {}: {} passed, {} failed, {skipped} skipped",
+            self.name,
+            self.passed,
+            self.failed.len()
+        )?;
+        if let Some((record, worst)) = self.worst.as_ref().filter(|(_, worst)| worst.ratio > 0.0) {
+            write!(
+                f,
+                "\n    nearest to its bound: {record}, {}, {:.3} of it",
+                worst.tensor, worst.ratio
+            )?;
+        }
+        for (reason, count) in &self.skipped {
+            write!(f, "\n    {count} skipped: {reason}")?;
+        }
+        for (record, message) in &self.failed {
+            write!(f, "\n    FAILED {record}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What `expected.txt` asks of a run: lines `NAME P`, at least P records of the set passed. Complaints, none if all is well.
+pub fn shortfalls(expected: &str, reports: &[Report]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for line in expected
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let Some((name, count)) = line
+            .split_once(' ')
+            .and_then(|(name, count)| Some((name, count.trim().parse::<usize>().ok()?)))
+        else {
+            complaints.push(format!("expected.txt: `{line}` is not `NAME P`"));
+            continue;
+        };
+        let passed = reports.iter().find(|report| report.name == name).map_or(0, |report| report.passed);
+        if passed < count {
+            complaints.push(format!("expected.txt: {count} records of {name} must pass, {passed} did"));
+        }
+    }
+    complaints
+}

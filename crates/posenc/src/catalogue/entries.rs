@@ -1,0 +1,237 @@
+//! The entries, one per method, in the order of the data flow.
+
+use super::{Claim, Entry, Paper};
+use crate::explain::formulas;
+use crate::words::{Words, said};
+
+/// All of them.
+pub(crate) static CATALOGUE: &[Entry] = &[NONE, LEARNED, SINUSOIDAL, INPUT_TABLE, ROTARY, SHAW, ALIBI, CLIPPED, SHARED, T5];
+
+const fn claim(document: &'static str, quote: &'static str) -> Claim {
+    Claim { document, quote }
+}
+
+const NO_PARAMETERS: Words<&str> = said("none", "无");
+const NO_LIMIT: Words<&str> = said("none", "无");
+const TABLE_LIMIT: Words<&str> = said(
+    "the table's rows; past them an error, or a named policy",
+    "表的行数；超出则报错，或采用指定的策略",
+);
+const SATURATES: Words<&str> = said("none: distances past ±k share a row", "无：超过 ±k 的距离共用一行");
+const ON_SCORES: Words<&str> = said("scores of every layer, added before softmax", "每层的注意力分数，softmax 之前相加");
+
+pub(crate) const NONE: Entry = Entry {
+    name: "none",
+    aliases: &["nope", "no-encoding"],
+    title: said("no encoding (NoPE)", "无位置编码（NoPE）"),
+    acts: said(
+        "nowhere: only the causal mask orders tokens",
+        "不作用于任何地方：只有因果掩码区分顺序",
+    ),
+    parameters: NO_PARAMETERS,
+    limit: NO_LIMIT,
+    models: &["Llama 4 and SmolLM3 (every fourth layer)", "Command A (layers with full attention)"],
+    paper: Paper {
+        authors: "Haviv, Ram, Press, Izsak, Levy",
+        year: 2022,
+        title: "Transformer Language Models without Positional Encodings Still Learn Positional Information",
+        arxiv: Some("2203.16634"),
+    },
+    claims: &[],
+    formula: formulas::NONE,
+};
+
+pub(crate) const LEARNED: Entry = Entry {
+    name: "learned",
+    aliases: &["absolute", "learned-absolute", "ape", "wpe"],
+    title: said("learned absolute positions", "可学习的绝对位置编码"),
+    acts: said("token embeddings, once", "词元嵌入，一次"),
+    parameters: said("max_len · model_dim, once", "max_len · model_dim，全模型一份"),
+    limit: TABLE_LIMIT,
+    models: &["GPT-2", "BERT", "RoBERTa", "OPT", "BART", "ViT"],
+    paper: Paper {
+        authors: "Gehring, Auli, Grangier, Yarats, Dauphin",
+        year: 2017,
+        title: "Convolutional Sequence to Sequence Learning",
+        arxiv: Some("1705.03122"),
+    },
+    claims: &[
+        claim("000", "Simple, effective, but limited to max_seq_len"),
+        claim("003", "Generalizes to longer seq? ✗ Limited to max length"),
+        claim("004", "Limited to max_length positions"),
+    ],
+    formula: formulas::LEARNED,
+};
+
+pub(crate) const SINUSOIDAL: Entry = Entry {
+    name: "sinusoidal",
+    aliases: &["sinusoid", "sincos", "fixed"],
+    title: said("sinusoidal positions", "正弦位置编码"),
+    acts: said("token embeddings, once", "词元嵌入，一次"),
+    parameters: NO_PARAMETERS,
+    limit: NO_LIMIT,
+    models: &["Transformer (2017)", "Marian", "M2M-100 and NLLB", "Whisper (encoder)"],
+    paper: Paper {
+        authors: "Vaswani and others",
+        year: 2017,
+        title: "Attention Is All You Need",
+        arxiv: Some("1706.03762"),
+    },
+    claims: &[
+        claim("000", "Deterministic, can extrapolate to longer sequences"),
+        claim("001", "generalises to unseen lengths at inference time"),
+        claim("003", "Generalizes to longer seq? ✓ Yes"),
+        claim("004", "Can generalize to longer sequences"),
+    ],
+    formula: formulas::SINUSOIDAL,
+};
+
+pub(crate) const INPUT_TABLE: Entry = Entry {
+    name: "input-table",
+    aliases: &["additive", "additive-absolute", "additive-pos", "input"],
+    title: said("a learned table at queries and keys", "加在查询与键上的可学习表"),
+    acts: said(
+        "inputs of queries and keys in every layer, before their projections; never values",
+        "每层查询与键的输入，投影之前；从不作用于值",
+    ),
+    parameters: said("max_len · model_dim per layer", "每层 max_len · model_dim"),
+    limit: TABLE_LIMIT,
+    models: &[
+        "symm-learning (AdditivePosMultiheadAttention)",
+        "DETR and Shortformer (sinusoids at the same place)",
+    ],
+    paper: Paper {
+        authors: "Press, Smith, Lewis",
+        year: 2020,
+        title: "Shortformer: Better Language Modeling Using Shorter Inputs",
+        arxiv: Some("2012.15832"),
+    },
+    claims: &[claim("002", "Maximum supported sequence length.")],
+    formula: formulas::INPUT_TABLE,
+};
+
+pub(crate) const ROTARY: Entry = Entry {
+    name: "rotary",
+    aliases: &["rope", "rotary-halves", "rotary-interleaved", "rope-halves", "rope-interleaved"],
+    title: said("rotary positions (RoPE)", "旋转位置编码（RoPE）"),
+    acts: said(
+        "queries and keys of every layer, after their projections",
+        "每层的查询与键，投影之后",
+    ),
+    parameters: NO_PARAMETERS,
+    limit: NO_LIMIT,
+    models: &["Llama", "Mistral", "Qwen", "Gemma", "DeepSeek", "GPT-NeoX", "ChatGLM"],
+    paper: Paper {
+        authors: "Su, Lu, Pan, Murtadha, Wen, Liu",
+        year: 2021,
+        title: "RoFormer: Enhanced Transformer with Rotary Position Embedding",
+        arxiv: Some("2104.09864"),
+    },
+    claims: &[
+        claim("003", "Generalizes to longer seq? ✓ Yes (good extrapolation)"),
+        claim("004", "Better length generalization"),
+    ],
+    formula: formulas::ROTARY,
+};
+
+pub(crate) const SHAW: Entry = Entry {
+    name: "shaw",
+    aliases: &["relative-key", "relative-keys"],
+    title: said("Shaw's relative keys and values", "Shaw 的相对键与相对值"),
+    acts: said("keys and values of every pair, in every layer", "每层中每一对的键与值"),
+    parameters: said("2 · (2k + 1) · head_dim per layer", "每层 2 · (2k + 1) · head_dim"),
+    limit: SATURATES,
+    models: &[
+        "tensor2tensor's relative Transformer",
+        "wav2vec2-BERT and SeamlessM4T v2 (keys only)",
+    ],
+    paper: Paper {
+        authors: "Shaw, Uszkoreit, Vaswani",
+        year: 2018,
+        title: "Self-Attention with Relative Position Representations",
+        arxiv: Some("1803.02155"),
+    },
+    claims: &[claim("003", "Better for generalizing to longer sequences.")],
+    formula: formulas::SHAW,
+};
+
+pub(crate) const ALIBI: Entry = Entry {
+    name: "alibi",
+    aliases: &["linear-bias", "linear-biases"],
+    title: said("attention with linear biases (ALiBi)", "线性偏置注意力（ALiBi）"),
+    acts: ON_SCORES,
+    parameters: NO_PARAMETERS,
+    limit: NO_LIMIT,
+    models: &["BLOOM", "MPT", "Falcon-RW", "Baichuan-13B", "JinaBERT v2"],
+    paper: Paper {
+        authors: "Press, Smith, Lewis",
+        year: 2021,
+        title: "Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation",
+        arxiv: Some("2108.12409"),
+    },
+    claims: &[
+        claim("000", "Adds bias to attention scores, excellent extrapolation"),
+        claim("004", "Extrapolates to longer contexts well"),
+    ],
+    formula: formulas::ALIBI,
+};
+
+pub(crate) const CLIPPED: Entry = Entry {
+    name: "clipped",
+    aliases: &["clipped-bias", "relative-bias"],
+    title: said("clipped relative bias", "截断的相对偏置"),
+    acts: ON_SCORES,
+    parameters: said("(2k + 1) · heads per layer", "每层 (2k + 1) · heads"),
+    limit: SATURATES,
+    models: &["document 003's \"T5 style\" sample", "Swin (in two dimensions)"],
+    paper: Paper {
+        authors: "Shaw, Uszkoreit, Vaswani (the clipping; as a bias: Raffel and others, arXiv 1910.10683)",
+        year: 2018,
+        title: "Self-Attention with Relative Position Representations",
+        arxiv: Some("1803.02155"),
+    },
+    claims: &[claim("003", "Generalizes to longer seq? ✓ Yes")],
+    formula: formulas::CLIPPED,
+};
+
+pub(crate) const SHARED: Entry = Entry {
+    name: "shared",
+    aliases: &["shared-bias", "additive-relative"],
+    title: said("shared relative bias", "各头共用的相对偏置"),
+    acts: said(
+        "scores of every layer, subtracted before softmax",
+        "每层的注意力分数，softmax 之前相减",
+    ),
+    parameters: said("2k + 1 per layer, the same for all heads", "每层 2k + 1，各头共用"),
+    limit: SATURATES,
+    models: &["symm-learning (AdditiveRelMultiheadAttention)"],
+    paper: Paper {
+        authors: "symm-learning 0.8.1",
+        year: 2025,
+        title: "AdditiveRelMultiheadAttention",
+        arxiv: None,
+    },
+    claims: &[],
+    formula: formulas::SHARED,
+};
+
+pub(crate) const T5: Entry = Entry {
+    name: "t5",
+    aliases: &["t5-bias", "bucketed", "buckets"],
+    title: said("T5's bucketed relative bias", "T5 的分桶相对偏置"),
+    acts: ON_SCORES,
+    parameters: said("buckets · heads, once", "buckets · heads，全模型一份"),
+    limit: said(
+        "none: distances past max_distance share a bucket",
+        "无：超过 max_distance 的距离共用一个桶",
+    ),
+    models: &["T5", "mT5", "LongT5", "MPNet"],
+    paper: Paper {
+        authors: "Raffel and others",
+        year: 2019,
+        title: "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
+        arxiv: Some("1910.10683"),
+    },
+    claims: &[claim("003", "Generalizes to longer seq? ✓ Yes")],
+    formula: formulas::T5,
+};

@@ -1,0 +1,113 @@
+//! From a name to the encoding that a person means by it.
+
+use super::Entry;
+use crate::bias::{Alibi, ClippedBias, Direction, SharedBias, T5Bias};
+use crate::content::Shaw;
+use crate::embed::{Learned, Overflow, Sinusoidal};
+use crate::encoding::{Encoding, Method};
+use crate::error::{Error, Result};
+use crate::input::InputTable;
+use crate::params::Init;
+use crate::rotate::{Pairing, Rotary};
+
+/// What a preset must know besides a name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PresetOptions {
+    /// Tokens in a training sequence: tables get as many rows, distances saturate well inside it.
+    pub trained: usize,
+    /// Which coordinates of a head turn together, where the name does not say it.
+    pub pairing: Pairing,
+    /// What tables of positions do past their last row.
+    pub overflow: Overflow,
+}
+
+impl PresetOptions {
+    /// For a trained length; halves turn together, and a position past a table is an error.
+    pub fn new(trained: usize) -> PresetOptions {
+        PresetOptions {
+            trained,
+            pairing: Pairing::Halves,
+            overflow: Overflow::Error,
+        }
+    }
+
+    /// The same with another pairing.
+    pub fn with_pairing(self, pairing: Pairing) -> PresetOptions {
+        PresetOptions { pairing, ..self }
+    }
+
+    /// The same with another answer past the end of a table.
+    pub fn with_overflow(self, overflow: Overflow) -> PresetOptions {
+        PresetOptions { overflow, ..self }
+    }
+}
+
+/// The encoding of a name, configured for a trained length. Names joined by `+` are methods side by side: `rotary+alibi`.
+///
+/// | name | preset for a trained length L |
+/// |---|---|
+/// | `none` | no method |
+/// | `learned` | L rows, N(0, 0.02) |
+/// | `sinusoidal` | the paper's |
+/// | `input-table` | L rows of zeros per layer |
+/// | `rotary`, `rotary-halves`, `rotary-interleaved` | base 10 000, the whole head |
+/// | `shaw` | ±16 (at most L/2), keys and values |
+/// | `alibi` | causal |
+/// | `clipped` | ±L/4, key − query, zeros |
+/// | `shared` | ±L/4, zeros |
+/// | `t5` | a decoder's 32 buckets to distance 128, but to L/2 at most, so that training reaches the last one; zeros |
+///
+/// # Errors
+/// A name that is not known (with the nearest one), or a trained length of zero.
+///
+/// ```
+/// use posenc::catalogue::{PresetOptions, preset};
+/// let options = PresetOptions::new(64);
+/// assert_eq!(preset("rotary-interleaved", &options)?.to_string(), "rotary(interleaved, base 10000)");
+/// assert_eq!(preset("learned + alibi", &options)?.methods.len(), 2);
+/// assert!(preset("nope", &options)?.methods.is_empty());
+/// # Ok::<(), posenc::Error>(())
+/// ```
+pub fn preset(name: &str, options: &PresetOptions) -> Result<Encoding> {
+    if options.trained == 0 {
+        return Err(Error::Zero { what: "trained length" });
+    }
+    let mut encoding = Encoding::none();
+    for part in name.split('+') {
+        encoding.methods.extend(method(part.trim(), options)?);
+    }
+    Ok(encoding)
+}
+
+fn method(name: &str, options: &PresetOptions) -> Result<Option<Method>> {
+    let trained = options.trained;
+    let quarter = (trained / 4).max(1);
+    let half = (trained / 2).max(1);
+    let lower = name.to_lowercase();
+    let pairing = if lower.ends_with("interleaved") {
+        Pairing::Interleaved
+    } else if lower.ends_with("halves") {
+        Pairing::Halves
+    } else {
+        options.pairing
+    };
+    Ok(Some(match Entry::named(name)?.name {
+        "none" => return Ok(None),
+        "learned" => Learned::new(trained).with_overflow(options.overflow).into(),
+        "sinusoidal" => Sinusoidal::paper().into(),
+        "input-table" => InputTable::new(trained).with_overflow(options.overflow).into(),
+        "rotary" => Rotary::new(pairing).into(),
+        "shaw" => Shaw::new(half.min(16)).into(),
+        "alibi" => Alibi::new().into(),
+        "clipped" => ClippedBias::new(quarter, Direction::KeyMinusQuery).with_init(Init::Zeros).into(),
+        "shared" => SharedBias::new(quarter).into(),
+        "t5" => {
+            let max_distance = half.clamp(2, 128);
+            T5Bias::decoder()
+                .with_buckets(max_distance.min(32), max_distance)
+                .with_init(Init::Zeros)
+                .into()
+        }
+        other => unreachable!("the catalogue names `{other}`, which has no preset"),
+    }))
+}

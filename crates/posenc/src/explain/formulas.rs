@@ -1,0 +1,234 @@
+//! The formulas of each method in plain text, readable in a terminal: document 003's question, answered for all of them.
+
+use crate::catalogue::Entry;
+use crate::encoding::Encoding;
+use crate::words::{Language, Words, said};
+
+/// The formulas of every method of an encoding.
+///
+/// ```
+/// use posenc::{Encoding, Language, Pairing, Rotary, explain::formula};
+/// let text = formula(&Encoding::from(Rotary::new(Pairing::Halves)), Language::Chinese);
+/// assert!(text.contains("x′ = x cos θ − y sin θ") && text.contains("复数"));
+/// ```
+pub fn formula(encoding: &Encoding, language: Language) -> String {
+    if encoding.methods.is_empty() {
+        return NONE.get(language).to_string();
+    }
+    let each: Vec<&str> = encoding.methods.iter().map(|m| Entry::of(m).formula.get(language)).collect();
+    each.join("\n")
+}
+
+pub(crate) const NONE: Words<&str> = said(
+    "\
+no encoding (NoPE): query i, key j, head width d
+
+score     s(i, j) = q(i) · k(j) / √d           j ≤ i
+
+Positions enter nowhere. The causal mask alone tells token i that it has i + 1 keys.
+",
+    "\
+无位置编码（NoPE）：查询 i，键 j，头宽度 d
+
+分数      s(i, j) = q(i) · k(j) / √d           j ≤ i
+
+位置不出现在任何地方。只有因果掩码让词元 i 得知自己有 i + 1 个键。
+",
+);
+
+pub(crate) const LEARNED: Words<&str> = said(
+    "\
+learned absolute positions: token t at position p, model width D
+
+table     E has max_len rows of D trained numbers
+added     y(t) = x(t) + E[p + offset]          offset 0; 2 in OPT and BART
+limit     0 ≤ p < max_len − offset
+",
+    "\
+可学习的绝对位置：位置 p 处的词元 t，模型宽度 D
+
+表        E 有 max_len 行，每行 D 个可训练的数
+相加      y(t) = x(t) + E[p + offset]          offset 为 0；OPT 和 BART 为 2
+范围      0 ≤ p < max_len − offset
+",
+);
+
+pub(crate) const SINUSOIDAL: Words<&str> = said(
+    "\
+sinusoidal positions: position p, frequency i = 0 … D/2 − 1, model width D
+
+angle     θ(p, i) = p / base^(2i/D)                        base 10000
+vector    PE(p, 2i) = sin θ(p, i),   PE(p, 2i + 1) = cos θ(p, i)
+added     y(t) = x(t) + PE(p)
+distance  PE(p) · PE(p + k) = Σ_i cos(k / base^(2i/D))     k alone matters
+turn      λ(i) = 2π · base^(2i/D) positions for one turn
+",
+    "\
+正弦位置编码：位置 p，频率 i = 0 … D/2 − 1，模型宽度 D
+
+角度      θ(p, i) = p / base^(2i/D)                        base 为 10000
+向量      PE(p, 2i) = sin θ(p, i)，  PE(p, 2i + 1) = cos θ(p, i)
+相加      y(t) = x(t) + PE(p)
+距离      PE(p) · PE(p + k) = Σ_i cos(k / base^(2i/D))     只与 k 有关
+一圈      λ(i) = 2π · base^(2i/D) 个位置转一圈
+",
+);
+
+pub(crate) const INPUT_TABLE: Words<&str> = said(
+    "\
+a table at the inputs of queries and keys: token at position p, model width D
+
+table     E has max_len rows of D trained numbers, one table per layer
+inputs    q′(t) = q(t) + E[p],   k′(t) = k(t) + E[p],   v′(t) = v(t)
+then      q′, k′, v′ are projected and attended to as ever
+limit     0 ≤ p < max_len
+",
+    "\
+加在查询和键输入上的表：位置 p 处的词元，模型宽度 D
+
+表        E 有 max_len 行，每行 D 个可训练的数，每层一张表
+输入      q′(t) = q(t) + E[p]，  k′(t) = k(t) + E[p]，  v′(t) = v(t)
+然后      q′、k′、v′ 照常投影并计算注意力
+范围      0 ≤ p < max_len
+",
+);
+
+pub(crate) const ROTARY: Words<&str> = said(
+    "\
+rotary positions (RoPE): position p, pair i = 0 … d/2 − 1 of a head of width d
+
+angle     θ(p, i) = p / base^(2i/d)                base 10000
+
+pair      x′ = x cos θ − y sin θ
+          y′ = x sin θ + y cos θ
+
+matrix    ⎡ x′ ⎤   ⎡ cos θ  −sin θ ⎤ ⎡ x ⎤
+          ⎣ y′ ⎦ = ⎣ sin θ   cos θ ⎦ ⎣ y ⎦
+
+complex   z = x + j·y,   j = √−1
+          z′ = z · e^(jθ)                          x′ and y′ are its real and imaginary part
+
+which     interleaved  (x, y) = (x[2i], x[2i + 1])
+          halves       (x, y) = (x[i],  x[i + d/2])
+
+score     q′(m) · k′(n) = Σ_i Re( q_i · conj(k_i) · e^(j·(m − n)·θ(1, i)) )
+          depends on the distance m − n alone; norms do not change
+
+turn      λ(i) = 2π · base^(2i/d) positions for one turn: from 6.3 (pair 0) to nearly 2π · base
+",
+    "\
+旋转位置编码（RoPE）：位置 p，宽度为 d 的头中的第 i 对坐标，i = 0 … d/2 − 1
+
+角度      θ(p, i) = p / base^(2i/d)                base 为 10000
+
+坐标对    x′ = x cos θ − y sin θ
+          y′ = x sin θ + y cos θ
+
+矩阵      ⎡ x′ ⎤   ⎡ cos θ  −sin θ ⎤ ⎡ x ⎤
+          ⎣ y′ ⎦ = ⎣ sin θ   cos θ ⎦ ⎣ y ⎦
+
+复数      z = x + j·y，  j = √−1
+          z′ = z · e^(jθ)                          x′、y′ 是它的实部和虚部
+
+配对      相邻 interleaved  (x, y) = (x[2i], x[2i + 1])
+          对半 halves       (x, y) = (x[i],  x[i + d/2])
+
+分数      q′(m) · k′(n) = Σ_i Re( q_i · conj(k_i) · e^(j·(m − n)·θ(1, i)) )
+          只取决于距离 m − n；向量长度不变
+
+一圈      λ(i) = 2π · base^(2i/d) 个位置转一圈：从 6.3 个（第 0 对）到接近 2π · base 个
+",
+);
+
+pub(crate) const SHAW: Words<&str> = said(
+    "\
+Shaw's relative keys and values: query i, key j, head width d, clip k
+
+row       r(i, j) = clip(j − i, −k, k) + k
+score     s(i, j) = q(i) · ( k(j) + aK[r(i, j)] ) / √d
+output    o(i) = Σ_j p(i, j) · ( v(j) + aV[r(i, j)] )      p = softmax of s
+tables    aK and aV have 2k + 1 rows of d trained numbers, shared by the heads
+",
+    "\
+Shaw 的相对键与相对值：查询 i，键 j，头宽度 d，截断 k
+
+行号      r(i, j) = clip(j − i, −k, k) + k
+分数      s(i, j) = q(i) · ( k(j) + aK[r(i, j)] ) / √d
+输出      o(i) = Σ_j p(i, j) · ( v(j) + aV[r(i, j)] )      p 是 s 的 softmax
+表        aK 和 aV 各有 2k + 1 行，每行 d 个可训练的数，各头共用
+",
+);
+
+pub(crate) const ALIBI: Words<&str> = said(
+    "\
+ALiBi: query i, key j, head h = 1 … H, head width d
+
+score     s(i, j) = q(i) · k(j) / √d − m(h) · (i − j)      |i − j| in an encoder
+slope     m(h) = 2^(−8h/H)                                 H a power of two; else those of the next
+                                                           lower power n, then every second of 2n
+",
+    "\
+ALiBi：查询 i，键 j，头 h = 1 … H，头宽度 d
+
+分数      s(i, j) = q(i) · k(j) / √d − m(h) · (i − j)      编码器中用 |i − j|
+斜率      m(h) = 2^(−8h/H)                                 H 为 2 的幂；否则取小于 H 的最大的
+                                                           2 的幂 n，用它的斜率，再隔一个取 2n 的
+",
+);
+
+pub(crate) const CLIPPED: Words<&str> = said(
+    "\
+clipped relative bias: query i, key j, head h, head width d, clip k
+
+score     s(i, j) = q(i) · k(j) / √d + w[clip(j − i, −k, k) + k, h]
+table     w has 2k + 1 rows of H trained numbers, one table per layer
+
+The formula of document 003 reads i − j, its code j − i; the direction is an argument here.
+",
+    "\
+截断的相对偏置：查询 i，键 j，头 h，头宽度 d，截断 k
+
+分数      s(i, j) = q(i) · k(j) / √d + w[clip(j − i, −k, k) + k, h]
+表        w 有 2k + 1 行，每行 H 个可训练的数，每层一张表
+
+文档 003 的公式写的是 i − j，代码算的是 j − i；这里方向是一个参数。
+",
+);
+
+pub(crate) const SHARED: Words<&str> = said(
+    "\
+shared relative bias: query i, key j, head width d, clip k
+
+score     s(i, j) = q(i) · k(j) / √d − φ[clip(i − j, −k, k) + k]
+table     φ has 2k + 1 trained numbers for all heads, one table per layer
+",
+    "\
+各头共用的相对偏置：查询 i，键 j，头宽度 d，截断 k
+
+分数      s(i, j) = q(i) · k(j) / √d − φ[clip(i − j, −k, k) + k]
+表        φ 有 2k + 1 个可训练的数，所有头共用，每层一张表
+",
+);
+
+pub(crate) const T5: Words<&str> = said(
+    "\
+T5's bucketed bias: query i, key j, head h, B buckets, largest distance M
+
+distance  n = max(i − j, 0)                                b = B          decoder
+          n = |i − j|, buckets of their own for j > i      b = B/2        encoder
+bucket    n                                                                n < e, e = ⌊b/2⌋
+          min(b − 1, e + ⌊ (b − e) · ln(n/e) / ln(M/e) ⌋)                  else
+score     s(i, j) = q(i) · k(j) + w[bucket, h]             T5 does not divide by √d
+table     w has B rows of H trained numbers, one table for all layers
+",
+    "\
+T5 的分桶偏置：查询 i，键 j，头 h，B 个桶，最大距离 M
+
+距离      n = max(i − j, 0)                                b = B          解码器
+          n = |i − j|，j > i 另有一半的桶                  b = B/2        编码器
+桶号      n                                                                n < e，e = ⌊b/2⌋
+          min(b − 1, e + ⌊ (b − e) · ln(n/e) / ln(M/e) ⌋)                  其他
+分数      s(i, j) = q(i) · k(j) + w[桶号, h]               T5 不除以 √d
+表        w 有 B 行，每行 H 个可训练的数，所有层共用
+",
+);

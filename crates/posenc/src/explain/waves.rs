@@ -1,0 +1,247 @@
+//! Sines and rotations: every position has an answer, but slow frequencies have shown training only an arc of their circle.
+
+use super::count::Lengths;
+use super::published::{Curve, nearest};
+use super::{Class, Finding, Unseen, What};
+use crate::words::{Words, decimal, grouped, significant, words};
+use std::f64::consts::TAU;
+
+/// The frequencies whose wavelength is longer than training, by index: `(first, last, how many)`.
+fn incomplete(frequencies: &[f64], trained: u64) -> Option<(usize, usize, usize)> {
+    let slow: Vec<usize> = (0..frequencies.len())
+        .filter(|&i| TAU > trained as f64 * frequencies[i].abs())
+        .collect();
+    Some((*slow.first()?, *slow.last()?, slow.len()))
+}
+
+/// How many angles are new, and which.
+fn angles(frequencies: &[f64], lengths: Lengths) -> Unseen {
+    let Lengths { trained, length } = lengths;
+    let total = frequencies.len() as u64;
+    let Some((first, last, count)) = incomplete(frequencies, trained) else {
+        return Unseen::new(
+            What::Angles,
+            0,
+            total,
+            words!(
+                "each frequency alone has shown training its whole circle; only their combinations are new",
+                "每个频率单独来看都已在训练中转满一圈，只有它们的组合是新的"
+            ),
+        );
+    };
+    let slowest = frequencies.iter().fold(f64::INFINITY, |a, w| a.min(w.abs()));
+    let degrees = |t: u64| decimal((slowest * (t - 1) as f64).to_degrees(), 1);
+    let (before, after) = (degrees(trained), degrees(length));
+    let which = if first == last {
+        format!("i = {first}")
+    } else {
+        format!("i = {first} … {last}")
+    };
+    Unseen::new(
+        What::Angles,
+        count as u64,
+        total,
+        words!(
+            "frequencies ({which}) that take more than {trained} positions for one turn: training showed an arc, and they go past it (the slowest from {before}° to {after}°); \
+             the others have shown their whole circle",
+            "转一圈需要超过 {trained} 个位置的频率（{which}）：训练只见过一段弧，现在会越出这段弧（最慢的从 {before}° 到 {after}°）；其余频率都已转满一圈"
+        ),
+    )
+}
+
+/// Fixed vectors of sines and cosines; `frequencies` in radians per position.
+pub(crate) fn sinusoidal(frequencies: &[f64], lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    let new = grouped(lengths.ids_from(trained));
+    let angles = angles(frequencies, lengths);
+    let (slow, all) = (angles.unseen, angles.total);
+    let scale = decimal(lengths.factor(), 4);
+    Finding {
+        method: String::new(),
+        class: Class::CanButBreaks,
+        answer: words!(
+            "It runs, but breaks: {new} position vectors were never seen, and {slow} of {all} frequencies leave the arc that training showed.",
+            "能运行，但会失效：有 {new} 个位置向量从未见过，{all} 个频率中有 {slow} 个越出训练见过的弧。"
+        ),
+        out_of_distribution: vec![
+            Unseen::new(
+                What::Ids,
+                lengths.ids_from(trained),
+                length,
+                words!("position vectors that training never showed", "训练中从未出现的位置向量"),
+            ),
+            Unseen::new(
+                What::Pairs,
+                lengths.pairs_querying_from(trained),
+                lengths.pairs(),
+                words!(
+                    "causal pairs whose query has an id of {trained} or more",
+                    "查询编号不小于 {trained} 的因果对"
+                ),
+            ),
+            angles,
+        ],
+        expect: words!(
+            "The loss rises within some 20 to 50 tokens of the trained length.",
+            "越过训练长度约 20 到 50 个词元后，损失就开始上升。"
+        )
+        .and(nearest(Curve::Sinusoidal, trained, length).sentence(Curve::Sinusoidal)),
+        advice: words!(
+            "Read in windows of {trained} tokens. Or train with ids that reach {length}: at full length, shifted (SHAPE, arXiv 2109.05644) or sampled (arXiv 2305.16843). \
+             Dividing positions by {scale} keeps the angles in range but shrinks every distance: fine-tune after it.",
+            "按 {trained} 个词元的窗口读取。或者让训练时的编号达到 {length}：用完整长度、平移编号（SHAPE, arXiv 2109.05644）或随机抽取编号（arXiv 2305.16843）。\
+             把位置除以 {scale} 可使角度不越界，但所有距离都会缩小，之后需要微调。"
+        ),
+    }
+}
+
+/// Queries and keys turn; `frequencies` in radians per position.
+pub(crate) fn rotary(frequencies: &[f64], base: f64, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    let angles = angles(frequencies, lengths);
+    let (slow, all) = (angles.unseen, angles.total);
+    let apart = grouped(lengths.pairs_apart(trained));
+    let answer = if slow > 0 {
+        words!(
+            "It runs, but breaks some way past {trained}: in {apart} causal pairs, {slow} of {all} turning pairs of coordinates reach angles that training never showed.",
+            "能运行，但超过 {trained} 一段之后会失效：在 {apart} 个因果对中，{all} 个旋转坐标对里有 {slow} 个转到了训练中从未出现的角度。"
+        )
+    } else {
+        words!(
+            "It runs; {apart} causal pairs are further apart than any in training, though each turning pair of coordinates alone has shown its whole circle.",
+            "能运行；有 {apart} 个因果对的距离超过训练中的任何一对，不过每个旋转坐标对单独来看都已转满一圈。"
+        )
+    };
+    Finding {
+        method: String::new(),
+        class: Class::CanButBreaks,
+        answer,
+        out_of_distribution: vec![
+            Unseen::new(
+                What::Distances,
+                lengths.pairs_apart(trained),
+                lengths.pairs(),
+                words!("causal pairs that are {trained} or more apart", "距离不小于 {trained} 的因果对"),
+            ),
+            angles,
+        ],
+        expect: words!(
+            "Usually fine for 10 to 40 % past the trained length, then a fast rise; large models fall harder (LLaMA-7B, trained on 2048: perplexity 7.2 there, above 1000 at 4096; \
+             Chen et al. 2023, arXiv 2306.15595).",
+            "通常在超出训练长度 10% 到 40% 以内没有问题，之后迅速恶化；大模型跌得更重（LLaMA-7B，训练长度 2048：困惑度 7.2，到 4096 时超过 1000；Chen et al. 2023, arXiv 2306.15595）。"
+        )
+        .and(nearest(Curve::Rotary, trained, length).sentence(Curve::Rotary)),
+        advice: rotary_advice(2 * frequencies.len(), base, lengths),
+    }
+}
+
+/// Position interpolation and a larger base, in this question's numbers.
+fn rotary_advice(width: usize, base: f64, lengths: Lengths) -> Words {
+    let Lengths { trained, length } = lengths;
+    let factor = lengths.factor();
+    let scale = decimal(factor, 4);
+    let last = decimal((length - 1) as f64 / factor, 1);
+    let interpolate = words!(
+        "Position interpolation: divide positions by {scale} (the last becomes {last}), then train some 200 steps; without them all short distances are wrong too.",
+        "位置插值：把位置除以 {scale}（最后一个变为 {last}），再训练约 200 步；不训练的话，短距离也会全部出错。"
+    );
+    let larger = if width > 2 && base > 0.0 {
+        let larger = larger_base(base, factor, width);
+        let larger = if larger < 1e7 { decimal(larger, 1) } else { significant(larger) };
+        words!(
+            "Or, without training, a larger base: {larger} (NTK-aware), or YaRN (arXiv 2309.00071).",
+            "也可以不训练而换用更大的 base：{larger}（NTK-aware），或用 YaRN（arXiv 2309.00071）。"
+        )
+    } else {
+        words!("Or YaRN (arXiv 2309.00071).", "也可以用 YaRN（arXiv 2309.00071）。")
+    };
+    interpolate.and(larger).and(words!(
+        "Or read in windows of {trained} tokens.",
+        "或者按 {trained} 个词元的窗口读取。"
+    ))
+}
+
+/// The NTK-aware base b · s^(d / (d − 2)), with which the slowest pair turns as slowly as under interpolation by s.
+fn larger_base(base: f64, factor: f64, width: usize) -> f64 {
+    base * factor.powf(width as f64 / (width as f64 - 2.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frequencies(d: usize) -> Vec<f64> {
+        (0..d / 2).map(|i| 1e4f64.powf(-2.0 * i as f64 / d as f64)).collect()
+    }
+
+    #[test]
+    fn pairs_that_never_complete_a_turn() {
+        // Width, trained length, slow pairs.
+        let cases = [
+            (128, 2048, 23),
+            (32, 64, 11),
+            (32, 128, 10),
+            (32, 256, 9),
+            (16, 64, 5),
+            (16, 128, 5),
+            (16, 256, 4),
+            (64, 128, 21),
+        ];
+        for (d, trained, slow) in cases {
+            let found = incomplete(&frequencies(d), trained);
+            assert_eq!(found.map(|f| f.2), Some(slow), "d = {d}, trained on {trained}");
+            assert_eq!(found.map(|f| (f.0, f.1)), Some((d / 2 - slow, d / 2 - 1)));
+        }
+        assert_eq!(incomplete(&frequencies(16), 1 << 40), None);
+    }
+
+    #[test]
+    fn the_arcs_that_training_saw_decide() {
+        // A frequency is slow if and only if the next position of a circle walked in steps of it is new ground at the end of training.
+        for d in [4, 8, 16] {
+            for trained in 1..200u64 {
+                let w = frequencies(d);
+                let slow = w.iter().filter(|&&w| trained as f64 * w < TAU).count() as u64;
+                let found = angles(
+                    &w,
+                    Lengths {
+                        trained,
+                        length: trained + 1,
+                    },
+                );
+                assert_eq!(found.unseen, slow);
+            }
+        }
+    }
+
+    #[test]
+    fn ntk_bases_of_the_exercise() {
+        assert_eq!(decimal(larger_base(1e4, 3000.0 / 2048.0, 128), 1), "14737.5");
+        assert_eq!(decimal(larger_base(1e4, 3000.0 / 2048.0, 64), 1), "14829.9");
+    }
+
+    #[test]
+    fn advice_carries_the_numbers_of_the_question() {
+        let lengths = Lengths {
+            trained: 2048,
+            length: 3000,
+        };
+        let found = rotary(&frequencies(128), 1e4, lengths);
+        assert!(found.advice.en.contains("2047.3") && found.advice.en.contains("14737.5"));
+        assert!(found.advice.zh.contains("2047.3") && found.advice.zh.contains("14737.5"));
+        assert!(found.out_of_distribution[1].note.en.contains("i = 41 … 63"));
+        // A head of two coordinates has one pair, which no base can slow down.
+        assert!(!rotary(&[1.0], 1e4, lengths).advice.en.contains("NTK"));
+    }
+
+    #[test]
+    fn sinusoids_of_a_wide_model() {
+        let lengths = Lengths {
+            trained: 2048,
+            length: 3000,
+        };
+        let found = sinusoidal(&frequencies(1024), lengths);
+        let unseen: Vec<u64> = found.out_of_distribution.iter().map(|u| u.unseen).collect();
+        assert_eq!(unseen, [952, 2_403_324, 190]);
+    }
+}
