@@ -9,7 +9,7 @@ use crate::text::{Text, Tokens};
 use crate::trainer::{Trainer, evaluate, mean_loss, train};
 use crate::verdict::held_out_steps;
 use crate::windows::{EvaluationWindows, Window, held_out_needed, window_tokens};
-use posenc::Params;
+use posenc::{Attention, Params};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,7 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
     // Whatever the model or an encoding refuses is said before the text is read.
     for name in &request.encodings {
         let preset = preset(name, request.training.length, request.model.model_dim)?;
-        Gpt::new(&request.model, 2, &preset.encoding, preset.attention, preset.embedding_scale)?;
+        Gpt::new(&request.model, 2, &preset.encoding, Attention::default(), preset.embedding_scale)?;
     }
     let needed = held_out_needed(longest, request.aligned_places, request.aligned_targets);
     let text = match &request.text {
@@ -262,7 +262,7 @@ impl Bench<'_> {
             &self.config.model,
             self.config.text.vocabulary,
             &preset.encoding,
-            preset.attention,
+            Attention::default(),
             preset.embedding_scale,
         )
     }

@@ -38,11 +38,7 @@ impl ModelConfig {
                 "{} ({} layers, mlp_dim {}: {weights} weights)",
                 self.model_dim, self.layers, self.mlp_dim
             );
-            return refuse(
-                "model.model_dim",
-                format!("such that the model has at most {MOST_WEIGHTS} weights"),
-                given,
-            );
+            return refuse("model.model_dim", format!("small enough for at most {MOST_WEIGHTS} weights"), given);
         }
         Ok(())
     }

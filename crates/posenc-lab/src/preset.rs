@@ -1,59 +1,36 @@
 //! What a name of the catalogue means in the lab's model.
 
 use crate::error::LabError;
-use posenc::{
-    Alibi, Attention, ClippedBias, Direction, Encoding, Error, InputTable, Learned, Pairing, Rotary, SharedBias, Shaw, Sinusoidal, T5Bias,
-};
+use posenc::catalogue::{self, PresetOptions};
+use posenc::{Encoding, Method};
 
-/// An encoding and what its own paper puts around it.
+/// An encoding, and what its paper does to the embeddings beside it.
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// The encoding.
     pub encoding: Encoding,
-    /// The attention around it.
-    pub attention: Attention,
-    /// Token embeddings are multiplied by this: √width for sinusoidal positions, as in the original Transformer, where they would otherwise drown.
+    /// Token embeddings are multiplied by this: √width for sinusoidal positions, as in the original Transformer, else they would drown in sines of size 1.
     pub embedding_scale: f64,
 }
 
-/// The preset of a name, for a model of this width trained on this many tokens.
+/// The catalogue's preset of a name, or of names joined by `+`, for a model of this width trained on this many tokens.
+///
+/// Attention is the same for all, scaled by 1/√head_dim: models of a comparison differ in nothing but their encoding, so T5's unscaled products are left to T5.
 ///
 /// # Errors
 /// An unknown name; the error has the nearest known one.
+///
+/// ```
+/// use posenc_lab::preset::preset;
+/// assert_eq!(preset("sinusoidal", 64, 256)?.embedding_scale, 16.0);
+/// assert_eq!(preset("learned+alibi", 64, 256)?.encoding.methods.len(), 2);
+/// # Ok::<(), posenc_lab::LabError>(())
+/// ```
 pub fn preset(name: &str, trained: usize, width: usize) -> Result<Preset, LabError> {
-    const NAMES: [&str; 10] = [
-        "none",
-        "learned",
-        "sinusoidal",
-        "input-table",
-        "rotary",
-        "shaw",
-        "alibi",
-        "clipped",
-        "shared",
-        "t5",
-    ];
-    let encoding: Encoding = match name {
-        "none" => Encoding::none(),
-        "learned" => Learned::new(trained).into(),
-        "sinusoidal" => Sinusoidal::paper().into(),
-        "input-table" => InputTable::new(trained).into(),
-        "rotary" => Rotary::new(Pairing::Halves).into(),
-        "shaw" => Shaw::new((trained / 4).max(1)).into(),
-        "alibi" => Alibi::new().into(),
-        "clipped" => ClippedBias::new((trained / 4).max(1), Direction::KeyMinusQuery)
-            .with_init(posenc::Init::Zeros)
-            .into(),
-        "shared" => SharedBias::new((trained / 4).max(1)).into(),
-        "t5" => T5Bias::decoder()
-            .with_buckets(32, (trained / 2).max(17))
-            .with_init(posenc::Init::Zeros)
-            .into(),
-        _ => return Err(Error::unknown_name("encoding", name, &NAMES).into()),
-    };
+    let encoding = catalogue::preset(name, &PresetOptions::new(trained))?;
+    let sinusoidal = encoding.methods.iter().any(|method| matches!(method, Method::Sinusoidal(_)));
     Ok(Preset {
         encoding,
-        attention: Attention::default(),
-        embedding_scale: if name == "sinusoidal" { (width as f64).sqrt() } else { 1.0 },
+        embedding_scale: if sinusoidal { (width as f64).sqrt() } else { 1.0 },
     })
 }

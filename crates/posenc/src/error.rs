@@ -176,7 +176,10 @@ impl fmt::Display for Error {
             }
             Error::Zero { what } => write!(f, "{what} is 0; it must be at least 1"),
             Error::OddWidth { what, width } => write!(f, "{what} is {width}; it is split into pairs and must be even"),
-            Error::NotDivisible { what, value, by, divisor } => write!(f, "{what} = {value} is not divisible by {by} = {divisor}"),
+            Error::NotDivisible { what, value, by, divisor } => write!(
+                f,
+                "{what} = {value} is not divisible by {by} = {divisor}; choose a multiple of {divisor}"
+            ),
             Error::Invalid { what, given, expected } => write!(f, "{what} = {given}; expected {expected}"),
             Error::PastTable {
                 position,
@@ -226,7 +229,7 @@ impl fmt::Display for Error {
                 if let Some(nearest) = nearest {
                     write!(f, "; did you mean `{nearest}`?")?;
                 }
-                write!(f, " Known: {}", known.join(", "))
+                write!(f, "; known: {}", known.join(", "))
             }
         }
     }

@@ -88,6 +88,18 @@ fn a_comparison_prints_a_table_and_writes_its_folder() {
 }
 
 #[test]
+fn methods_side_by_side_are_one_encoding() {
+    let folder = tiny_folder();
+    let words = format!("{TINY} --encodings learned+alibi,RoPE-interleaved");
+    folder.finish(&words);
+    let results: Value = serde_json::from_str(&folder.read("results/results.json")).unwrap();
+    assert!(results["runs"][0]["plan"].as_str().unwrap().contains("alibi"));
+    assert!(results["runs"][1]["plan"].as_str().unwrap().contains("interleaved"));
+    // A name that a file system might not take becomes one that it does.
+    assert!(folder.finish(&words).stderr.contains("all of them finished before"));
+}
+
+#[test]
 fn finished_runs_are_not_repeated() {
     let folder = tiny_folder();
     let first = folder.finish(TINY);

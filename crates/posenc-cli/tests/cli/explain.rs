@@ -89,6 +89,17 @@ fn bad_input_is_one_line() {
 }
 
 #[test]
+fn short_sequences_are_explained_too() {
+    let folder = Folder::new();
+    for (trained, length) in [(1, 1), (1, 2), (2, 1), (2, 3), (3000, 2048)] {
+        let text = folder
+            .finish(&format!("explain --all --trained {trained} --length {length}"))
+            .stdout;
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    }
+}
+
+#[test]
 fn long_sequences_take_no_memory() {
     let folder = Folder::new();
     for name in ["none", "learned", "sinusoidal", "rotary", "alibi", "t5", "shaw"] {

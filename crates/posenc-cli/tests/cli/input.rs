@@ -15,7 +15,7 @@ fn refuse(words: &str, said: &[&str]) {
 fn an_unknown_encoding_is_answered_with_the_nearest_name() {
     refuse("--encodings none,rotery", &["`rotery`", "did you mean `rotary`?"]);
     refuse("--encodings Alibi2", &["`Alibi2`", "`alibi`"]);
-    refuse("--encodings xyzzy", &["`xyzzy`", "rotary"]);
+    refuse("--encodings xyzzy", &["`xyzzy`; known: none, "]);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn lists_that_no_comparison_can_have() {
 fn widths_that_no_model_can_have() {
     refuse("--heads 0", &["--heads must be at least 1"]);
     refuse("--model-dim 0", &["--model-dim must be at least 1"]);
-    refuse("--heads 3", &["model_dim", "16", "heads", "3"]);
+    refuse("--heads 3", &["model_dim = 16", "heads = 3", "choose a multiple"]);
     refuse("--encodings rotary --model-dim 6 --heads 2", &["head_dim is 3", "even"]);
     refuse("--mlp-dim 0", &["--mlp-dim must be at least 1"]);
     refuse("--layers 0", &["--layers must be at least 1"]);

@@ -141,7 +141,7 @@ impl Finding {
             let label = padded(unseen.what.words().get(language), 11);
             out.push_str(&format!("  {label}"));
             let (counted, note) = (unseen.counted(language), unseen.note.get(language));
-            wrap(&words!("{counted}: {note}", "{counted}：{note}").get(language), 13, out);
+            wrap(words!("{counted}: {note}", "{counted}：{note}").get(language), 13, out);
         }
         section(said("What to expect", "预期表现"), self.expect.get(language), language, out);
         section(said("What to do", "怎么办"), self.advice.get(language), language, out);

@@ -148,7 +148,7 @@ impl Rotary {
         if r == 0 {
             return Err(Error::Zero { what: "rotary_dim" });
         }
-        if r % 2 != 0 {
+        if !r.is_multiple_of(2) {
             return Err(Error::OddWidth {
                 what: if self.rotary_dim.is_some() { "rotary_dim" } else { "head_dim" },
                 width: r,
