@@ -10,7 +10,7 @@
 //! - a [`Call`] is a plan with [`Positions`] and parameters resolved, for one forward pass and its adjoint: what is added at which [`Site`], the [`Rotation`]s, the
 //!   [`ScoreTerm`]s. [`Attention`] runs it.
 //!
-//! Who needs one step of one method has functions on slices: [`embed::lookup`], [`embed::sinusoid`], [`embed::timestep`], [`rotate::rotary::rotate`], [`alibi_slopes`],
+//! Who needs one step of one method has functions on slices: [`embed::lookup`], [`embed::sinusoid`], [`embed::timestep()`], [`rotate::rotary::rotate`], [`alibi_slopes`],
 //! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`].
 //!
 //! ```
@@ -41,8 +41,8 @@
 //! | content, value terms | [`Shaw`] |
 //! | bias | [`Alibi`], [`ClippedBias`], [`SharedBias`], [`T5Bias`] |
 //!
-//! Projections and weights are not here but in `posenc-nn`. Each method is one file in the order paper, maths, shapes, conventions that differ between codebases, cost, example; [`reference`]
-//! has it once more, naive and in f64; [`laws`] are the tests that any implementation can be held to, also one from outside the crate.
+//! Projections and weights are not here but in `posenc-nn`. Each method is one file in the order paper, maths, shapes, conventions that differ between codebases, cost, example; [`reference`](mod@reference)
+//! has it once more, naive and in f64; [`laws`](mod@laws) are the tests that any implementation can be held to, also one from outside the crate.
 //!
 //! # Features
 //!
