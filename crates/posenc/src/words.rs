@@ -86,12 +86,12 @@ impl Words {
     }
 }
 
-/// One sentence in both languages, each a format string.
+/// One sentence in both languages, each a format string. Chinese writes its percent sign without a space.
 macro_rules! words {
     ($en:literal, $zh:literal $(,)?) => {
         $crate::words::Words {
             en: format!($en),
-            zh: format!($zh),
+            zh: format!($zh).replace("\u{a0}%", "%"),
         }
     };
 }

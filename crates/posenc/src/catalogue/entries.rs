@@ -33,7 +33,7 @@ pub(crate) const NONE: Entry = Entry {
     models: &["Llama 4 and SmolLM3 (every fourth layer)", "Command A (layers with full attention)"],
     paper: Paper {
         authors: "Haviv, Ram, Press, Izsak, Levy",
-        year: 2022,
+        year: Some(2022),
         title: "Transformer Language Models without Positional Encodings Still Learn Positional Information",
         arxiv: Some("2203.16634"),
     },
@@ -51,7 +51,7 @@ pub(crate) const LEARNED: Entry = Entry {
     models: &["GPT-2", "BERT", "RoBERTa", "OPT", "BART", "ViT"],
     paper: Paper {
         authors: "Gehring, Auli, Grangier, Yarats, Dauphin",
-        year: 2017,
+        year: Some(2017),
         title: "Convolutional Sequence to Sequence Learning",
         arxiv: Some("1705.03122"),
     },
@@ -73,7 +73,7 @@ pub(crate) const SINUSOIDAL: Entry = Entry {
     models: &["Transformer (2017)", "Marian", "M2M-100 and NLLB", "Whisper (encoder)"],
     paper: Paper {
         authors: "Vaswani and others",
-        year: 2017,
+        year: Some(2017),
         title: "Attention Is All You Need",
         arxiv: Some("1706.03762"),
     },
@@ -102,7 +102,7 @@ pub(crate) const INPUT_TABLE: Entry = Entry {
     ],
     paper: Paper {
         authors: "Press, Smith, Lewis",
-        year: 2020,
+        year: Some(2020),
         title: "Shortformer: Better Language Modeling Using Shorter Inputs",
         arxiv: Some("2012.15832"),
     },
@@ -123,7 +123,7 @@ pub(crate) const ROTARY: Entry = Entry {
     models: &["Llama", "Mistral", "Qwen", "Gemma", "DeepSeek", "GPT-NeoX", "ChatGLM"],
     paper: Paper {
         authors: "Su, Lu, Pan, Murtadha, Wen, Liu",
-        year: 2021,
+        year: Some(2021),
         title: "RoFormer: Enhanced Transformer with Rotary Position Embedding",
         arxiv: Some("2104.09864"),
     },
@@ -147,7 +147,7 @@ pub(crate) const SHAW: Entry = Entry {
     ],
     paper: Paper {
         authors: "Shaw, Uszkoreit, Vaswani",
-        year: 2018,
+        year: Some(2018),
         title: "Self-Attention with Relative Position Representations",
         arxiv: Some("1803.02155"),
     },
@@ -165,7 +165,7 @@ pub(crate) const ALIBI: Entry = Entry {
     models: &["BLOOM", "MPT", "Falcon-RW", "Baichuan-13B", "JinaBERT v2"],
     paper: Paper {
         authors: "Press, Smith, Lewis",
-        year: 2021,
+        year: Some(2021),
         title: "Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation",
         arxiv: Some("2108.12409"),
     },
@@ -186,7 +186,7 @@ pub(crate) const CLIPPED: Entry = Entry {
     models: &["document 003's \"T5 style\" sample", "Swin (in two dimensions)"],
     paper: Paper {
         authors: "Shaw, Uszkoreit, Vaswani (the clipping; as a bias: Raffel and others, arXiv 1910.10683)",
-        year: 2018,
+        year: Some(2018),
         title: "Self-Attention with Relative Position Representations",
         arxiv: Some("1803.02155"),
     },
@@ -207,7 +207,7 @@ pub(crate) const SHARED: Entry = Entry {
     models: &["symm-learning (AdditiveRelMultiheadAttention)"],
     paper: Paper {
         authors: "symm-learning 0.8.1",
-        year: 2025,
+        year: None,
         title: "AdditiveRelMultiheadAttention",
         arxiv: None,
     },
@@ -228,7 +228,7 @@ pub(crate) const T5: Entry = Entry {
     models: &["T5", "mT5", "LongT5", "MPNet"],
     paper: Paper {
         authors: "Raffel and others",
-        year: 2019,
+        year: Some(2019),
         title: "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
         arxiv: Some("1910.10683"),
     },

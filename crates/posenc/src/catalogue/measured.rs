@@ -43,6 +43,11 @@ pub enum Reach {
 
 impl Reach {
     /// The verdict in a word.
+    ///
+    /// ```
+    /// use posenc::{catalogue::Reach, Language};
+    /// assert_eq!(Reach::Holds.words().get(Language::English), "holds");
+    /// ```
     pub fn words(self) -> Words<&'static str> {
         match self {
             Reach::Holds => said("holds", "保持"),

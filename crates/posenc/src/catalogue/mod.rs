@@ -29,7 +29,7 @@ use serde::Serialize;
 /// What is known of a method without a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
-    /// The name by which [`preset`] and the command line know it.
+    /// The name by which [`preset()`] and the command line know it.
     pub name: &'static str,
     /// Other names that people use for it.
     pub aliases: &'static [&'static str],
@@ -57,8 +57,8 @@ pub struct Entry {
 pub struct Paper {
     /// First authors.
     pub authors: &'static str,
-    /// Year of publication.
-    pub year: u16,
+    /// Year of publication, if it is a publication.
+    pub year: Option<u16>,
     /// Title of the paper, or of the software where there is none.
     pub title: &'static str,
     /// Its number at arXiv, if it is there.
@@ -154,6 +154,14 @@ impl Entry {
     }
 
     /// What a committed comparison measured past the trained length, if one has.
+    ///
+    /// ```
+    /// use posenc::{catalogue::Entry, Language};
+    /// if let Some(measured) = Entry::named("rotary")?.measured() {
+    ///     println!("{}", measured.line(Language::English));
+    /// }
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
     pub fn measured(&self) -> Option<&'static Measured> {
         measured::of(self.name)
     }
@@ -161,7 +169,10 @@ impl Entry {
 
 impl std::fmt::Display for Paper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {}, {}", self.authors, self.title, self.year)?;
+        write!(f, "{}, {}", self.authors, self.title)?;
+        if let Some(year) = self.year {
+            write!(f, ", {year}")?;
+        }
         match self.arxiv {
             Some(id) => write!(f, ", arXiv {id}"),
             None => Ok(()),

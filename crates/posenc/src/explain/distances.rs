@@ -218,7 +218,7 @@ fn saturated(k: u64, lengths: Lengths) -> Finding {
             k + 1,
             words!(
                 "rows, by distance before the query, that training never read; for the last query, the last row serves {after} keys instead of {before} ({gain} nat of weight if they score alike)",
-                "（按查询之前的距离计）训练从未读过的行；对最后一个查询，最后一行管 {after} 个键，而训练中最多 {before} 个（若得分相同，权重变化 {gain} nat）"
+                "训练从未读过的行（按查询之前的距离计）；对最后一个查询，最后一行管 {after} 个键，而训练中最多 {before} 个（若得分相同，权重变化 {gain} nat）"
             ),
         )],
         expect: words!(
@@ -259,7 +259,7 @@ fn untrained_distances(k: u64, lengths: Lengths) -> Finding {
                 k + 1,
                 words!(
                     "rows, by distance before the query, that training never read",
-                    "（按查询之前的距离计）训练从未读过的行"
+                    "训练从未读过的行（按查询之前的距离计）"
                 ),
             ),
             Unseen::new(
@@ -270,7 +270,7 @@ fn untrained_distances(k: u64, lengths: Lengths) -> Finding {
             ),
         ],
         expect: words!(
-            "Far keys get a bias that nothing has fitted: expect the loss to rise as soon as they come into reach.",
+            "Far keys get numbers that nothing has fitted: expect the loss to rise as soon as they come into reach.",
             "远处的键得到的是未经拟合的值：一旦它们进入范围，损失预计就会上升。"
         ),
         advice: words!(

@@ -138,6 +138,13 @@ impl Unseen {
     }
 
     /// The share that training never showed, between 0 and 1.
+    ///
+    /// ```
+    /// use posenc::{Dims, Encoding, explain::explain};
+    /// let nope = explain(&Encoding::none(), Dims::new(64, 4)?, 64, 128)?;
+    /// assert_eq!(nope.methods[0].out_of_distribution[0].share(), 0.5);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
     pub fn share(&self) -> f64 {
         if self.total == 0 {
             0.0
@@ -279,12 +286,20 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
     };
     found.method = method.to_string();
     if let Some(error) = refusal {
-        if found.class != Class::Cannot {
-            found.answer = words!("It refuses this input: {error}.", "它拒绝这样的输入：{error}。");
+        let nothing = words!("Nothing is computed: {error}.", "不会计算任何结果：{error}。");
+        found.expect = if found.class == Class::Cannot {
+            nothing.and(found.expect)
+        } else {
+            // No length is to blame: the method asks for other positions than a sequence has.
+            found.answer = words!("It does not run: {error}.", "不能运行：{error}。");
+            found.advice = words!("Give it the positions that it asks for.", "请提供它所要求的位置。");
             found.out_of_distribution.clear();
-        }
+            words!(
+                "Nothing is computed, at this or any other length.",
+                "无论在这一长度还是任何长度，都不会计算任何结果。"
+            )
+        };
         found.class = Class::Cannot;
-        found.expect = words!("Nothing is computed: {error}.", "不会计算任何结果：{error}。").and(found.expect);
     }
     Ok(found)
 }

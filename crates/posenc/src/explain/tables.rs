@@ -70,8 +70,8 @@ fn untrained() -> Words {
 
 /// There is no row for the last ids.
 fn past_the_table(rows: u64, overflow: Overflow, lengths: Lengths) -> Finding {
-    let length = lengths.length;
-    let last = rows - 1;
+    let Lengths { trained, length } = lengths;
+    let (last, known) = (rows - 1, rows.min(trained));
     let missing = lengths.ids_from(rows);
     let (new, sharing) = (grouped(missing), grouped(missing + 1));
     let without_row = |note: Words| Unseen::new(What::Ids, missing, length, note);
@@ -90,10 +90,10 @@ fn past_the_table(rows: u64, overflow: Overflow, lengths: Lengths) -> Finding {
                 "在其他框架中，同样的输入会得到 IndexError（PyTorch，CPU）、设备断言（CUDA）、NaN（jnp.take），或被悄悄换成最后一行（JAX 的 x[idx]）。"
             ),
             advice: words!(
-                "Shorten the input to {rows} tokens, or read it in windows of that many. Or name an overflow policy and pay its price: clamp lets {sharing} tokens share row {last}, \
+                "Shorten the input to {known} tokens, or read it in windows of that many. Or name an overflow policy and pay its price: clamp lets {sharing} tokens share row {last}, \
                  so their order is lost; wrap gives {new} tokens an id that another token has; interpolate moves every row but the first and needs fine-tuning. \
                  Or train with a longer table, or with an encoding that has no table.",
-                "把输入缩短到 {rows} 个词元，或按这一长度分窗读取。也可以指定溢出策略，但各有代价：clamp 让 {sharing} 个词元共用第 {last} 行，它们的顺序丢失；\
+                "把输入缩短到 {known} 个词元，或按这一长度分窗读取。也可以指定溢出策略，但各有代价：clamp 让 {sharing} 个词元共用第 {last} 行，它们的顺序丢失；\
                  wrap 让 {new} 个词元与别的词元编号相同；interpolate 使除第一行外的每一行都移动，需要微调。或者用更长的表训练，或换用没有表的编码。"
             ),
         },

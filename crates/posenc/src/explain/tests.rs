@@ -222,3 +222,46 @@ fn formulas_of_rotary_come_in_all_forms() {
     }
     assert!(formula(&Encoding::none(), Language::English).contains("NoPE"));
 }
+
+#[test]
+fn both_languages_carry_the_same_numbers() {
+    // Sizes of models are the only numbers that the languages count differently (247M, 2.47 亿).
+    let sizes = ["247M", "1.3B", "494M", "2.47 亿", "13 亿", "4.94 亿"];
+    let numbers = |text: &str| {
+        let text = sizes.iter().fold(text.replace('\u{a0}', ""), |text, size| text.replace(size, ""));
+        let mut found: Vec<String> = text
+            .split(|c: char| !c.is_ascii_digit() && c != '.')
+            .map(|n| n.trim_matches('.').to_string())
+            .filter(|n| !n.is_empty())
+            .collect();
+        found.sort();
+        found
+    };
+    let policies = [
+        Overflow::Clamp,
+        Overflow::Wrap,
+        Overflow::Interpolate,
+        Overflow::InterpolateTo(5000),
+    ];
+    for (trained, length) in [(2048, 3000), (64, 512), (4, 5), (512, 512)] {
+        let mut all = explain_all(dims(), trained, length).unwrap();
+        let more: Vec<Encoding> = policies
+            .iter()
+            .map(|&policy| Learned::new(trained).with_overflow(policy).into())
+            .chain([
+                Learned::new(trained + 100).into(),
+                T5Bias::decoder().with_buckets(32, 4 * trained.max(16)).into(),
+                crate::content::Shaw::new(4 * trained).into(),
+            ])
+            .collect();
+        all.extend(more.iter().map(|e| ("", explain(e, dims(), trained, length).unwrap())));
+        for (_, found) in all {
+            for m in &found.methods {
+                let notes = m.out_of_distribution.iter().map(|u| &u.note);
+                for words in notes.chain([&m.answer, &m.expect, &m.advice]) {
+                    assert_eq!(numbers(&words.en), numbers(&words.zh), "{}\n{}", words.en, words.zh);
+                }
+            }
+        }
+    }
+}

@@ -24,6 +24,11 @@ impl Class {
 
 impl What {
     /// What is counted, in a word.
+    ///
+    /// ```
+    /// use posenc::{explain::What, Language};
+    /// assert_eq!(What::Angles.words().get(Language::Chinese), "角度");
+    /// ```
     pub fn words(self) -> Words<&'static str> {
         match self {
             What::Ids => said("ids", "编号"),
@@ -40,7 +45,7 @@ impl Unseen {
     /// `952 of 3000 (31.73 %)`.
     fn counted(&self, language: Language) -> String {
         let (unseen, total, share) = (grouped(self.unseen), grouped(self.total), percent(self.share()));
-        words!("{unseen} of {total} ({share})", "{total} 中的 {unseen}（{share}）")
+        words!("{unseen} of {total} ({share})", "{unseen}\u{a0}/\u{a0}{total}（{share}）")
             .get(language)
             .to_string()
     }

@@ -44,7 +44,12 @@ fn body<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
         j += NR;
     }
     while j < n {
-        column::<R, FMA, MR, LANES>(m, k, alpha, a, j, b, ldb, c, ldc, accumulate);
+        // Half as wide, so twice as high: as many sums in flight.
+        if NR > LANES {
+            column::<R, FMA, 8, LANES>(m, k, alpha, a, j, b, ldb, c, ldc, accumulate);
+        } else {
+            column::<R, FMA, MR, LANES>(m, k, alpha, a, j, b, ldb, c, ldc, accumulate);
+        }
         j += LANES;
     }
 }
