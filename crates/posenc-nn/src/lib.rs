@@ -28,6 +28,11 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+/// The code on the page that finds the documents' classes again runs as doctests: this crate sees the core and the modules.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-the-documents.md")]
+struct FromTheDocuments;
+
 mod adamw;
 mod attention;
 pub mod check;

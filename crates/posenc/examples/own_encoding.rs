@@ -1,20 +1,12 @@
-//! An encoding of one's own, outside the crate: a learned logarithmic penalty per head, −aₕ·ln(1 + |i − j|), under the library's laws.
-use posenc::{
-    Block, BlockMut, BoundMut, Call, Dims, Encoding, Init, Needs, ParamSpec, Params, Place, Plan, Positions, Real, Result, ScoreTerm,
-    TermGrads,
-};
-use posenc::{laws, laws::Subject};
+//! An encoding of one's own, outside the crate: a learned penalty per head, −aₕ·ln(1 + |i − j|), held to the library's laws.
+use posenc::{laws::Subject, *};
 use std::sync::Arc;
 
-struct LogPenalty<'p, R> {
-    a: &'p [R], // [heads]
-}
+/// The score term. Its parameter a is `[heads]`.
+struct LogPenalty<'p, R>(&'p [R]);
 
-fn spec(heads: usize) -> ParamSpec {
-    ParamSpec::new("log_penalty.a", [heads], Init::Normal(1.0))
-}
-
-fn log_distance<R: Real>(at: &Place<'_>, i: usize, j: usize) -> R {
+/// −ln(1 + |i − j|); 0 where the query or the key has no position.
+fn falls<R: Real>(at: &Place, i: usize, j: usize) -> R {
     R::of(at.q_at.get(i).zip(at.k_at.get(j)).map_or(0.0, |(q, k)| -(q - k).abs().ln_1p()))
 }
 
@@ -23,45 +15,44 @@ impl<R: Real> ScoreTerm<R> for LogPenalty<'_, R> {
         Needs::bias(1) // one gradient slot per head: a's
     }
 
-    fn add(&self, at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, at: &Place, _q: &Block<R>, _k: &Block<R>, s: &mut BlockMut<R>) {
         for i in 0..s.rows {
-            s.row(i)
-                .iter_mut()
-                .enumerate()
-                .for_each(|(j, s)| *s += self.a[at.head] * log_distance(at, i, j));
+            for (j, s) in s.row(i).iter_mut().enumerate() {
+                *s += self.0[at.head] * falls(at, i, j);
+            }
         }
     }
 
-    #[rustfmt::skip]
-    fn adjoint(&self, at: &Place<'_>, _: &Block<'_, R>, _: &Block<'_, R>, _: &Block<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
+    fn adjoint(&self, at: &Place, _q: &Block<R>, _k: &Block<R>, _before: &Block<R>, ds: &mut BlockMut<R>, into: &mut TermGrads<R>) {
         for i in 0..ds.rows {
-            into.slots[0] += ds.row(i).iter().enumerate().map(|(j, ds)| *ds * log_distance(at, i, j)).sum::<R>();
+            into.slots[0] += ds.row(i).iter().zip(0..).map(|(ds, j)| *ds * falls(at, i, j)).sum::<R>();
         }
     }
 
-    fn collect(&self, slots: &[R], grads: &mut BoundMut<'_, R>) -> Result<()> {
-        grads.get_mut(&spec(slots.len()))?.iter_mut().zip(slots).for_each(|(g, s)| *g += *s);
+    fn collect(&self, slots: &[R], grads: &mut BoundMut<R>) -> Result<()> {
+        let a = grads.get_mut(&Own.parameters()[0])?;
+        a.iter_mut().zip(slots).for_each(|(a, slot)| *a += *slot);
         Ok(())
     }
 }
 
-struct Own(Plan);
-#[rustfmt::skip]
+struct Own;
+
 impl Subject for Own {
-    fn dims(&self) -> Dims { self.0.dims() }
-    fn parameters(&self) -> Vec<ParamSpec> { vec![spec(self.0.dims().heads)] }
-    fn call<'p, R: Real>(&self, params: &'p Params<R>, q: &Positions, k: &Positions) -> Result<Call<'p, R>> {
-        let mut call = self.0.call(params, q, k)?;
-        call.push_bias(Arc::new(LogPenalty { a: params.get("log_penalty.a")? }));
+    fn dims(&self) -> Dims {
+        Dims::new(8, 2).expect("two heads of four coordinates")
+    }
+    fn parameters(&self) -> Vec<ParamSpec> {
+        vec![ParamSpec::new("log_penalty.a", [2], Init::Normal(1.0))]
+    }
+    fn call<'p, R: Real>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
+        let mut call = Encoding::none().plan(self.dims())?.call(params, q_at, k_at)?;
+        call.push_bias(Arc::new(LogPenalty(params.get("log_penalty.a")?)));
         Ok(call)
     }
 }
-
-fn own() -> Own {
-    Own(Encoding::none().plan(Dims::new(8, 2).unwrap()).unwrap())
-}
-laws! { own_encoding: own() }
+laws! { own_encoding: Own }
 fn main() {
-    laws::adjoint_matches_differences(&own());
-    println!("−a·ln(1 + |i − j|): the adjoint equals finite differences")
+    laws::adjoint_matches_differences(&Own);
+    println!("−a·ln(1 + |i − j|): the adjoint equals finite differences");
 }

@@ -156,6 +156,7 @@ impl<'p, R: Real> Call<'p, R> {
     ///
     /// # Errors
     /// A shape that does not fit the call, a site of another rank, or a table that is concatenated ([`Call::embed`] does that).
+    #[doc(alias = "forward")]
     pub fn add<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
         let [batch, len, width] = x.shape();
         self.check_rows(site, batch, len)?;

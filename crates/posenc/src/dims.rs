@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dims {
     /// Width of the residual stream.
+    #[doc(alias = "embed_dim")]
+    #[doc(alias = "d_model")]
     pub model_dim: usize,
     /// Query heads.
     pub heads: usize,

@@ -22,6 +22,8 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 #[doc(alias = "PositionalEmbeddingBase")]
+#[doc(alias = "extra_repr")]
+#[doc(alias = "PositionalAttentionBase")]
 pub struct Encoding {
     /// The methods, in the order in which they act at the same place.
     pub methods: Vec<Method>,
@@ -92,6 +94,7 @@ methods! {
 
 impl Encoding {
     /// NoPE: no position information but what the mask gives.
+    #[doc(alias = "NoPE")]
     pub fn none() -> Encoding {
         Encoding::default()
     }

@@ -1,6 +1,59 @@
-//! placeholder, becomes the README
+//! The position layer of the transformer: the ways in which models are told where their tokens are, each with its adjoint, exact against the code that trained those
+//! models, and all through one attention driver.
+//!
+//! # Two doors
+//!
+//! Models go from *what* to *how* to *now*:
+//!
+//! - an [`Encoding`] is a list of methods as plain data; the empty list is NoPE;
+//! - a [`Plan`] is an encoding checked against a model's widths ([`Dims`]), once; it lists its parameters and holds nothing that depends on a length;
+//! - a [`Call`] is a plan with [`Positions`] and parameters resolved, for one forward pass and its adjoint: what is added at which [`Site`], the [`Rotation`]s, the
+//!   [`ScoreTerm`]s. [`Attention`] runs it.
+//!
+//! Who needs one step of one method has functions on slices: [`embed::lookup`], [`embed::sinusoid`], [`embed::timestep()`], [`rotate::rotary::rotate`], [`alibi_slopes`],
+//! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`].
+//!
+//! ```
+//! use posenc::{Dims, Encoding, Learned, Mode, Pairing, Positions, Rotary, Site, ViewMut};
+//! let encoding = Encoding::from(Learned::new(16)).with(Rotary::new(Pairing::Halves));
+//! let plan = encoding.plan(Dims::new(8, 2)?)?;
+//! assert_eq!(plan.to_string(), "learned(max_len 16) + rotary(halves, base 10000) for model_dim 8, 2 heads of 4, 128 parameters");
+//!
+//! let (params, at) = (plan.init::<f32>(0)?, Positions::range(0..3));
+//! let call = plan.call(&params, &at, &at)?;
+//! let mut x = [0.0; 3 * 8]; // [batch 1, seq 3, model_dim 8]
+//! call.add(Site::Embedding, ViewMut::new(&mut x, [1, 3, 8])?, Mode::Evaluate)?;
+//! assert_eq!(x, params.flat()[..24]);
+//! # Ok::<(), posenc::Error>(())
+//! ```
+//!
+//! # The data flow
+//!
+//! ```text
+//! positions ─► add to embeddings ─► [ add to attention inputs ─► project ─► add to / rotate q, k ─► scale·qkᵀ ─► content ─► softcap ─► bias ─► mask ─► softmax ─► dropout ─► ·v (+ value terms) ]
+//! ```
+//!
+//! | step | methods |
+//! |---|---|
+//! | embeddings | [`Learned`], [`Sinusoidal`] |
+//! | attention inputs | [`InputTable`], [`Sinusoidal`] with [`AddTo::AttentionInputs`] |
+//! | rotation | [`Rotary`] |
+//! | content, value terms | [`Shaw`] |
+//! | bias | [`Alibi`], [`ClippedBias`], [`SharedBias`], [`T5Bias`] |
+//!
+//! Projections and weights are not here but in `posenc-nn`. Each method is one file in the order paper, maths, shapes, conventions that differ between codebases, cost, example; [`reference`](mod@reference)
+//! has it once more, naive and in f64; [`laws`](mod@laws) are the tests that any implementation can be held to, also one from outside the crate.
+//!
+//! # Features
+//!
+//! `rayon`: attention spreads its work over the caller's thread pool. Results do not depend on the number of threads.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
+
+/// The README's code runs as a doctest.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
 
 // What everything speaks.
 mod dims;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// An encoding checked against a model's widths. Cheap to clone, `Send + Sync`; holds nothing that depends on a length.
 #[derive(Clone, Debug)]
+#[doc(alias = "extra_repr")]
 pub struct Plan {
     inner: Arc<Inner>,
 }
@@ -131,6 +132,7 @@ impl Plan {
     /// let decode = plan.call(&params, &Positions::range(128..129), &Positions::range(0..129))?;
     /// # Ok::<(), posenc::Error>(())
     /// ```
+    #[doc(alias = "forward")]
     pub fn call<'p, R: Real>(&self, params: impl Into<Bound<'p, R>>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
         let mut prepared = Vec::new();
         for method in &self.inner.encoding.methods {

@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 /// Positions of one stream of tokens: shared by the batch, or one row per batch row; one axis, or several (image grids).
 #[derive(Clone, Debug, PartialEq)]
+#[doc(alias = "seq_positions")]
+#[doc(alias = "position_ids")]
+#[doc(alias = "q_positions")]
+#[doc(alias = "k_positions")]
 pub struct Positions {
     ids: Ids,
     batch: usize,
@@ -110,6 +114,7 @@ impl Positions {
     }
 
     /// What a model does when it is given no positions: `0..len`.
+    #[doc(alias = "arange")]
     pub fn absent(len: usize) -> Positions {
         Positions::range(0..len as i64)
     }
@@ -314,6 +319,9 @@ impl Positions {
     ///
     /// # Errors
     /// Another number of flags than tokens.
+    #[doc(alias = "q_position_mask")]
+    #[doc(alias = "k_position_mask")]
+    #[doc(alias = "position_mask")]
     pub fn with_presence(self, has_position: &[bool]) -> Result<Positions> {
         self.with_presence_rows(has_position, 1)
     }

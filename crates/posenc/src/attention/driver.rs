@@ -29,6 +29,7 @@ pub struct Outputs<'a, T: Element> {
     /// What the adjoint needs besides the inputs and `out`; `None` for inference.
     pub saved: Option<&'a mut Saved<T::Real>>,
     /// The weights themselves after dropout, `[batch, heads, q_len, k_len]`, for those who need them.
+    #[doc(alias = "need_weights")]
     pub weights: Option<ViewMut<'a, T, 4>>,
 }
 

@@ -21,6 +21,8 @@ pub struct Attends<'a>(pub View<'a, bool, 4>);
 /// # Ok::<(), posenc::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[doc(alias = "attn_mask")]
+#[doc(alias = "key_padding_mask")]
 pub struct Mask<'a, R = f32> {
     causal: Option<usize>,
     parts: Vec<Part<'a, R>>,
@@ -53,6 +55,7 @@ impl<'a, R: Real> Mask<'a, R> {
 
     /// A query attends to itself and what came before. `first_query` is the order of the first query among the keys: 0 for a whole sequence, the
     /// number of cached keys when decoding.
+    #[doc(alias = "is_causal")]
     pub fn causal(self, first_query: usize) -> Self {
         Mask {
             causal: Some(first_query),

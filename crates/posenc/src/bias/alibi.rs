@@ -326,6 +326,7 @@ pub fn alibi_mpt<T: Element>(bias_max: f64, out: ViewMut<'_, T, 3>) -> Result<()
 /// assert_eq!(bias, [0.0, -0.00390625, -0.00390625, 0.0]);
 /// # Ok::<(), posenc::Error>(())
 /// ```
+#[doc(alias = "ALiBiPositionalBias")]
 pub fn alibi_bias<R: Real>(alibi: &Alibi, q_at: &Positions, k_at: &Positions, out: ViewMut<'_, R, 3>) -> Result<()> {
     let heads = out.shape()[0];
     write_matrix(&alibi.term(heads, q_at, k_at)?, heads, q_at, k_at, out)

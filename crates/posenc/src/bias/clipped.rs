@@ -64,6 +64,7 @@ impl fmt::Display for Direction {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "RelativePositionalBias")]
 #[doc(alias = "RelativePositionBias")]
+#[doc(alias = "relative_bias")]
 pub struct ClippedBias {
     /// k: distances beyond ±k are read as ±k. 0 leaves one number per head.
     pub max_distance: usize,

@@ -103,8 +103,10 @@ impl Combine {
 #[doc(alias = "LearnedPositionalEmbedding")]
 #[doc(alias = "position_embeddings")]
 #[doc(alias = "embedding_table")]
+#[doc(alias = "pos_embedding")]
 pub struct Learned {
     /// Rows in the table, the offset's included: the largest id plus one.
+    #[doc(alias = "max_seq_len")]
     pub max_len: usize,
     /// Added to each id: 2 for OPT and BART.
     pub offset: usize,

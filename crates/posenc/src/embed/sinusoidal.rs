@@ -449,6 +449,7 @@ impl Sinusoidal {
 /// ```
 #[doc(alias = "get_sinusoid_encoding_table")]
 #[doc(alias = "sinusoidal_embedding")]
+#[doc(alias = "sinusoidal_position_encoding")]
 pub fn sinusoid<T: Element>(table: &Sinusoidal, at: &Positions, mut out: ViewMut<'_, T, 3>) -> Result<()> {
     let [batch, len, width] = out.shape();
     at.check_fit("positions [batch, seq]", batch, len)?;

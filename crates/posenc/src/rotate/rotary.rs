@@ -176,6 +176,8 @@ impl Rotary {
 ///
 /// # Errors
 /// An odd or zero width, shapes that differ, or positions that do not fit the shape.
+#[doc(alias = "rotary_embedding")]
+#[doc(alias = "apply_rotary_pos_emb")]
 pub fn rotate<T: Element>(x: View<'_, T, 4>, out: ViewMut<'_, T, 4>, at: &Positions, pairing: Pairing, base: f64) -> Result<()> {
     Rotary::new(pairing)
         .with_base(base)

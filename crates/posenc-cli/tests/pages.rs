@@ -1,0 +1,378 @@
+//! What the pages name exists: each row of `docs/capabilities.md` and the tests, examples, subcommands and options in it; each line of `docs/from-the-documents.md` in its program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What can be named: read from the sources and asked of the binary.
+struct Known {
+    /// Tests by package and target: `lib`, `test NAME`, `example NAME`. A law is `module::law`.
+    tests: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Structs whose documentation is a page that runs, by package.
+    pages: BTreeSet<(String, String)>,
+    /// Options by subcommand.
+    options: BTreeMap<String, BTreeSet<String>>,
+    /// Names that `--encodings` and `explain` take.
+    encodings: BTreeSet<String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn posenc(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_posenc"))
+        .args(words)
+        .output()
+        .expect("the binary runs");
+    assert!(
+        output.status.success(),
+        "posenc {words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn sources(folder: &Path, visit: &mut impl FnMut(&Path, &str)) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, visit);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            visit(&path, &fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+/// Names of `#[test]` functions, and of laws as `module` and `module::law`.
+fn tests_in(source: &str) -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        if line == "#[test]" {
+            is_test = true;
+        } else if let Some(rest) = line.strip_prefix("fn ")
+            && is_test
+        {
+            tests.extend(rest.split('(').next().map(String::from));
+            is_test = false;
+        }
+    }
+    const ALL: [&str; 7] = [
+        "adjoint_matches_differences",
+        "fused_equals_naive",
+        "prefill_equals_decoding",
+        "packed_equals_alone",
+        "left_padded_equals_unpadded",
+        "batch_order_is_irrelevant",
+        "threads_do_not_matter",
+    ];
+    for (at, open) in source.match_indices("\nlaws! {") {
+        let body = braced(&source[at + open.len()..]);
+        let Some((module, subject)) = body.split_once(':') else { continue };
+        let laws: Vec<&str> = match subject.split_once("=> [").and_then(|(_, list)| list.split_once(']')) {
+            Some((list, _)) => list.split(',').map(str::trim).filter(|law| !law.is_empty()).collect(),
+            None => ALL.to_vec(),
+        };
+        tests.insert(module.trim().to_string());
+        tests.extend(laws.iter().map(|law| format!("{}::{law}", module.trim())));
+    }
+    tests
+}
+
+/// Up to the brace that closes what was opened before `text`.
+fn braced(text: &str) -> &str {
+    let mut depth = 1;
+    for (at, c) in text.char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+impl Known {
+    fn read() -> Known {
+        let (mut tests, mut pages) = (BTreeMap::<_, BTreeSet<String>>::new(), BTreeSet::new());
+        for package in fs::read_dir(root().join("crates")).expect("crates").flatten() {
+            let name = package.file_name().to_string_lossy().into_owned();
+            sources(&package.path(), &mut |path, source| {
+                let inside = path.strip_prefix(package.path()).expect("inside");
+                let mut parts = inside.iter().map(|part| part.to_string_lossy().trim_end_matches(".rs").to_string());
+                let target = match (parts.next().as_deref(), parts.next()) {
+                    (Some("src"), _) => "lib".to_string(),
+                    (Some("tests"), Some(target)) => format!("test {target}"),
+                    (Some("examples"), Some(target)) => format!("example {target}"),
+                    _ => return,
+                };
+                tests.entry((name.clone(), target)).or_default().extend(tests_in(source));
+                for (at, _) in source.match_indices("#[cfg(doctest)]") {
+                    let page = source[at..].split("struct ").nth(1).and_then(|rest| rest.split(';').next());
+                    pages.extend(page.map(|page| (name.clone(), page.to_string())));
+                }
+            });
+        }
+        let mut options = BTreeMap::new();
+        for line in posenc(&["--help"])
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+        {
+            if let Some(command) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) {
+                let command = command.split_whitespace().next().expect("a name").to_string();
+                let help = posenc(&[&command, "--help"]);
+                let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+                let named = words
+                    .filter(|word| word.len() > 2 && word.starts_with("--"))
+                    .map(String::from)
+                    .collect();
+                options.insert(command, named);
+            }
+        }
+        let listed: serde_json::Value = serde_json::from_str(&posenc(&["list", "--json"])).expect("JSON");
+        let mut encodings = BTreeSet::new();
+        names(&listed, &mut encodings);
+        Known {
+            tests,
+            pages,
+            options,
+            encodings,
+        }
+    }
+
+    /// What is wrong with a command, if anything.
+    fn check(&self, command: &str) -> Result<(), String> {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match &words[..] {
+            ["posenc", subcommand, rest @ ..] => self.check_posenc(subcommand, rest),
+            ["cargo", "test", "-p", package, rest @ ..] => self.check_test(package, rest),
+            ["cargo", "run", "-p", package, "--example", example] => {
+                let key = (package.to_string(), format!("example {example}"));
+                self.tests
+                    .contains_key(&key)
+                    .then_some(())
+                    .ok_or(format!("{package} has no example {example}"))
+            }
+            _ => Err("not a command of a known form".to_string()),
+        }
+    }
+
+    fn check_posenc(&self, subcommand: &str, rest: &[&str]) -> Result<(), String> {
+        let options = self.options.get(subcommand).ok_or(format!("there is no `posenc {subcommand}`"))?;
+        let mut previous = "";
+        for word in rest {
+            if word.starts_with("--") && !options.contains(*word) {
+                return Err(format!("`posenc {subcommand}` has no {word}"));
+            }
+            if previous == "--encodings" || (subcommand == "explain" && previous.is_empty() && !word.starts_with("--")) {
+                for name in word.split([',', '+']) {
+                    if !self.encodings.contains(name) {
+                        return Err(format!("`posenc list` does not know {name}"));
+                    }
+                }
+            }
+            previous = word;
+        }
+        Ok(())
+    }
+
+    fn check_test(&self, package: &str, rest: &[&str]) -> Result<(), String> {
+        let of_package: Vec<_> = self.tests.iter().filter(|((name, _), _)| name == package).collect();
+        if of_package.is_empty() {
+            return Err(format!("there is no package {package}"));
+        }
+        let (targets, filter): (Vec<_>, &[&str]) = match rest {
+            ["--doc", page] => {
+                let key = (package.to_string(), page.to_string());
+                return self
+                    .pages
+                    .contains(&key)
+                    .then_some(())
+                    .ok_or(format!("{package} runs no page {page}"));
+            }
+            [kind @ ("--test" | "--example"), target, filter @ ..] => {
+                let key = format!("{} {target}", kind.trim_start_matches('-'));
+                let found: Vec<_> = of_package.into_iter().filter(|((_, target), _)| *target == key).collect();
+                if found.is_empty() {
+                    return Err(format!("{package} has no {key}"));
+                }
+                (found, filter)
+            }
+            filter => (of_package, filter),
+        };
+        match filter {
+            [] => Ok(()),
+            [name] => {
+                let is_it = |test: &String| test == name || test.ends_with(&format!("::{name}"));
+                let found = targets.iter().any(|(_, tests)| tests.iter().any(is_it));
+                found.then_some(()).ok_or(format!("no test is called {name}"))
+            }
+            _ => Err("more than one filter".to_string()),
+        }
+    }
+}
+
+/// Every string under a key `name`.
+fn names(value: &serde_json::Value, into: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            if let Some(name) = fields.get("name").and_then(|name| name.as_str()) {
+                into.insert(name.to_string());
+            }
+            fields.values().for_each(|value| names(value, into));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+        _ => {}
+    }
+}
+
+/// The cells of a row of a table.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.replace("\\|", "¦");
+    line.trim()
+        .trim_matches('|')
+        .split('|')
+        .map(|cell| cell.trim().to_string())
+        .collect()
+}
+
+/// What stands between backticks.
+fn spans(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// What is wrong with a table of capabilities.
+fn complaints(page: &str, known: &Known) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut next = 1;
+    for line in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+    {
+        let cells = cells(line);
+        let [number, _, state, shown] = &cells[..] else {
+            complaints.push(format!("{line}: not four cells"));
+            continue;
+        };
+        if number != &next.to_string() {
+            complaints.push(format!("row {number} stands where row {next} is due"));
+        }
+        next += 1;
+        let issue = |text: &str| {
+            text.strip_prefix('#')
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let (here, known_state) = match state.as_str() {
+            "here" => (true, true),
+            state if state.starts_with("here, ") => (true, issue(&state[6..])),
+            state if state.starts_with("left out: ") => (false, true),
+            state => (false, issue(state)),
+        };
+        if !known_state {
+            complaints.push(format!("row {number}: no such state: {state}"));
+        }
+        let commands = spans(shown);
+        if here == commands.is_empty() {
+            complaints.push(format!("row {number}: what is here has commands, what is not has none"));
+        }
+        for command in commands {
+            if let Err(why) = known.check(command) {
+                complaints.push(format!("row {number}: `{command}`: {why}"));
+            }
+        }
+    }
+    if next != 57 {
+        complaints.push(format!("{} rows of 56", next - 1));
+    }
+    complaints
+}
+
+#[test]
+fn every_command_of_the_capabilities_exists() {
+    let page = fs::read_to_string(root().join("docs/capabilities.md")).expect("the page");
+    assert_eq!(complaints(&page, &Known::read()), [""; 0]);
+}
+
+/// The check is one that can fail.
+#[test]
+fn a_wrong_name_is_found() {
+    let known = Known::read();
+    for right in [
+        "cargo test -p posenc the_three_forms_are_one",
+        "cargo test -p posenc --test laws rotary_halves::adjoint_matches_differences",
+        "cargo test -p posenc --test laws t5_capped::fused_equals_naive",
+        "cargo test -p posenc --example own_encoding",
+        "cargo test -p posenc-nn --test golden",
+        "cargo test -p posenc-nn --doc FromTheDocuments",
+        "posenc compare --encodings rotary,alibi --steps 600",
+        "posenc explain rotary+alibi --json",
+    ] {
+        assert_eq!(known.check(right), Ok(()), "{right}");
+    }
+    for wrong in [
+        "cargo test -p posenc the_three_forms_are_two",
+        "cargo test -p posenc --test laws the_three_forms_are_one",
+        "cargo test -p posenc --test laws rotary_thirds",
+        "cargo test -p posenc --test laws rotary_is_relative::prefill_equals_decoding",
+        "cargo test -p posenc --test law rotary_halves",
+        "cargo test -p posenc-nn the_three_forms_are_one",
+        "cargo test -p posenc-burn the_three_forms_are_one",
+        "cargo test -p posenc --example document_002",
+        "cargo test -p posenc-nn --doc Readme",
+        "cargo run -p posenc --example document_002",
+        "posenc comparison",
+        "posenc compare --step 600",
+        "posenc compare --encodings rotary,albi",
+        "posenc explain rotery --formula",
+        "make test",
+    ] {
+        assert!(known.check(wrong).is_err(), "{wrong}");
+    }
+    let page = |row: &str| complaints(row, &known).len();
+    let missing = 1;
+    assert_eq!(page("| 1 | x | here | `posenc list` |"), missing);
+    assert_eq!(page("| 1 | x | here | |"), missing + 1);
+    assert_eq!(page("| 1 | x | there | |"), missing + 1);
+    assert_eq!(page("| 1 | x | #3 | `posenc list` |"), missing + 1);
+    assert_eq!(page("| 2 | x | here, #3 | `posenc list` |"), missing + 1);
+    assert_eq!(page("| 1 | x | here | `posenc lost` |"), missing + 1);
+}
+
+/// Each line of a table of the documents' names, its first name, must stand in a comment of the program that follows.
+#[test]
+fn every_line_from_the_documents_is_in_its_program() {
+    let page = fs::read_to_string(root().join("docs/from-the-documents.md")).expect("the page");
+    let page = page.split("## Where the documents disagree").next().expect("a page");
+    let tables: Vec<&str> = page.split("| in the document | here |").skip(1).collect();
+    assert!(tables.len() >= 7);
+    for table in tables {
+        let program = table
+            .split("```rust")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .expect("a program");
+        let comments: String = program
+            .lines()
+            .filter_map(|line| line.split_once("//"))
+            .map(|(_, comment)| format!("{comment}\n"))
+            .collect();
+        for row in table
+            .trim_start()
+            .lines()
+            .take_while(|line| line.starts_with('|'))
+            .filter(|line| !line.starts_with("|---"))
+        {
+            let cell = cells(row).swap_remove(0);
+            let names = spans(&cell);
+            let quoted = cell.split('"').nth(1);
+            let wanted: Vec<&str> = if names.is_empty() { vec![quoted.unwrap_or(&cell)] } else { names };
+            for name in wanted {
+                let plain = name.split(['(', '[', ' ', '=']).next().expect("a word");
+                assert!(comments.contains(plain), "`{name}` is in no comment of the program below\n{row}");
+            }
+        }
+    }
+}
