@@ -47,6 +47,8 @@ pub struct Call<'p, R: Real = f32> {
     /// Where the model's and the layer's parameters stand in their store: gradients go to the same names.
     prefixes: [String; 2],
     parts: Parts<'p, R>,
+    /// The caller has added terms of its own.
+    pushed: bool,
 }
 
 impl<'p, R: Real> Call<'p, R> {
@@ -73,14 +75,21 @@ impl<'p, R: Real> Call<'p, R> {
             prepared,
             prefixes: params.prefixes(),
             parts,
+            pushed: false,
         })
     }
 
     /// The same call for another layer: its own parameters, the same position tables.
     ///
     /// # Errors
-    /// A parameter that is missing.
+    /// A parameter that is missing, or a call that terms were pushed to: they are one layer's, so each layer's call gets its own, afterwards.
     pub fn for_layer<'l>(&self, params: impl Into<Bound<'l, R>>) -> Result<Call<'l, R>> {
+        if self.pushed {
+            return Err(Error::Unsupported {
+                method: "Call::for_layer",
+                what: "this call has terms of its caller's; make the layers' calls first, then push each layer its own terms",
+            });
+        }
         Call::bind(
             self.plan.clone(),
             self.q_at.clone(),
@@ -127,11 +136,13 @@ impl<'p, R: Real> Call<'p, R> {
 
     /// Adds a term of the caller's own before soft-capping. Its slots come after those of the plan's content terms.
     pub fn push_content(&mut self, term: Arc<dyn ScoreTerm<R> + 'p>) {
+        self.pushed = true;
         self.parts.content.push(term);
     }
 
-    /// Adds a term of the caller's own after soft-capping. Its slots come after those of the plan's bias terms.
+    /// Adds a term of the caller's own after soft-capping: one that reads positions, or the scores; what reads queries or keys is content. Its slots come after those of the plan's bias terms.
     pub fn push_bias(&mut self, term: Arc<dyn ScoreTerm<R> + 'p>) {
+        self.pushed = true;
         self.parts.bias.push(term);
     }
 
@@ -159,7 +170,7 @@ impl<'p, R: Real> Call<'p, R> {
     #[doc(alias = "forward")]
     pub fn add<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
         let [batch, len, width] = x.shape();
-        self.check_rows(site, batch, len)?;
+        self.check_rows(site, 3, batch, len)?;
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(width)?;
         }
@@ -187,7 +198,7 @@ impl<'p, R: Real> Call<'p, R> {
         grads: &mut Params<R>,
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
-        self.check_rows(site, batch, len)?;
+        self.check_rows(site, 3, batch, len)?;
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(width)?;
@@ -211,7 +222,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// A shape that does not fit the call.
     pub fn add_heads<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 4>) -> Result<()> {
         let [batch, heads, len, head_dim] = x.shape();
-        self.check_rows(site, batch, len)?;
+        self.check_rows(site, 4, batch, len)?;
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(heads * head_dim)?;
         }
@@ -233,7 +244,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// As [`Call::add_heads`], or a parameter that is missing from `grads`.
     pub fn add_heads_adjoint<T: Element<Real = R>>(&self, site: Site, dx: View<'_, T, 4>, grads: &mut Params<R>) -> Result<()> {
         let [batch, heads, len, head_dim] = dx.shape();
-        self.check_rows(site, batch, len)?;
+        self.check_rows(site, 4, batch, len)?;
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(heads * head_dim)?;
@@ -259,7 +270,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// A shape that does not fit the call.
     pub fn embed<T: Element<Real = R>>(&self, x: View<'_, T, 3>, mut out: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
         let [batch, len, width] = x.shape();
-        self.check_rows(Site::Embedding, batch, len)?;
+        self.check_embeddings(batch, len, width)?;
         let wide = width + self.plan.concat_width();
         if out.shape() != [batch, len, wide] {
             return Err(Error::Shape {
@@ -303,7 +314,7 @@ impl<'p, R: Real> Call<'p, R> {
         grads: &mut Params<R>,
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
-        self.check_rows(Site::Embedding, batch, len)?;
+        self.check_embeddings(batch, len, width)?;
         let wide = width + self.plan.concat_width();
         if d_out.shape() != [batch, len, wide] {
             return Err(Error::Shape {
@@ -348,8 +359,17 @@ impl<'p, R: Real> Call<'p, R> {
     /// [`Attention::adjoint`](crate::Attention::adjoint), of this call or of another layer of the same plan.
     ///
     /// # Errors
-    /// A parameter that is missing from `grads`.
+    /// Slots of another call's adjoint, or of none; a parameter that is missing from `grads`.
     pub fn adjoint(&self, slots: &crate::attention::Slots<R>, grads: &mut Params<R>) -> Result<()> {
+        let expected: Vec<usize> = self.terms().map(|term| term.needs().slots * self.dims().heads).collect();
+        let given = slots.lengths();
+        if given != expected {
+            return Err(Error::Shape {
+                what: "slots of the call's terms [heads · slots each]",
+                expected,
+                given,
+            });
+        }
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for (i, term) in self.terms().enumerate() {
             term.collect(slots.term(i), &mut grads)?;
@@ -425,8 +445,38 @@ impl<'p, R: Real> Call<'p, R> {
         self.parts.addends.iter().filter(|a| a.site == Site::Embedding)
     }
 
-    fn check_rows(&self, site: Site, batch: usize, len: usize) -> Result<()> {
+    /// The site has this rank (3: the model's width, 4: heads), and the call's positions fit the rows.
+    fn check_rows(&self, site: Site, rank: usize, batch: usize, len: usize) -> Result<()> {
+        match (site, rank) {
+            (Site::Embedding | Site::QueryInput | Site::KeyInput, 3) | (Site::Query | Site::Key, 4) => {}
+            (_, 3) => {
+                return Err(Error::Unsupported {
+                    method: "Call",
+                    what: "this site is projected, [batch, heads, seq, head_dim]; use add_heads",
+                });
+            }
+            _ => {
+                return Err(Error::Unsupported {
+                    method: "Call",
+                    what: "this site has the model's width, [batch, seq, model_dim]; use add",
+                });
+            }
+        }
         self.positions_of(site).check_fit("positions [batch, seq]", batch, len)
+    }
+
+    /// Token embeddings are as wide as the model was planned.
+    fn check_embeddings(&self, batch: usize, len: usize, width: usize) -> Result<()> {
+        let expected = self.dims().model_dim;
+        if width != expected {
+            let (expected, given) = (vec![batch, len, expected], vec![batch, len, width]);
+            return Err(Error::Shape {
+                what: "x [batch, seq, model_dim]",
+                expected,
+                given,
+            });
+        }
+        self.check_rows(Site::Embedding, 3, batch, len)
     }
 
     fn drop_out<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 3>, mode: Mode) {
@@ -435,8 +485,8 @@ impl<'p, R: Real> Call<'p, R> {
             let Some(dropout) = mode.dropout(addend.dropout) else { continue };
             for b in 0..batch {
                 for t in 0..len {
-                    // The addend's index stands where attention puts the head, so that two methods drop different places.
-                    dropout.apply_row(b, i, t, x.row_mut([b, t, 0]));
+                    // Where attention has a head stands the site and the method's index, past any number of heads: no two of them drop the same places.
+                    dropout.apply_row(b, (site as usize + 1) << 32 | i, t, x.row_mut([b, t, 0]));
                 }
             }
         }

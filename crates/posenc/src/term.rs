@@ -16,12 +16,18 @@ pub enum Granularity {
     AllHeads,
 }
 
-/// What a term asks of the driver.
+/// What a term asks of the driver: [`Needs::bias`], and what else it needs.
+///
+/// ```
+/// use posenc::{Granularity, Needs};
+/// let along_keys = Needs::bias(3).with_granularity(Granularity::WholeRows).reading_scores();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Needs {
     /// How much of the scores it must see at once.
     pub granularity: Granularity,
-    /// Its adjoint reads the scores as they were before the term was added.
+    /// It reads the scores as they were before it was added, in [`ScoreTerm::add`] and in its adjoint. Pairs that the mask blocks are then −∞ in them.
     pub reads_scores: bool,
     /// It also adds to the values (Shaw).
     pub values: bool,
@@ -39,14 +45,32 @@ impl Needs {
             slots,
         }
     }
+
+    /// The same, but it must see this much of the scores at once.
+    pub const fn with_granularity(self, granularity: Granularity) -> Needs {
+        Needs { granularity, ..self }
+    }
+
+    /// The same, and it reads the scores before it.
+    pub const fn reading_scores(self) -> Needs {
+        Needs {
+            reads_scores: true,
+            ..self
+        }
+    }
+
+    /// The same, and it adds to the values.
+    pub const fn with_values(self) -> Needs {
+        Needs { values: true, ..self }
+    }
 }
 
-/// Which part of a tile can attend at all.
+/// Which part of a tile can attend at all, as far as a term is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// No pair: the tile is skipped.
+    /// No pair. The tile may be skipped, but need not be: the term writes −∞ all the same.
     None,
-    /// Some pairs: the term writes −∞ where not.
+    /// Some pairs: the term writes −∞ where not; later terms and the soft cap leave it.
     Some,
     /// All pairs.
     All,
@@ -54,6 +78,7 @@ pub enum Reach {
 
 /// Where a tile lies.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Place<'a> {
     /// Row of the batch.
     pub batch: usize,
@@ -171,6 +196,7 @@ impl<'a, R> BlockMut<'a, R> {
 
 /// Where a term's adjoint adds what it finds.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TermGrads<'a, R> {
     /// Gradient of the tile's query rows, `[rows, head_dim]`.
     pub dq: BlockMut<'a, R>,
@@ -199,16 +225,21 @@ pub trait ScoreTerm<R: Real>: Send + Sync {
     fn add(&self, at: &Place<'_>, q: &Block<'_, R>, k: &Block<'_, R>, s: &mut BlockMut<'_, R>);
 
     /// Given `ds`, the gradient of the scores after the term: adds to `dq`, `dk` and the slots; overwrites nothing there. `before` are the scores
-    /// before the term if [`Needs::reads_scores`], else it is empty; a term that reads them also turns `ds` into the gradient of `before`.
+    /// before the term if [`Needs::reads_scores`], else it is empty; a term that reads them also turns `ds` into the gradient of `before`, of which the driver
+    /// drops what belongs to blocked pairs.
+    ///
+    /// The default does nothing, which is right only for a term without parameters that reads neither queries, keys nor scores; the law
+    /// [`adjoint_matches_differences`](crate::laws::adjoint_matches_differences) finds out where it is not.
     fn adjoint(
         &self,
-        at: &Place<'_>,
-        q: &Block<'_, R>,
-        k: &Block<'_, R>,
-        before: &Block<'_, R>,
-        ds: &mut BlockMut<'_, R>,
-        into: &mut TermGrads<'_, R>,
-    );
+        _at: &Place<'_>,
+        _q: &Block<'_, R>,
+        _k: &Block<'_, R>,
+        _before: &Block<'_, R>,
+        _ds: &mut BlockMut<'_, R>,
+        _into: &mut TermGrads<'_, R>,
+    ) {
+    }
 
     /// `o += Σⱼ pᵢⱼ rᵢⱼ`: the term's part of the values, if [`Needs::values`]. `o` is `[rows, value_dim]`.
     fn add_value(&self, _at: &Place<'_>, _p: &Block<'_, R>, _o: &mut BlockMut<'_, R>) {}

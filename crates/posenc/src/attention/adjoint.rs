@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::AdjointJob;
 use super::tile::{Scratch, Span, Tiles, grow, load, store, zeros};
-use crate::kernels::{Left, dot, padded, probabilities, product, score_gradient};
+use crate::kernels::{Left, RowSum, dot, padded, probabilities, product, score_gradient};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads};
@@ -15,7 +15,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         inputs: &Inputs<'_, T>,
         out: View<'_, T, 4>,
         d_out: View<'_, T, 4>,
-        lse: &[R],
+        sums: &[RowSum<R>],
         mut job: AdjointJob<'_, T>,
         scratch: &mut Scratch<R>,
     ) {
@@ -26,7 +26,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         zeros(&mut scratch.dv, item.kv_heads * ld.k_len * ld.dv);
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
-            self.pack_outputs(&job, out, d_out, lse, q0, rows, scratch);
+            self.pack_outputs(&job, out, d_out, sums, q0, rows, scratch);
             zeros(&mut scratch.dq, item.heads * ld.rows * ld.d);
             for span in self.tiles_of(q0, rows) {
                 if self.unreachable(item, span) {
@@ -100,7 +100,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         job: &AdjointJob<'_, T>,
         out: View<'_, T, 4>,
         d_out: View<'_, T, 4>,
-        lse: &[R],
+        sums: &[RowSum<R>],
         q0: usize,
         rows: usize,
         scratch: &mut Scratch<R>,
@@ -108,7 +108,8 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
         zeros(&mut scratch.d_o, item.heads * ld.rows * ld.dv);
         zeros(&mut scratch.delta, item.heads * ld.rows);
-        zeros(&mut scratch.lse, item.heads * ld.rows);
+        scratch.sums.clear();
+        scratch.sums.resize(item.heads * ld.rows, RowSum::default());
         zeros(&mut scratch.row, ld.dv);
         for h in 0..item.heads {
             for i in 0..rows {
@@ -116,7 +117,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 load(d_out.row([item.batch, item.head0 + h, q0 + i, 0]), d_o);
                 load(out.row([item.batch, item.head0 + h, q0 + i, 0]), &mut scratch.row);
                 scratch.delta[h * ld.rows + i] = dot(d_o, &scratch.row);
-                scratch.lse[h * ld.rows + i] = lse[(item.batch * shape.heads + item.head0 + h) * shape.q_len + q0 + i];
+                scratch.sums[h * ld.rows + i] = sums[(item.batch * shape.heads + item.head0 + h) * shape.q_len + q0 + i];
             }
         }
     }
@@ -127,7 +128,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (plane, g, cols) = (ld.rows * ld.cols, h / shape.group(), padded(span.cols));
         let p = &mut scratch.s[h * plane..(h + 1) * plane];
         let ds = &mut scratch.ds[h * plane..(h + 1) * plane];
-        probabilities(p, span.rows, cols, ld.cols, &scratch.lse[h * ld.rows..]);
+        probabilities(p, span.rows, cols, ld.cols, &scratch.sums[h * ld.rows..]);
         let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
         let vt = &scratch.vt[g * ld.dv * ld.k_len + span.k0..];
         let left = Left {
@@ -185,7 +186,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let at = h * plane + i * ld.cols;
                     for (ds, s) in scratch.ds[at..][..span.cols].iter_mut().zip(&scratch.capped[at..]) {
                         let t = *s / cap;
-                        *ds *= R::ONE - t * t;
+                        *ds = if *s == R::NEG_INFINITY { R::ZERO } else { *ds * (R::ONE - t * t) };
                     }
                 }
             }
@@ -268,6 +269,17 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 },
             };
             term.adjoint(&self.place(item, h, span), &q, &k, &before, &mut ds, &mut into);
+            // A blocked pair's −∞ is nobody's function: no gradient goes through it.
+            for plane in 0..before.planes {
+                for i in 0..before.rows {
+                    let mut ds = ds.head(plane);
+                    for (ds, s) in ds.row(i).iter_mut().zip(before.head(plane).row(i)) {
+                        if *s == R::NEG_INFINITY {
+                            *ds = R::ZERO;
+                        }
+                    }
+                }
+            }
         }
     }
 }

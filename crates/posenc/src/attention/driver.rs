@@ -5,7 +5,7 @@ use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
 use crate::error::{Error, Result};
-use crate::kernels::{PlaneMut, planes};
+use crate::kernels::{PlaneMut, RowSum, planes};
 use crate::real::{Element, Real};
 use crate::term::Granularity;
 use crate::view::{View, ViewMut};
@@ -33,16 +33,25 @@ pub struct Outputs<'a, T: Element> {
     pub weights: Option<ViewMut<'a, T, 4>>,
 }
 
-/// What a forward pass keeps for its adjoint: the logarithm of each row's softmax sum.
+/// What a forward pass keeps for its adjoint: each row's largest score and the inverse of its softmax sum.
+///
+/// Not the logarithm of the sum: beside a score of −1e9, which finite masks produce, ln n is lost in f32, and every weight with it.
 #[derive(Clone, Debug, Default)]
 pub struct Saved<R> {
-    pub(super) lse: Vec<R>,
+    /// `[batch, heads, q_len]`.
+    pub(super) rows: Vec<RowSum<R>>,
 }
 
-impl<R> Saved<R> {
-    /// `[batch, heads, q_len]`: −∞ where a row attends to nothing.
-    pub fn log_sum_exp(&self) -> &[R] {
-        &self.lse
+impl<R: Real> Saved<R> {
+    /// Logarithm of each row's Σ exp(score), `[batch, heads, q_len]`: −∞ where a row attends to nothing.
+    pub fn log_sum_exp(&self) -> impl Iterator<Item = R> + '_ {
+        self.rows.iter().map(|row| {
+            if row.inverse > R::ZERO {
+                row.max - row.inverse.ln()
+            } else {
+                R::NEG_INFINITY
+            }
+        })
     }
 }
 
@@ -70,6 +79,11 @@ impl<R> Slots<R> {
     /// If there is no such term, or no adjoint has run.
     pub fn term(&self, index: usize) -> &[R] {
         &self.terms[index]
+    }
+
+    /// Numbers of each term.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.terms.iter().map(Vec::len).collect()
     }
 }
 
@@ -163,17 +177,17 @@ impl Attention {
             None => None,
         };
         let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some())?;
-        let mut lse = outputs.saved.map(|saved| {
-            saved.lse.clear();
-            saved.lse.resize(shape.batch * shape.heads * shape.q_len, T::Real::ZERO);
-            saved.lse.as_mut_slice()
+        let mut sums = outputs.saved.map(|saved| {
+            saved.rows.clear();
+            saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
+            saved.rows.as_mut_slice()
         });
         let mut out = planes(out).into_iter();
         let mut weights = weights.map(|w| planes(w).into_iter());
         let mut jobs = Vec::new();
         for item in tiles.items() {
             let rows = item.heads * shape.q_len;
-            let lse = lse.as_mut().map(|rest| {
+            let sums = sums.as_mut().map(|rest| {
                 let (mine, others) = std::mem::take(rest).split_at_mut(rows);
                 *rest = others;
                 mine
@@ -181,7 +195,7 @@ impl Attention {
             jobs.push(ForwardJob {
                 item,
                 out: out.by_ref().take(item.heads).collect(),
-                lse,
+                sums,
                 weights: weights.as_mut().map(|w| w.by_ref().take(item.heads).collect()),
             });
         }
@@ -212,11 +226,11 @@ impl Attention {
         let out_shape = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
         let out = out.expect("out [batch, heads, q_len, value_dim]", out_shape)?;
         let d_out = d_out.expect("d_out [batch, heads, q_len, value_dim]", out_shape)?;
-        if saved.lse.len() != shape.batch * shape.heads * shape.q_len {
+        if saved.rows.len() != shape.batch * shape.heads * shape.q_len {
             return Err(Error::Shape {
                 what: "saved [batch, heads, q_len]",
                 expected: vec![shape.batch, shape.heads, shape.q_len],
-                given: vec![saved.lse.len()],
+                given: vec![saved.rows.len()],
             });
         }
         let dq = grads.dq.expect("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
@@ -240,7 +254,7 @@ impl Attention {
             });
         }
         run(jobs, &mut work.scratch, |job, scratch| {
-            tiles.adjoint(&inputs, out, d_out, &saved.lse, job, scratch)
+            tiles.adjoint(&inputs, out, d_out, &saved.rows, job, scratch)
         });
 
         slots.terms = sizes.iter().map(|size| vec![T::Real::ZERO; shape.heads * size]).collect();
@@ -315,7 +329,7 @@ impl Attention {
 pub(super) struct ForwardJob<'a, T: Element> {
     pub item: Item,
     pub out: Vec<PlaneMut<'a, T>>,
-    pub lse: Option<&'a mut [T::Real]>,
+    pub sums: Option<&'a mut [RowSum<T::Real>]>,
     pub weights: Option<Vec<PlaneMut<'a, T>>>,
 }
 

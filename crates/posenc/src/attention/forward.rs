@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::ForwardJob;
 use super::tile::{Scratch, Tiles, grow, store, zeros};
-use crate::kernels::{Left, padded, product, softmax_step};
+use crate::kernels::{Left, RowSum, padded, product, softmax_step};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -65,11 +65,10 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let o = &mut scratch.o[(h * ld.rows + i) * ld.dv..][..shape.value_dim];
                     o.iter_mut().for_each(|x| *x *= inverse);
                     store(o, job.out[h].row_mut(q0 + i));
-                    if let Some(lse) = &mut job.lse {
-                        lse[h * shape.q_len + q0 + i] = if sum > R::ZERO {
-                            scratch.max[h * ld.rows + i] + sum.ln()
-                        } else {
-                            R::NEG_INFINITY
+                    if let Some(sums) = &mut job.sums {
+                        sums[h * shape.q_len + q0 + i] = RowSum {
+                            max: scratch.max[h * ld.rows + i],
+                            inverse,
                         };
                     }
                     if let Some(weights) = &mut job.weights {

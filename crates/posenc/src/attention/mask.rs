@@ -14,6 +14,8 @@ pub struct Attends<'a>(pub View<'a, bool, 4>);
 
 /// Which pairs may attend: any number of conditions, all of which must hold.
 ///
+/// A blocked pair has weight 0, and 0 times a number that is not finite is NaN: what is masked (padding, an unused part of a cache) must hold finite numbers.
+///
 /// ```
 /// use posenc::{Blocked, Mask, View};
 /// let padding = [false, false, true]; // the last key is padding
@@ -139,9 +141,9 @@ impl<R: Real> ResolvedMask<'_, R> {
         start.min(self.k_len)..end.min(self.k_len)
     }
 
-    /// Applies the mask to one row of scores: query `i`, keys from `k0`.
+    /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
     #[inline]
-    pub fn apply(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
+    pub fn block(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
         let visible = self.visible(i);
         let n = s.len();
         let start = visible.start.clamp(k0, k0 + n) - k0;
@@ -152,10 +154,18 @@ impl<R: Real> ResolvedMask<'_, R> {
             match part {
                 Part::Blocked(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], true),
                 Part::Attends(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], false),
-                Part::Additive(view) => s
-                    .iter_mut()
-                    .zip(&view.row([batch, head, i, 0])[k0..k0 + n])
-                    .for_each(|(s, m)| *s += *m),
+                Part::Additive(_) => {}
+            }
+        }
+    }
+
+    /// Adds the additive masks to one row of scores: query `i`, keys from `k0`.
+    #[inline]
+    pub fn add(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
+        for part in &self.parts {
+            if let Part::Additive(view) = part {
+                let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
+                s.iter_mut().zip(mask).for_each(|(s, m)| *s += *m);
             }
         }
     }

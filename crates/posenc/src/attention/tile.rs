@@ -6,7 +6,7 @@ use super::{Attention, Inputs, Mask};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
-use crate::kernels::{Left, padded, product};
+use crate::kernels::{Left, RowSum, padded, product};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm};
@@ -63,7 +63,7 @@ pub(super) struct Scratch<R> {
     pub dk: Vec<R>,
     pub dv: Vec<R>,
     pub delta: Vec<R>,
-    pub lse: Vec<R>,
+    pub sums: Vec<RowSum<R>>,
     pub kept: Vec<R>,
     /// One widened row.
     pub row: Vec<R>,
@@ -352,7 +352,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for h in 0..item.heads {
                 for i in 0..span.rows {
                     for s in &mut scratch.s[h * plane + i * ld.cols..][..span.cols] {
-                        *s = cap * (*s / cap).tanh();
+                        // A pair that a term or the mask has blocked stays blocked.
+                        *s = if *s == R::NEG_INFINITY { *s } else { cap * (*s / cap).tanh() };
                     }
                 }
             }
@@ -368,8 +369,20 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for i in 0..span.rows {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
-                self.mask.apply(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
                 padding.fill(R::NEG_INFINITY);
+            }
+        }
+    }
+
+    /// Writes −∞ where pairs of the tile are blocked.
+    fn block(&self, item: Item, span: Span, s: &mut [R]) {
+        let ld = self.strides();
+        for h in 0..item.heads {
+            for i in 0..span.rows {
+                let row = &mut s[(h * ld.rows + i) * ld.cols..][..span.cols];
+                self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
             }
         }
     }
@@ -384,6 +397,10 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         let plane = ld.rows * ld.cols;
         let size = item.heads * plane;
         let needs = term.needs();
+        if needs.reads_scores {
+            // Such a term must not take a blocked pair's score for one.
+            self.block(item, span, &mut scratch.s);
+        }
         if keep && needs.reads_scores {
             scratch.before[*kept * size..][..size].copy_from_slice(&scratch.s[..size]);
             *kept += 1;

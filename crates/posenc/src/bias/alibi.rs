@@ -48,7 +48,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads};
+use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -413,17 +413,6 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
                 *s += slope * R::of(distance);
             }
         }
-    }
-
-    fn adjoint(
-        &self,
-        _at: &Place<'_>,
-        _q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        _before: &Block<'_, R>,
-        _ds: &mut BlockMut<'_, R>,
-        _into: &mut TermGrads<'_, R>,
-    ) {
     }
 }
 

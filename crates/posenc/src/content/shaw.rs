@@ -38,7 +38,7 @@ use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::Real;
-use crate::term::{Block, BlockMut, Granularity, Needs, Place, ScoreTerm, TermGrads};
+use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -254,12 +254,8 @@ struct ShawTerm<'p, R> {
 
 impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
     fn needs(&self) -> Needs {
-        Needs {
-            granularity: Granularity::Tile,
-            reads_scores: false,
-            values: self.values.is_some(),
-            slots: self.keys.rows.len() + self.values.map_or(0, |t| t.rows.len()),
-        }
+        let needs = Needs::bias(self.keys.rows.len() + self.values.map_or(0, |t| t.rows.len()));
+        if self.values.is_some() { needs.with_values() } else { needs }
     }
 
     fn add(&self, at: &Place<'_>, q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {

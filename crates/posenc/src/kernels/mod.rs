@@ -13,7 +13,7 @@ mod softmax;
 
 pub(crate) use planes::{PlaneMut, planes};
 pub(crate) use product::{Left, product};
-pub(crate) use softmax::{dot, probabilities, score_gradient, softmax_step};
+pub(crate) use softmax::{RowSum, dot, probabilities, score_gradient, softmax_step};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.
 pub(crate) const LANES: usize = 16;

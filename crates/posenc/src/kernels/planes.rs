@@ -29,19 +29,22 @@ impl<T> PlaneMut<'_, T> {
 pub(crate) fn planes<T>(view: ViewMut<'_, T, 4>) -> Vec<PlaneMut<'_, T>> {
     let (data, [batch, heads, rows, width], strides) = view.into_parts();
     let empty = rows == 0 || width == 0;
+    let len = data.len();
+    // Taken once: each `as_mut_ptr` would borrow the whole slice again and end the planes before it.
+    let base = data.as_mut_ptr();
     let mut planes = Vec::with_capacity(batch * heads);
     for b in 0..batch {
         for h in 0..heads {
             // Elements of a `ViewMut` share no memory, so neither do its planes; the offset is inside the slice unless nothing is.
             let offset = if empty { 0 } else { b * strides[0] + h * strides[1] };
-            assert!(empty || offset + (rows - 1) * strides[2] + width <= data.len());
+            assert!(empty || offset + (rows - 1) * strides[2] + width <= len);
             // SAFETY: checked on the line above.
-            let start = unsafe { data.as_mut_ptr().add(offset) };
+            let start = unsafe { base.add(offset) };
             planes.push(PlaneMut {
                 start,
                 rows,
                 width,
-                stride: strides[2],
+                stride: if empty { 0 } else { strides[2] },
                 storage: PhantomData,
             });
         }

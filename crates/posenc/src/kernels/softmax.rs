@@ -3,6 +3,13 @@
 use super::{LANES, multiversion};
 use crate::real::Real;
 
+/// What a row of the softmax is known by: its largest score, and the inverse of Σ exp(score − max); 0 where nothing was attended to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowSum<R> {
+    pub max: R,
+    pub inverse: R,
+}
+
 multiversion! {
     /// One step of the online softmax on a tile of `rows` × `cols` (cols a multiple of [`LANES`]): turns scores into `exp(s − max)`, updates each row's running maximum and
     /// sum, and writes to `correction` what earlier sums and outputs must be multiplied by.
@@ -45,17 +52,24 @@ fn step<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
 }
 
 multiversion! {
-    /// Scores to weights where the log of the sum is known: `exp(s − lse)`; zeros where nothing was attended to.
-    pub(crate) fn probabilities<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, lse: &[R]) = weights
+    /// Scores to weights where the row's sum is known: `exp(s − max) · inverse`; zeros where nothing was attended to.
+    pub(crate) fn probabilities<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, sums: &[RowSum<R>]) = weights
 }
 
 #[inline(always)]
-fn weights<R: Real, const FMA: bool, const MR: usize, const NR: usize>(s: &mut [R], rows: usize, cols: usize, ld: usize, lse: &[R]) {
+fn weights<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    s: &mut [R],
+    rows: usize,
+    cols: usize,
+    ld: usize,
+    sums: &[RowSum<R>],
+) {
     for i in 0..rows {
-        let base = if lse[i] == R::NEG_INFINITY { R::ZERO } else { lse[i] };
+        let RowSum { max, inverse } = sums[i];
+        let base = if max == R::NEG_INFINITY { R::ZERO } else { max };
         for chunk in s[i * ld..i * ld + cols].chunks_exact_mut(LANES) {
             for l in 0..LANES {
-                chunk[l] = (chunk[l] - base).softmax_exp();
+                chunk[l] = (chunk[l] - base).softmax_exp() * inverse;
             }
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
     };
     let q: Vec<Vec<f64>> = (0..dims.heads).map(|h| head(q, dims.heads, h, Side::Query)).collect();
     let k: Vec<Vec<f64>> = (0..dims.kv_heads).map(|h| head(k, dims.kv_heads, h, Side::Key)).collect();
-    let mut s = vec![0.0; dims.heads * len * len];
+    // What causality blocks stays −∞.
+    let mut s = vec![f64::NEG_INFINITY; dims.heads * len * len];
     let mut size = 0.0f64;
     for h in 0..dims.heads {
         for i in 0..len {
@@ -90,6 +91,7 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
                     Granularity::AllHeads => {}
                 }
             }
+            // −∞ − −∞ is NaN, which `max` passes over.
             terms_size += s.iter().zip(&before).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
         }
     };
