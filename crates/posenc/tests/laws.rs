@@ -25,24 +25,24 @@ laws! { none_capped_and_windowed: (
     Attention { softcap: Some(2.0), window: Some(4), scale: Some(0.7), dropout: 0.3 },
 ) => [adjoint_matches_differences, fused_equals_naive] }
 
-laws! { learned: plan(Learned::new(32)) }
+laws! { learned: plan(Learned::new(256)) }
 
 laws! { rotary_halves: plan(Rotary::new(Pairing::Halves)) }
 laws! { rotary_interleaved: plan(Rotary::new(Pairing::Interleaved).with_base(100.0)) }
 laws! { rotary_partial: plan(Rotary::new(Pairing::Halves).with_rotary_dim(2)) }
-laws! { rotary_is_relative: plan(Rotary::new(Pairing::Halves)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { rotary_is_relative: plan(Rotary::new(Pairing::Halves)) => [rotation_preserves_norms, scores_depend_on_distance_only, ids_equal_ranges] }
 
 laws! { alibi: plan(Alibi::new()) }
 laws! { alibi_is_relative: plan(Alibi::new()) => [scores_depend_on_distance_only, ids_equal_ranges] }
 
-laws! { learned_concatenated: plan(Learned::new(32).concatenated(3)) }
+laws! { learned_concatenated: plan(Learned::new(256).concatenated(3)) }
 laws! { learned_dropped_and_interpolated: plan(Learned::new(5).with_overflow(Overflow::Interpolate).with_dropout(0.3)) => [
     adjoint_matches_differences, batch_order_is_irrelevant
 ] }
 laws! { sinusoidal: plan(Sinusoidal::paper()) }
 laws! { sinusoidal_concatenated_and_dropped: plan(Sinusoidal::paper().concatenated(5).with_dropout(0.2)) }
-laws! { input_table: plan(InputTable::new(32)) }
-laws! { input_table_projected: Encoding::from(InputTable::new(32).projected()).plan(Dims::new(8, 2).unwrap()).unwrap() }
+laws! { input_table: plan(InputTable::new(256)) }
+laws! { input_table_projected: Encoding::from(InputTable::new(256).projected()).plan(Dims::new(8, 2).unwrap()).unwrap() }
 laws! { shaw: plan(Shaw::new(3)) }
 laws! { shaw_keys_only: plan(Shaw::keys_only(3)) }
 laws! { shaw_is_relative: plan(Shaw::new(3)) => [scores_depend_on_distance_only, ids_equal_ranges] }
@@ -58,4 +58,4 @@ laws! { t5_is_relative: plan(T5Bias::decoder().with_buckets(8, 20)) => [scores_d
 laws! { t5_capped: (plan(T5Bias::encoder()), Attention { softcap: Some(3.0), dropout: 0.2, ..Attention::unscaled() }) => [
     adjoint_matches_differences, fused_equals_naive
 ] }
-laws! { several_at_once: Encoding::from(Learned::new(32)).with(Rotary::new(Pairing::Halves)).with(Shaw::new(2)).with(Alibi::new()).plan(dims()).unwrap() }
+laws! { several_at_once: Encoding::from(Learned::new(256)).with(Rotary::new(Pairing::Halves)).with(Shaw::new(2)).with(Alibi::new()).plan(dims()).unwrap() }

@@ -1,0 +1,361 @@
+//! The tile driver beyond one tile and one length: queries and keys of different lengths, offsets, windows, masks that are finite, values that are empty.
+
+use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
+use posenc::{Alibi, Attention, Blocked, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut};
+
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+const DIM: usize = 5;
+
+fn plan() -> Plan {
+    let dims = Dims {
+        model_dim: 20,
+        heads: HEADS,
+        kv_heads: KV_HEADS,
+        head_dim: DIM,
+    };
+    Encoding::from(Alibi::symmetric()).plan(dims).unwrap()
+}
+
+fn random<R: Real>(n: usize, seed: u64) -> Vec<R> {
+    let mut rng = Rng::new(seed);
+    (0..n).map(|_| R::of(rng.normal())).collect()
+}
+
+/// Lengths, the order of the first query if causal, and the window.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    q_len: usize,
+    k_len: usize,
+    causal: Option<usize>,
+    window: Option<usize>,
+}
+
+/// Row blocks hold 64 queries and tiles 128 keys: every case but the first crosses both.
+const CASES: [Case; 8] = [
+    Case {
+        q_len: 3,
+        k_len: 7,
+        causal: Some(4),
+        window: None,
+    },
+    Case {
+        q_len: 150,
+        k_len: 300,
+        causal: Some(150),
+        window: None,
+    },
+    Case {
+        q_len: 150,
+        k_len: 300,
+        causal: Some(150),
+        window: Some(70),
+    },
+    Case {
+        q_len: 130,
+        k_len: 257,
+        causal: None,
+        window: Some(40),
+    },
+    Case {
+        q_len: 200,
+        k_len: 129,
+        causal: Some(0),
+        window: None,
+    },
+    Case {
+        q_len: 200,
+        k_len: 129,
+        causal: Some(0),
+        window: Some(1),
+    },
+    Case {
+        q_len: 65,
+        k_len: 400,
+        causal: None,
+        window: None,
+    },
+    Case {
+        q_len: 70,
+        k_len: 140,
+        causal: Some(300),
+        window: Some(200),
+    },
+];
+
+impl Case {
+    /// The rule of causality and windows in words: order of the query and of the key, nothing else.
+    fn visible(&self, i: usize, j: usize) -> bool {
+        let order = i + self.causal.unwrap_or(0);
+        (self.causal.is_none() || j <= order) && self.window.is_none_or(|w| order.abs_diff(j) < w)
+    }
+
+    fn mask<R: Real>(&self) -> Mask<'static, R> {
+        self.causal.map_or(Mask::none(), |first| Mask::none().causal(first))
+    }
+
+    fn attention(&self) -> Attention {
+        Attention {
+            window: self.window,
+            ..Attention::default()
+        }
+    }
+}
+
+struct Pass<R> {
+    out: Vec<R>,
+    weights: Vec<R>,
+    grads: [Vec<R>; 3],
+}
+
+/// One batch row: out, weights, and the gradients of `Σ g·out`.
+fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usize; 2], [q, k, v, g]: [&[R]; 4]) -> Pass<R> {
+    let params: Params<R> = plan().init(0).unwrap();
+    let call = plan().call(&params, &Positions::absent(q_len), &Positions::absent(k_len)).unwrap();
+    let (q_shape, k_shape) = ([1, HEADS, q_len, DIM], [1, KV_HEADS, k_len, DIM]);
+    let inputs = Inputs {
+        q: View::new(q, q_shape).unwrap(),
+        k: View::new(k, k_shape).unwrap(),
+        v: View::new(v, k_shape).unwrap(),
+    };
+    let nan = |n: usize| vec![R::of(f64::NAN); n];
+    let (mut out, mut weights) = (nan(q.len()), nan(HEADS * q_len * k_len));
+    let mut saved = Saved::default();
+    let mut work = Workspace::default();
+    let outputs = Outputs {
+        out: ViewMut::new(&mut out, q_shape).unwrap(),
+        saved: Some(&mut saved),
+        weights: None,
+    };
+    attention.forward(&call, inputs, mask, Mode::Evaluate, outputs, &mut work).unwrap();
+    let mut again = nan(q.len());
+    let outputs = Outputs {
+        out: ViewMut::new(&mut again, q_shape).unwrap(),
+        saved: None,
+        weights: Some(ViewMut::new(&mut weights, [1, HEADS, q_len, k_len]).unwrap()),
+    };
+    attention.forward(&call, inputs, mask, Mode::Evaluate, outputs, &mut work).unwrap();
+    let mut grads = [nan(q.len()), nan(k.len()), nan(v.len())];
+    let [dq, dk, dv] = &mut grads;
+    let into = Grads {
+        dq: ViewMut::new(dq, q_shape).unwrap(),
+        dk: ViewMut::new(dk, k_shape).unwrap(),
+        dv: ViewMut::new(dv, k_shape).unwrap(),
+    };
+    let (o, d_o) = (View::new(&out, q_shape).unwrap(), View::new(g, q_shape).unwrap());
+    attention
+        .adjoint(
+            &call,
+            inputs,
+            mask,
+            Mode::Evaluate,
+            o,
+            d_o,
+            &saved,
+            into,
+            &mut Slots::default(),
+            &mut work,
+        )
+        .unwrap();
+    Pass { out, weights, grads }
+}
+
+fn inputs<R: Real>(case: &Case) -> [Vec<R>; 4] {
+    let (q, k) = (HEADS * case.q_len * DIM, KV_HEADS * case.k_len * DIM);
+    [random(q, 1), random(k, 2), random(k, 3), random(q, 4)]
+}
+
+/// Bound in f64: a score is off by some (DIM + 8)·2⁻⁵³ of its size, below 200 with ALiBi's steepest slope over 400 keys; a weight by twice that: 1e-12.
+#[test]
+fn every_length_offset_and_window_equals_plain_attention() {
+    for case in CASES {
+        let [q, k, v, g] = inputs::<f64>(&case);
+        let got = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [&q, &k, &v, &g]);
+        let slopes = posenc::alibi_slopes(HEADS).unwrap();
+        for h in 0..HEADS {
+            for i in 0..case.q_len {
+                let score = |j: usize| -> f64 {
+                    let (q, k) = (&q[(h * case.q_len + i) * DIM..][..DIM], &k[(h / 2 * case.k_len + j) * DIM..][..DIM]);
+                    let product: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
+                    product / (DIM as f64).sqrt() - slopes[h] * i.abs_diff(j) as f64
+                };
+                let visible: Vec<usize> = (0..case.k_len).filter(|&j| case.visible(i, j)).collect();
+                let max = visible.iter().map(|&j| score(j)).fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = visible.iter().map(|&j| (score(j) - max).exp()).sum();
+                let mut out = [0.0; DIM];
+                let weights = &got.weights[(h * case.q_len + i) * case.k_len..][..case.k_len];
+                for j in 0..case.k_len {
+                    let p = if visible.contains(&j) { (score(j) - max).exp() / sum } else { 0.0 };
+                    assert!(
+                        (weights[j] - p).abs() <= 1e-12,
+                        "{case:?}: weight of head {h}, query {i}, key {j}: {} against {p}",
+                        weights[j]
+                    );
+                    out.iter_mut()
+                        .zip(&v[(h / 2 * case.k_len + j) * DIM..])
+                        .for_each(|(o, v)| *o += p * v);
+                }
+                for (o, e) in got.out[(h * case.q_len + i) * DIM..].iter().zip(out) {
+                    assert!((o - e).abs() <= 1e-12, "{case:?}: head {h}, query {i}: {o} against {e}");
+                }
+            }
+        }
+    }
+}
+
+/// The gradient's component along random directions of unit length equals central differences of the loss.
+///
+/// Bound: the loss, a sum of up to 4000 terms of size 1, is about 60 and rounded by 1e-13 of it; over a step of 1e-5: 1e-6; the third derivative along a unit direction, below 10, times the step squared
+/// is nothing beside it.
+#[test]
+fn the_adjoint_is_right_across_tiles() {
+    const STEP: f64 = 1e-5;
+    for case in CASES {
+        let inputs = inputs::<f64>(&case);
+        let loss = |inputs: &[Vec<f64>; 4]| -> f64 {
+            let [q, k, v, g] = inputs;
+            let out = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g]).out;
+            out.iter().zip(g).map(|(o, g)| o * g).sum()
+        };
+        let [q, k, v, g] = &inputs;
+        let grads = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g]).grads;
+        for which in 0..3 {
+            let direction: Vec<f64> = random(inputs[which].len(), 10 + which as u64);
+            let norm = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let moved = |step: f64| {
+                let mut inputs = inputs.clone();
+                inputs[which].iter_mut().zip(&direction).for_each(|(x, d)| *x += step * d / norm);
+                loss(&inputs)
+            };
+            let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            let along: f64 = grads[which].iter().zip(&direction).map(|(g, d)| g * d / norm).sum();
+            assert!(
+                (along - difference).abs() <= 1e-6,
+                "{case:?}: gradient {which} along a direction: {along} against {difference}"
+            );
+        }
+    }
+}
+
+/// A row whose every key is masked by a large finite number attends to all of them: weights sum to 1 in the adjoint as in the forward pass. Σⱼ dvⱼ is then Σ g over the heads of a group.
+///
+/// Bound: n products of weights, each off by 4 ulp, and their sums: (n + 8)·ε of Σ|g|.
+#[test]
+fn large_finite_masks_keep_the_weights_scale_in_the_adjoint() {
+    fn check<R: Real>(masked: f64) {
+        let (q_len, k_len) = (3, 8);
+        let case = Case {
+            q_len,
+            k_len,
+            causal: None,
+            window: None,
+        };
+        let [q, k, v, g] = inputs::<R>(&case);
+        let additive = vec![R::of(masked); k_len];
+        let mask = Mask::none().additive(View::new(&additive, [1, 1, 1, k_len]).unwrap());
+        let got = pass(&Attention::default(), &mask, [q_len, k_len], [&q, &k, &v, &g]);
+        let sum = |x: &[R], rows: usize| -> Vec<f64> { (0..DIM).map(|d| (0..rows).map(|r| x[r * DIM + d].to_f64()).sum()).collect() };
+        for group in 0..KV_HEADS {
+            let of_values = sum(&got.grads[2][group * k_len * DIM..], k_len);
+            let of_outputs = sum(&g[group * 2 * q_len * DIM..], 2 * q_len);
+            for (a, b) in of_values.iter().zip(&of_outputs) {
+                assert!(
+                    (a - b).abs() <= 16.0 * R::EPSILON.to_f64() * 20.0,
+                    "mask {masked}: Σ dv = {a}, Σ g = {b}"
+                );
+            }
+        }
+        assert!(got.grads.iter().flatten().all(|x| x.is_finite()));
+    }
+    for masked in [-1e4, -1e9, f64::from(f32::MIN) / 2.0] {
+        check::<f32>(masked);
+        check::<f64>(masked);
+    }
+}
+
+/// Nothing to attend to: no keys, or all of them blocked. Outputs, weights and gradients are zeros, never NaN.
+#[test]
+fn rows_that_attend_to_nothing_are_zeros() {
+    let blocked = [true; 4];
+    for k_len in [0, 4] {
+        let case = Case {
+            q_len: 3,
+            k_len,
+            causal: None,
+            window: None,
+        };
+        let [q, k, v, g] = inputs::<f32>(&case);
+        let mask = Mask::none().blocked(Blocked(View::new(&blocked[..k_len], [1, 1, 1, k_len]).unwrap()));
+        let got = pass(&Attention::default(), &mask, [3, k_len], [&q, &k, &v, &g]);
+        assert!(
+            got.out
+                .iter()
+                .chain(&got.weights)
+                .chain(got.grads.iter().flatten())
+                .all(|x| *x == 0.0)
+        );
+    }
+    // An empty tensor's strides reach nothing, however large they are.
+    let params: Params<f32> = plan().init(0).unwrap();
+    let call = plan().call(&params, &Positions::absent(4), &Positions::absent(0)).unwrap();
+    let q: Vec<f32> = random(HEADS * 4 * DIM, 1);
+    let (mut out, mut none) = (vec![f32::NAN; q.len()], []);
+    let empty = View::new(&[], [1, KV_HEADS, 0, DIM]).unwrap();
+    let outputs = Outputs {
+        out: ViewMut::new(&mut out, [1, HEADS, 4, DIM]).unwrap(),
+        saved: None,
+        weights: Some(ViewMut::strided(&mut none, [1, HEADS, 4, 0], [1, 1, 1 << 40, 1]).unwrap()),
+    };
+    let inputs = Inputs {
+        q: View::new(&q, [1, HEADS, 4, DIM]).unwrap(),
+        k: empty,
+        v: empty,
+    };
+    Attention::default()
+        .forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default())
+        .unwrap();
+    assert!(out.iter().all(|x| *x == 0.0));
+}
+
+/// Dropped weights are a function of where they stand: whole rows (as when the weights are asked for) and tiles drop the same ones, and the output is their product with the values.
+#[test]
+fn dropout_does_not_depend_on_the_tiling() {
+    let case = CASES[1];
+    let [q, k, v, _] = inputs::<f64>(&case);
+    let params: Params<f64> = plan().init(0).unwrap();
+    let call = plan()
+        .call(&params, &Positions::absent(case.q_len), &Positions::absent(case.k_len))
+        .unwrap();
+    let (q_shape, k_shape) = ([1, HEADS, case.q_len, DIM], [1, KV_HEADS, case.k_len, DIM]);
+    let inputs = Inputs {
+        q: View::new(&q, q_shape).unwrap(),
+        k: View::new(&k, k_shape).unwrap(),
+        v: View::new(&v, k_shape).unwrap(),
+    };
+    let attention = Attention {
+        dropout: 0.4,
+        ..Attention::default()
+    };
+    let mode = Mode::Train { seed: 1, call: 2 };
+    let run = |weights: Option<&mut Vec<f64>>| {
+        let mut out = vec![f64::NAN; q.len()];
+        let weights = weights.map(|w| ViewMut::new(w, [1, HEADS, case.q_len, case.k_len]).unwrap());
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, q_shape).unwrap(),
+            saved: None,
+            weights,
+        };
+        attention
+            .forward(&call, inputs, &Mask::none(), mode, outputs, &mut Workspace::default())
+            .unwrap();
+        out
+    };
+    let mut weights = vec![f64::NAN; HEADS * case.q_len * case.k_len];
+    let (tiled, whole) = (run(None), run(Some(&mut weights)));
+    let dropped = weights.iter().filter(|w| **w == 0.0).count() as f64 / weights.len() as f64;
+    // Five standard deviations of a share of 0.4 among 180 000.
+    assert!((dropped - 0.4).abs() < 5.0 * (0.24f64 / weights.len() as f64).sqrt(), "{dropped}");
+    for (a, b) in tiled.iter().zip(&whole) {
+        assert!((a - b).abs() <= 1e-12);
+    }
+}
