@@ -105,7 +105,7 @@ impl Combine {
 #[doc(alias = "embedding_table")]
 #[doc(alias = "pos_embedding")]
 pub struct Learned {
-    /// Rows in the table, the offset's included: the largest id plus one.
+    /// Rows in the table, the offset's included: the largest id, plus the offset, plus one.
     #[doc(alias = "max_seq_len")]
     pub max_len: usize,
     /// Added to each id: 2 for OPT and BART.
