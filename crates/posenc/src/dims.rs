@@ -19,6 +19,9 @@ pub struct Dims {
 }
 
 impl Dims {
+    /// The largest width, and the largest product of heads and their width: far past any model, so that no product of a plan overflows.
+    pub const WIDEST: usize = 1 << 24;
+
     /// Multi-head attention that splits the model's width evenly.
     ///
     /// # Errors
@@ -58,7 +61,7 @@ impl Dims {
         Dims { kv_heads, ..self }.checked()
     }
 
-    /// The widths themselves if none is zero and the key heads divide the query heads.
+    /// The widths themselves if none is zero, none (nor `heads · head_dim`) is more than [`Dims::WIDEST`], and the key heads divide the query heads.
     pub fn checked(self) -> Result<Dims> {
         for (what, value) in [
             ("model_dim", self.model_dim),
@@ -69,7 +72,9 @@ impl Dims {
             if value == 0 {
                 return Err(Error::Zero { what });
             }
+            check_width(what, value)?;
         }
+        check_width("heads · head_dim", self.heads * self.head_dim)?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(Error::NotDivisible {
                 what: "heads",
@@ -79,5 +84,49 @@ impl Dims {
             });
         }
         Ok(self)
+    }
+}
+
+/// A width that a plan can work with.
+pub(crate) fn check_width(what: &'static str, width: usize) -> Result<()> {
+    if width > Dims::WIDEST {
+        return Err(Error::Invalid {
+            what,
+            given: width.to_string(),
+            expected: "at most 2^24",
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_past_any_model_are_refused_by_name() {
+        for (model_dim, heads, name) in [
+            (usize::MAX - 1, 2, "model_dim"),
+            (1 << 40, 1, "model_dim"),
+            (Dims::WIDEST + 1, 1, "model_dim"),
+        ] {
+            assert!(matches!(Dims::new(model_dim, heads), Err(Error::Invalid { what, .. }) if what == name));
+        }
+        assert!(Dims::new(Dims::WIDEST, 1).is_ok());
+        let dims = Dims::new(Dims::WIDEST, 1 << 12).unwrap();
+        let wide = Dims { head_dim: 1 << 13, ..dims };
+        assert!(matches!(
+            wide.checked(),
+            Err(Error::Invalid {
+                what: "heads · head_dim",
+                ..
+            })
+        ));
+        let many = Dims {
+            heads: usize::MAX,
+            head_dim: usize::MAX,
+            ..dims
+        };
+        assert!(matches!(many.checked(), Err(Error::Invalid { what: "heads", .. })));
     }
 }

@@ -123,10 +123,33 @@ impl ParamSpec {
         }
     }
 
-    /// Numbers in the tensor.
+    /// Numbers in the tensor, as far as a `usize` counts.
     pub fn size(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |size, &n| size.saturating_mul(n))
     }
+}
+
+/// The most numbers that a plan's parameters or a store may have: far past any model, and counted in bytes still an `isize`.
+const MOST: usize = 1 << 48;
+
+/// Numbers in all tensors.
+pub(crate) fn total_size(specs: &[ParamSpec]) -> Result<usize> {
+    let mut total = 0usize;
+    for spec in specs {
+        // An axis of zero hides the others' overflow in `size`, but not in what reads the shape.
+        let size = spec.shape.iter().try_fold(1usize, |size, &n| size.checked_mul(n));
+        total = match size.and_then(|size| total.checked_add(size)) {
+            Some(total) if total <= MOST => total,
+            _ => {
+                return Err(Error::Invalid {
+                    what: "size of the parameters",
+                    given: format!("`{}` {:?}", spec.name, spec.shape),
+                    expected: "at most 2^48 numbers in all",
+                });
+            }
+        };
+    }
+    Ok(total)
 }
 
 /// Where each tensor of a store lies; shared between parameters, their gradients and an optimiser's moments.
@@ -148,8 +171,9 @@ impl<R: Real> Params<R> {
     /// All zeros.
     ///
     /// # Errors
-    /// Two parameters share a name.
+    /// Two parameters share a name, or memory cannot hold them.
     pub fn zeros(specs: &[ParamSpec]) -> Result<Params<R>> {
+        let size = total_size(specs)?;
         let (mut ranges, mut index, mut end) = (Vec::new(), HashMap::new(), 0);
         for (i, spec) in specs.iter().enumerate() {
             ranges.push(end..end + spec.size());
@@ -158,20 +182,28 @@ impl<R: Real> Params<R> {
                 return Err(Error::Repeated { name: spec.name.clone() });
             }
         }
+        // Asked first and given back: `vec!` of zeros takes fresh pages as they are, but ends the process where there is no memory.
+        if Vec::<R>::new().try_reserve_exact(size).is_err() {
+            return Err(Error::Invalid {
+                what: "size of the parameters",
+                given: size.to_string(),
+                expected: "what memory can hold",
+            });
+        }
         Ok(Params {
             layout: Arc::new(Layout {
                 specs: specs.to_vec(),
                 ranges,
                 index,
             }),
-            data: vec![R::ZERO; end],
+            data: vec![R::ZERO; size],
         })
     }
 
     /// Initial values: each is a function of the seed, its name and its shape alone.
     ///
     /// # Errors
-    /// Two parameters share a name.
+    /// As [`Params::zeros`].
     pub fn init(specs: &[ParamSpec], seed: u64) -> Result<Params<R>> {
         let mut params = Params::zeros(specs)?;
         params.reset(seed);

@@ -4,7 +4,7 @@ use crate::call::{Call, Parts};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method, each_method};
 use crate::error::{Error, Result};
-use crate::params::{Bound, ParamSpec, Params};
+use crate::params::{Bound, ParamSpec, Params, total_size};
 use crate::positions::Positions;
 use crate::real::Real;
 use std::fmt;
@@ -74,12 +74,14 @@ impl Plan {
             }
             concat_width += each_method!(method, m => m.concat_width(&dims));
             for spec in each_method!(method, m => m.parameters(&dims)) {
-                if parameters.iter().any(|p| p.name == spec.name && p.scope == spec.scope) {
+                // Whatever the scope: one store holds all of them by name.
+                if parameters.iter().any(|p| p.name == spec.name) {
                     return Err(Error::Repeated { name: spec.name });
                 }
                 parameters.push(spec);
             }
         }
+        total_size(&parameters)?;
         Ok(Plan {
             inner: Arc::new(Inner {
                 encoding,
@@ -113,7 +115,7 @@ impl Plan {
     /// Initial parameters for one layer: a store that [`Plan::call`] takes as it is.
     ///
     /// # Errors
-    /// None for a valid plan; a `Result` because names are checked where the store is made.
+    /// More numbers than memory can hold.
     pub fn init<R: Real>(&self, seed: u64) -> Result<Params<R>> {
         Params::init(&self.inner.parameters, seed)
     }
@@ -159,5 +161,48 @@ impl fmt::Display for Plan {
             0 => write!(f, ", no parameters"),
             size => write!(f, ", {size} parameters"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bias::{ClippedBias, Direction};
+    use crate::embed::Learned;
+    use crate::params::Scope;
+
+    fn plan(encoding: impl Into<Encoding>) -> Result<Plan> {
+        encoding.into().plan(Dims::new(8, 2).unwrap())
+    }
+
+    #[test]
+    fn a_name_is_taken_whatever_its_scope() {
+        let clipped = || ClippedBias::new(4, Direction::KeyMinusQuery);
+        let both = Encoding::from(clipped()).with(clipped().with_scope(Scope::Model));
+        assert!(matches!(plan(both), Err(Error::Repeated { name }) if name == "relative_bias.weight"));
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused_by_name() {
+        for rows in [usize::MAX, 1 << 60, 1 << 46] {
+            let Err(Error::Invalid { what, given, .. }) = plan(Learned::new(rows)) else {
+                panic!("{rows} rows")
+            };
+            assert_eq!(
+                (what, given),
+                ("size of the parameters", format!("`pos_embedding.weight` [{rows}, 8]"))
+            );
+        }
+        assert!(matches!(
+            plan(Learned::new(2).concatenated(usize::MAX)),
+            Err(Error::Invalid {
+                what: "concatenated width",
+                ..
+            })
+        ));
+        // Just below the bound a plan says its size; memory is asked only when a store is made.
+        let large = plan(Learned::new(1 << 45)).unwrap();
+        assert!(large.to_string().ends_with(", 281474976710656 parameters"), "{large}");
+        assert!(matches!(large.init::<f64>(0), Err(Error::Invalid { .. })));
     }
 }

@@ -44,17 +44,35 @@ fn reach<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Option<usize
     last.checked_add(1)
 }
 
-fn check<const N: usize>(len: usize, shape: [usize; N], strides: [usize; N]) -> Result<()> {
+/// The strides, if the storage holds all that they reach. An empty tensor reaches nothing, whatever its strides: it gets those of a tensor without gaps, so that each of its
+/// (empty) rows begins inside the storage.
+fn check<const N: usize>(len: usize, shape: [usize; N], strides: [usize; N]) -> Result<[usize; N]> {
     if shape[N - 1] > 1 && strides[N - 1] != 1 {
         return Err(Error::LastAxisStrided { stride: strides[N - 1] });
     }
     match reach(shape, strides) {
-        Some(needed) if needed <= len => Ok(()),
+        Some(_) if shape.contains(&0) => Ok(contiguous(shape).map_or([0; N], |(strides, _)| strides)),
+        Some(needed) if needed <= len => Ok(strides),
         needed => Err(Error::Storage {
             needed: needed.unwrap_or(usize::MAX),
             given: len,
         }),
     }
+}
+
+/// Two axes can be swapped.
+fn check_swap<const N: usize>(a: usize, b: usize, strides: &[usize; N]) -> Result<()> {
+    if let Some(axis) = [a, b].into_iter().find(|axis| *axis >= N) {
+        return Err(Error::Invalid {
+            what: "axis",
+            given: axis.to_string(),
+            expected: "one of the tensor's axes, numbered from 0",
+        });
+    }
+    if a != b && a.max(b) == N - 1 {
+        return Err(Error::LastAxisStrided { stride: strides[a.min(b)] });
+    }
+    Ok(())
 }
 
 impl<'a, T, const N: usize> View<'a, T, N> {
@@ -71,7 +89,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
 
     /// A tensor with strides in elements. The last axis has stride 1 (or at most one element); a stride of 0 broadcasts.
     pub fn strided(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
-        check(data.len(), shape, strides)?;
+        let strides = check(data.len(), shape, strides)?;
         Ok(View { data, shape, strides })
     }
 
@@ -81,12 +99,11 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     }
 
     /// The same tensor with two axes, neither of them the last, in each other's place.
+    ///
+    /// # Errors
+    /// The last axis, or one that the tensor does not have.
     pub fn swap(mut self, a: usize, b: usize) -> Result<Self> {
-        if a.max(b) + 1 >= N && a != b {
-            return Err(Error::LastAxisStrided {
-                stride: self.strides[a.min(b)],
-            });
-        }
+        check_swap(a, b, &self.strides)?;
         self.shape.swap(a, b);
         self.strides.swap(a, b);
         Ok(self)
@@ -110,8 +127,8 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         }
     }
 
-    /// The view as another that names what it was expected to be when shapes differ.
-    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+    /// The view itself if it has the expected shape; `what` names it in the error.
+    pub fn shaped(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
         if self.shape == expected {
             Ok(self)
         } else {
@@ -121,6 +138,11 @@ impl<'a, T, const N: usize> View<'a, T, N> {
                 given: self.shape.to_vec(),
             })
         }
+    }
+
+    /// [`Self::shaped`] under its former name.
+    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+        self.shaped(what, expected)
     }
 
     /// Axes of length 1 repeated to `shape`.
@@ -168,7 +190,10 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
 
     /// A tensor with strides in elements; an error if two elements would share memory.
     pub fn strided(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
-        check(data.len(), shape, strides)?;
+        let strides = check(data.len(), shape, strides)?;
+        if shape.contains(&0) {
+            return Ok(ViewMut { data, shape, strides });
+        }
         // Sorted by stride, each axis must step over all that the smaller ones reach.
         let mut order: [usize; N] = std::array::from_fn(|axis| axis);
         order.sort_by_key(|&axis| strides[axis]);
@@ -193,12 +218,11 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     }
 
     /// The same tensor with two axes, neither of them the last, in each other's place.
+    ///
+    /// # Errors
+    /// The last axis, or one that the tensor does not have.
     pub fn swap(mut self, a: usize, b: usize) -> Result<Self> {
-        if a.max(b) + 1 >= N && a != b {
-            return Err(Error::LastAxisStrided {
-                stride: self.strides[a.min(b)],
-            });
-        }
+        check_swap(a, b, &self.strides)?;
         self.shape.swap(a, b);
         self.strides.swap(a, b);
         Ok(self)
@@ -233,7 +257,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     }
 
     /// The view itself if it has the expected shape.
-    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+    pub fn shaped(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
         if self.shape == expected {
             Ok(self)
         } else {
@@ -243,6 +267,11 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
                 given: self.shape.to_vec(),
             })
         }
+    }
+
+    /// [`Self::shaped`] under its former name.
+    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
+        self.shaped(what, expected)
     }
 
     /// All elements as one slice, if nothing lies between them.
@@ -298,6 +327,29 @@ mod tests {
         ));
         assert!(View::strided(&data, [7, 4], [0, 1]).is_ok(), "a read-only view may repeat");
         assert!(View::<i32, 2>::new(&[], [0, 4]).is_ok());
+    }
+
+    #[test]
+    fn empty_tensors_have_empty_rows_whatever_their_strides() {
+        assert!(ViewMut::<i32, 3>::strided(&mut [], [0, 5, 1], [1, usize::MAX, 1]).is_ok());
+        let empty = View::<i32, 3>::strided(&[], [2, 3, 0], [100, 10, 1]).unwrap();
+        assert_eq!(empty.row([1, 2, 0]), &[0; 0]);
+        let mut data = [7; 4];
+        let mut empty = ViewMut::strided(&mut data, [2, 3, 0], [usize::MAX, 10, 1]).unwrap();
+        assert!(empty.row_mut([1, 2, 0]).is_empty());
+        assert_eq!(empty.as_mut_slice(), Some(&mut [][..]));
+    }
+
+    #[test]
+    fn axes_that_are_not_there_cannot_be_swapped() {
+        let mut data = [1, 2];
+        for (a, b) in [(7, 8), (7, 7), (0, 3), (usize::MAX, 0)] {
+            let view = View::new(&data, [1, 1, 2]).unwrap();
+            assert!(matches!(view.swap(a, b), Err(Error::Invalid { what: "axis", .. })));
+            let view = ViewMut::new(&mut data, [1, 1, 2]).unwrap();
+            assert!(matches!(view.swap(a, b), Err(Error::Invalid { what: "axis", .. })));
+        }
+        assert!(View::new(&data, [1, 1, 2]).unwrap().swap(2, 2).is_ok());
     }
 
     #[test]

@@ -33,6 +33,9 @@ fn nothing_typed_shows_help_and_is_no_success() {
 #[test]
 fn slips_of_the_finger_are_one_line() {
     let folder = Folder::new();
+    for width in ["18446744073709551614 --heads 2", "1099511627776 --heads 1"] {
+        folder.refuse(&format!("explain sinusoidal --model-dim {width}"), &["model_dim", "at most 2^24"]);
+    }
     folder.refuse("compair", &["'compair'", "'compare'", "`posenc --help`"]);
     folder.refuse("compare --steps=3 --frobnicate", &["'--frobnicate'", "`posenc compare --help`"]);
     folder.refuse("compare --step 3", &["'--step'", "'--steps'"]);

@@ -203,12 +203,14 @@ impl<'p, R: Real> Table<'p, R> {
         };
         for KeyRun { cols, first } in keys {
             // Keys up to q − reach share the first row, keys from q + reach the last; between them each has its own.
-            let column = |key: i64| cols.start + key.saturating_sub(*first).clamp(0, cols.len() as i64) as usize;
-            let near = column(q.saturating_sub(reach).saturating_add(1));
-            let far = column(q.saturating_add(reach)).max(near);
+            // Counted in distances: no position is moved, so those next to the ends of i64 are read like any other.
+            let from = first.saturating_sub(q);
+            let column = |distance: i64| cols.start + distance.saturating_sub(from).clamp(0, cols.len() as i64) as usize;
+            let near = column(1 - reach);
+            let far = column(reach).max(near);
             join(0, cols.start..near);
             for j in near..far {
-                join((first + (j - cols.start) as i64 - q + reach) as usize, j..j + 1);
+                join((from + (j - cols.start) as i64 + reach) as usize, j..j + 1);
             }
             join(2 * reach as usize, far..cols.end);
         }
@@ -454,6 +456,32 @@ mod tests {
                 assert!((dp[i] - slope).abs() <= bound, "{name}, weight entry {i}");
             }
         }
+    }
+
+    #[test]
+    fn positions_next_to_the_ends_of_i64_are_read_like_any_other() {
+        let plan = plan(Shaw::new(3));
+        let params: Params<f64> = plan.init(1).unwrap();
+        let (q, p): (Vec<f64>, Vec<f64>) = (normal(2, HEADS * 2 * DIM), normal(3, HEADS * 4));
+        let run = |ids: [i64; 2]| {
+            let at = Positions::whole(&ids);
+            let call = plan.call(&params, &at, &at).unwrap();
+            let tiles = Tiles {
+                call: &call,
+                batch: 1,
+                tile: (4, 7),
+                q: &q,
+                scale: 0.5,
+            };
+            (tiles.add(&p), tiles.values(&p))
+        };
+        for shift in [0, 1, 2, 3, 4] {
+            let expected = run([4, 4 + shift]);
+            assert_eq!(run([i64::MAX - shift, i64::MAX]), expected, "+{shift}");
+            assert_eq!(run([i64::MIN, i64::MIN + shift]), expected, "-{shift}");
+        }
+        assert_eq!(run([i64::MIN, i64::MAX]), run([0, 100]));
+        assert_eq!(run([i64::MAX, i64::MIN]), run([100, 0]));
     }
 
     #[test]

@@ -99,6 +99,16 @@ impl TableRows {
                 expected: "less than max_len",
             });
         }
+        if let Some(row) = self.padding_row
+            && row >= self.offset
+            && matches!(self.overflow, Overflow::Interpolate | Overflow::InterpolateTo(_))
+        {
+            return Err(Error::Invalid {
+                what: "padding_row",
+                given: row.to_string(),
+                expected: "less than the offset: an interpolated table would mix the padding row into its neighbours",
+            });
+        }
         if self.overflow == Overflow::InterpolateTo(0) {
             return Err(Error::Zero {
                 what: "length to interpolate to",
@@ -154,7 +164,7 @@ impl Gather {
         }
         let stretch = match table.overflow {
             Overflow::Interpolate => Some(largest_id(streams)),
-            Overflow::InterpolateTo(len) => Some(len as i64 - 1),
+            Overflow::InterpolateTo(len) => Some(i64::try_from(len - 1).unwrap_or(i64::MAX)),
             _ => None,
         };
         let (batch, len) = (at.batch(), at.len());

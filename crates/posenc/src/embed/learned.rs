@@ -44,7 +44,7 @@
 //! The bare lookup is one call, [`lookup`]; its gradient is [`lookup_adjoint`].
 
 use crate::call::{Parts, Site};
-use crate::dims::Dims;
+use crate::dims::{Dims, check_width};
 use crate::dropout::check_dropout;
 use crate::embed::gather::{check_ids, no_row};
 use crate::embed::{Addend, Gather, Overflow, Source, TableRows};
@@ -84,7 +84,7 @@ impl Combine {
                 what: "concatenated width",
             });
         }
-        Ok(())
+        check_width("concatenated width", self.concat_width())
     }
 
     /// Columns that the embeddings gain.
@@ -105,7 +105,7 @@ impl Combine {
 #[doc(alias = "embedding_table")]
 #[doc(alias = "pos_embedding")]
 pub struct Learned {
-    /// Rows in the table, the offset's included: the largest id plus one.
+    /// Rows in the table, the offset's included: the largest id, plus the offset, plus one.
     #[doc(alias = "max_seq_len")]
     pub max_len: usize,
     /// Added to each id: 2 for OPT and BART.

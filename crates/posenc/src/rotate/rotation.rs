@@ -183,7 +183,7 @@ impl<R: Real> Rotation<R> {
     pub fn apply_into<T: Element<Real = R>>(&self, turn: Turn, x: View<'_, T, 4>, out: ViewMut<'_, T, 4>) -> Result<()> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
-        let mut out = out.expect("out [batch, heads, seq, head_dim]", shape)?;
+        let mut out = out.shaped("out [batch, heads, seq, head_dim]", shape)?;
         let mut row = vec![R::ZERO; shape[3]];
         for b in 0..shape[0] {
             for h in 0..shape[1] {

@@ -432,6 +432,35 @@ fn plans_refuse_what_cannot_work() {
 }
 
 #[test]
+fn a_padding_row_takes_no_part_in_a_stretch() {
+    let plan = |learned: Learned| Encoding::from(learned).plan(Dims::new(4, 1).unwrap());
+    for overflow in [Overflow::Interpolate, Overflow::InterpolateTo(6)] {
+        let inside = Learned::new(3).with_padding_row(0).with_overflow(overflow);
+        assert!(matches!(plan(inside), Err(Error::Invalid { what: "padding_row", .. })));
+        let first = Learned::new(5).with_offset(2).with_padding_row(2).with_overflow(overflow);
+        assert!(matches!(plan(first), Err(Error::Invalid { what: "padding_row", .. })));
+        assert!(plan(Learned::roberta(5, 1).with_overflow(overflow)).is_ok(), "below the offset");
+    }
+}
+
+#[test]
+fn a_table_stretched_over_all_ids_is_a_table() {
+    for len in [1 << 63, usize::MAX] {
+        let learned = Learned::new(3).with_overflow(Overflow::InterpolateTo(len));
+        let plan = Encoding::from(learned).plan(Dims::new(1, 1).unwrap()).unwrap();
+        let mut params: Params<f64> = plan.init(0).unwrap();
+        params.flat_mut().copy_from_slice(&[1.0, 2.0, 4.0]);
+        let at = Positions::whole(&[0, i64::MAX]);
+        let (x, mut y) = ([0.0; 2], [f64::NAN; 2]);
+        let call = plan.call(&params, &at, &at).unwrap();
+        let shape = [1, 2, 1];
+        call.embed(View::new(&x, shape).unwrap(), ViewMut::new(&mut y, shape).unwrap(), Mode::Evaluate)
+            .unwrap();
+        assert_eq!(y, [1.0, 4.0]);
+    }
+}
+
+#[test]
 fn says_what_it_is_in_one_line() {
     let learned = Learned::roberta(514, 1)
         .with_overflow(Overflow::Clamp)
