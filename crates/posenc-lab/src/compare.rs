@@ -319,7 +319,14 @@ impl Bench<'_> {
         for &length in &config.lengths {
             lengths.push(AtLength {
                 length,
-                outcome: self.evaluate(&model, trainer.params(), length)?,
+                outcome: outcome(
+                    &model,
+                    trainer.params(),
+                    &self.text.held_out,
+                    &self.windows,
+                    length,
+                    config.aligned_targets,
+                )?,
             });
         }
         clock.done += 1.0;
@@ -336,22 +343,6 @@ impl Bench<'_> {
             training_seconds,
             evaluation_seconds: begun.elapsed().as_secs_f64(),
         })
-    }
-
-    /// Losses at one length, or the encoding's own words for why there are none.
-    fn evaluate(&self, model: &Gpt, params: &Params<f32>, length: usize) -> Result<Outcome, LabError> {
-        match evaluate(
-            model,
-            params,
-            &self.text.held_out,
-            &self.windows,
-            length,
-            self.config.aligned_targets,
-        ) {
-            Ok(losses) => Ok(Outcome::Measured(losses)),
-            Err(LabError::Encoding(error)) => Ok(Outcome::Refused(error.to_string())),
-            Err(error) => Err(error),
-        }
     }
 
     /// Steps with which all runs take about `budget` seconds on this machine.
@@ -389,5 +380,64 @@ impl Bench<'_> {
         // Round numbers are easier to talk about.
         let steps = (steps.max(0.0) as usize).clamp(*CALIBRATED_STEPS.start(), *CALIBRATED_STEPS.end());
         Ok(steps / 20 * 20)
+    }
+}
+
+/// Losses at one length, or the encoding's own words for why it has no answer to the positions of so many tokens. Whatever else goes wrong is an error and no verdict.
+fn outcome(
+    model: &Gpt,
+    params: &Params<f32>,
+    tokens: &[u16],
+    windows: &EvaluationWindows,
+    length: usize,
+    aligned_targets: usize,
+) -> Result<Outcome, LabError> {
+    use posenc::Error::{Fractional, Imprecise, Negative, NonFinite, PastTable};
+    match model.calls(params, length) {
+        Err(LabError::Encoding(error @ (PastTable { .. } | Negative { .. } | NonFinite { .. } | Fractional { .. } | Imprecise { .. }))) => {
+            Ok(Outcome::Refused(error.to_string()))
+        }
+        Err(error) => Err(error),
+        Ok(_) => evaluate(model, params, tokens, windows, length, aligned_targets).map(Outcome::Measured),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::small;
+
+    /// A model with a table of as many rows as the trained length, its parameters, and the windows of [`small`] over a text.
+    fn bench() -> (Config, Gpt, Params<f32>, Vec<u16>, EvaluationWindows) {
+        let config = small();
+        let preset = preset("learned", config.training.length, config.model.model_dim).unwrap();
+        let model = Gpt::new(&config.model, 5, &preset.encoding, Attention::default(), 1.0).unwrap();
+        let params = Params::init(&model.specs(), 1).unwrap();
+        let tokens: Vec<u16> = (0..4_000).map(|i| i % 5).collect();
+        let windows = EvaluationWindows::new(&config, tokens.len()).unwrap();
+        (config, model, params, tokens, windows)
+    }
+
+    #[test]
+    fn a_table_that_ends_refuses_and_its_own_length_is_measured() {
+        let (config, model, params, tokens, windows) = bench();
+        let at = |length| outcome(&model, &params, &tokens, &windows, length, config.aligned_targets).unwrap();
+        assert!(matches!(at(config.lengths[0]), Outcome::Measured(_)));
+        assert!(matches!(at(config.lengths[1]), Outcome::Refused(why) if why.contains("past the learned table")));
+    }
+
+    #[test]
+    fn what_is_not_about_positions_is_an_error_and_no_verdict() {
+        let (config, model, params, tokens, windows) = bench();
+        for missing in ["pos", "layers.0.attention"] {
+            let specs: Vec<_> = model.specs().into_iter().filter(|spec| !spec.name.starts_with(missing)).collect();
+            assert!(specs.len() < params.specs().len(), "{missing}");
+            let without = Params::init(&specs, 1).unwrap();
+            let error = outcome(&model, &without, &tokens, &windows, config.lengths[0], config.aligned_targets).unwrap_err();
+            assert!(
+                matches!(error, LabError::Encoding(posenc::Error::MissingParameter { .. })),
+                "{error}"
+            );
+        }
     }
 }

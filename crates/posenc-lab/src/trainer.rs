@@ -1,7 +1,7 @@
 //! Training and evaluation of one model.
 //!
-//! A batch is cut into micro-batches by shape alone; each sums its own gradient, and the gradients are summed in order: a run's losses are the same bits for any number of
-//! threads.
+//! A batch is cut into micro-batches, and these are dealt to workers, by shape alone. A worker adds the gradients of its micro-batches in order, and the workers' sums are added in order: a
+//! run's losses are the same bits for any number of threads, and its memory does not grow with the batch.
 
 use crate::batches::Batches;
 use crate::error::LabError;
@@ -15,6 +15,9 @@ use rayon::prelude::*;
 
 /// Tokens of a micro-batch, if a sequence is not longer: its activations stay in a core's own cache.
 const MICRO_BATCH_TOKENS: usize = 512;
+
+/// The most workers, each of which keeps a gradient of every parameter and the activations of one micro-batch. Enough for as many threads.
+const MOST_WORKERS: usize = 16;
 
 /// Steps between two points of the training curve.
 const CURVE_POINTS: usize = 60;
@@ -31,10 +34,13 @@ pub struct Trainer<'a, R: Number = f32> {
     inputs: Vec<u16>,
     targets: Vec<u16>,
     workers: Vec<Worker<R>>,
+    /// Tokens of one worker in a step, and of one micro-batch: whole sequences.
+    share: usize,
+    micro: usize,
     step: usize,
 }
 
-/// The state of one micro-batch.
+/// Sums the gradients of a run of neighbouring micro-batches.
 struct Worker<R> {
     grads: Params<R>,
     tape: Tape<R>,
@@ -56,7 +62,8 @@ impl<'a, R: Number> Trainer<'a, R> {
         let batches = Batches::new(tokens, seed, training.length, training.batch)?;
         let n = batches.tokens_per_step();
         let micro = micro_batch(training.length) * training.length;
-        let workers = (0..n.div_ceil(micro))
+        let share = n.div_ceil(micro).div_ceil(MOST_WORKERS) * micro;
+        let workers = (0..n.div_ceil(share))
             .map(|_| Worker {
                 grads: params.zeros_like(),
                 tape: Tape::default(),
@@ -78,6 +85,8 @@ impl<'a, R: Number> Trainer<'a, R> {
             inputs: vec![0; n],
             targets: vec![0; n],
             workers,
+            share,
+            micro,
             step: 0,
         })
     }
@@ -92,34 +101,44 @@ impl<'a, R: Number> Trainer<'a, R> {
     /// # Errors
     /// The encoding has no answer for the trained length.
     pub fn step(&mut self) -> Result<f64, LabError> {
+        let loss = self.gradient()?;
+        if let Some(first) = self.workers.first_mut() {
+            clip_norm(&mut first.grads, self.clip);
+            let rate = self.schedule.rate(self.step as u64);
+            self.optimiser.step(&mut self.params, &first.grads, rate)?;
+        }
+        self.step += 1;
+        Ok(loss)
+    }
+
+    /// Leaves the gradient of the batch's mean loss with the first worker, and returns that loss.
+    fn gradient(&mut self) -> Result<f64, LabError> {
         self.batches.fill(self.step, &mut self.inputs, &mut self.targets);
-        let n = self.inputs.len();
-        let micro = micro_batch(self.length) * self.length;
+        let (n, micro) = (self.inputs.len(), self.micro);
         let calls = self.model.calls(&self.params, self.length)?;
         let (model, params, scale) = (self.model, &self.params, R::of(1.0 / n as f64));
         let losses: Result<Vec<f64>, LabError> = self
             .workers
             .par_iter_mut()
-            .zip(self.inputs.par_chunks(micro))
-            .zip(self.targets.par_chunks(micro))
+            .zip(self.inputs.par_chunks(self.share))
+            .zip(self.targets.par_chunks(self.share))
             .map(|((worker, inputs), targets)| {
                 worker.grads.flat_mut().fill(R::ZERO);
-                let loss = model.gradient(params, &calls, inputs, targets, scale, &mut worker.grads, &mut worker.tape)?;
-                Ok(loss * inputs.len() as f64)
+                let mut sum = 0.0;
+                for (inputs, targets) in inputs.chunks(micro).zip(targets.chunks(micro)) {
+                    let loss = model.gradient(params, &calls, inputs, targets, scale, &mut worker.grads, &mut worker.tape)?;
+                    sum += loss * inputs.len() as f64;
+                }
+                Ok(sum)
             })
             .collect();
-        drop(calls);
         let loss = losses?.iter().sum::<f64>() / n as f64;
         if let Some((first, rest)) = self.workers.split_first_mut() {
             let sum = first.grads.flat_mut();
             for worker in rest {
                 sum.iter_mut().zip(worker.grads.flat()).for_each(|(sum, part)| *sum += *part);
             }
-            clip_norm(&mut first.grads, self.clip);
-            let rate = self.schedule.rate(self.step as u64);
-            self.optimiser.step(&mut self.params, &first.grads, rate)?;
         }
-        self.step += 1;
         Ok(loss)
     }
 }
@@ -242,4 +261,53 @@ fn for_each_window<R: Number>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::small;
+    use crate::results::ModelConfig;
+    use posenc::{Attention, Encoding};
+
+    /// Many micro-batches are few workers, and together they have the gradient of the whole batch at once. Bound: two orders of summation of some 10⁴ terms in f64, gradients at most of
+    /// order 1: 10⁴ · 2⁻⁵³ = 1.1e-12.
+    #[test]
+    fn workers_are_few_and_sum_to_the_gradient_of_the_batch() {
+        let config = small();
+        let sizes = ModelConfig {
+            layers: 1,
+            model_dim: 8,
+            heads: 2,
+            mlp_dim: 8,
+        };
+        let model = Gpt::new(&sizes, 5, &Encoding::none(), Attention::default(), 1.0).unwrap();
+        let text: Vec<u16> = (0..3_000u64).map(|i| (i * i % 11 % 5) as u16).collect();
+        let length = config.training.length;
+        let per_micro = micro_batch(length);
+        for (micro_batches, workers) in [(1, 1), (4, 4), (16, 16), (17, 9), (35, 12)] {
+            // The last micro-batch is not full.
+            let training = TrainingConfig {
+                batch: micro_batches * per_micro - 1,
+                ..config.training.clone()
+            };
+            let mut trainer: Trainer<'_, f64> = Trainer::new(&model, &training, &text, 1).unwrap();
+            assert_eq!(trainer.workers.len(), workers);
+            // Once more: nothing of the gradient before is left.
+            trainer.gradient().unwrap();
+            let loss = trainer.gradient().unwrap();
+            let mut whole = trainer.params.zeros_like();
+            let calls = model.calls(&trainer.params, length).unwrap();
+            let (inputs, targets) = (&trainer.inputs, &trainer.targets);
+            let scale = 1.0 / inputs.len() as f64;
+            let mut tape = Tape::default();
+            let expected = model
+                .gradient(&trainer.params, &calls, inputs, targets, scale, &mut whole, &mut tape)
+                .unwrap();
+            assert!((loss - expected).abs() < 1.1e-12, "{loss} {expected}");
+            for (given, expected) in trainer.workers[0].grads.flat().iter().zip(whole.flat()) {
+                assert!((given - expected).abs() < 1.1e-12, "{given} {expected}");
+            }
+        }
+    }
 }

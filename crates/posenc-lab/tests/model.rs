@@ -90,22 +90,25 @@ fn training(steps: usize) -> TrainingConfig {
     }
 }
 
-/// The whole training state is a function of the seed: threads change no bit of it.
+/// The whole training state is a function of the seed: threads change no bit of it, also where a worker has several micro-batches.
 #[test]
 fn training_is_the_same_for_any_number_of_threads() {
     let text = tokens(5_000, 5);
-    let run = |threads: usize| {
+    let run = |threads: usize, batch: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let model = model("shaw");
-            let mut trainer: Trainer<'_, f32> = Trainer::new(&model, &training(5), &text, 1).unwrap();
+            let training = TrainingConfig { batch, ..training(5) };
+            let mut trainer: Trainer<'_, f32> = Trainer::new(&model, &training, &text, 1).unwrap();
             for _ in 0..5 {
                 trainer.step().unwrap();
             }
             trainer.params().flat().to_vec()
         })
     };
-    assert_eq!(run(1), run(3));
+    for batch in [200, 3_000] {
+        assert_eq!(run(1, batch), run(3, batch));
+    }
 }
 
 /// A text in which each token follows from the one before is learnt by every encoding: 200 steps bring the loss far below the unigram's ln 7.
