@@ -59,6 +59,7 @@ use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
 use crate::rotate::Precision;
+use crate::rotate::rotary::infinite_angle;
 use crate::view::ViewMut;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -389,6 +390,7 @@ impl Sinusoidal {
     /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
     pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
         let frequencies = self.frequencies(width)?;
+        at.check_len()?;
         if at.axes() != self.axes.len() {
             return Err(Error::Unsupported {
                 method: "sinusoidal",
@@ -421,6 +423,9 @@ impl Sinusoidal {
                         Precision::Exact => position * self.position_scale * frequencies[i],
                         Precision::Reference => f64::from(position as f32 * rounded[i] * self.position_scale as f32),
                     };
+                    if !angle.is_finite() {
+                        return Err(infinite_angle(position));
+                    }
                     let (sin, cos) = angle.sin_cos();
                     row[sine + step * i] = R::of(sin);
                     if i < cosines {
@@ -437,7 +442,7 @@ impl Sinusoidal {
 ///
 /// # Errors
 /// A base that is not positive, a width that the exponent or the axes do not allow (2 with i/(d/2 − 1); an odd share of an axis), positions with another number of
-/// axes, or positions that do not fit `out`. Nothing is written then.
+/// axes, positions that do not fit `out`, or one whose angle is not finite. Nothing is written then.
 ///
 /// ```
 /// use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};
