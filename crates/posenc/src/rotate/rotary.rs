@@ -66,6 +66,7 @@ pub enum Precision {
 
 /// Rotary positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "RotaryPositionalEmbedding")]
 #[doc(alias = "PartialRotaryPositionalEmbedding")]
 #[doc(alias = "RotaryEmbedding")]
@@ -74,10 +75,13 @@ pub struct Rotary {
     /// Which coordinates turn together.
     pub pairing: Pairing,
     /// Base of the frequencies, θ in configuration files: 10 000 in the paper.
+    #[serde(default = "crate::encoding::written::base")]
     pub base: f64,
     /// Leading coordinates of a head that turn; all if `None`.
+    #[serde(default)]
     pub rotary_dim: Option<usize>,
     /// How angles are rounded.
+    #[serde(default)]
     pub precision: Precision,
 }
 
