@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Widths of the model that an encoding is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dims {
     /// Width of the residual stream.
     #[doc(alias = "embed_dim")]

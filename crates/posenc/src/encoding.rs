@@ -13,6 +13,9 @@ use std::fmt;
 
 /// A way to tell a model where its tokens are: any number of methods side by side. The empty list is NoPE: no encoding at all.
 ///
+/// Written as data it is a list of methods, each a table with its name under `method`. What a method's constructor asks for must be written; every other
+/// setting may be left out and is then what the constructor gives. A setting that the method does not have is an error.
+///
 /// ```
 /// use posenc::{Alibi, Encoding, Pairing, Rotary};
 /// assert_eq!(Encoding::none().to_string(), "none");
@@ -133,5 +136,116 @@ impl fmt::Display for Encoding {
             method.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+/// What is left out of a written method: the values that its constructor gives.
+pub(crate) mod written {
+    use crate::input::AddTo;
+    use crate::params::{Init, Scope};
+
+    macro_rules! values {
+        ($($name:ident: $type:ty = $value:expr;)+) => {
+            $(pub fn $name() -> $type {
+                $value
+            })+
+        };
+    }
+
+    values! {
+        base: f64 = 10_000.0;
+        one: f64 = 1.0;
+        one_axis: Vec<usize> = vec![0];
+        yes: bool = true;
+        attention_inputs: AddTo = AddTo::AttentionInputs;
+        per_layer: Scope = Scope::Layer;
+        per_model: Scope = Scope::Model;
+        zeros: Init = Init::Zeros;
+        xavier: Init = Init::XavierUniform;
+        normal: Init = Init::Normal(1.0);
+        narrow_normal: Init = Init::Normal(0.02);
+        t5_buckets: usize = 32;
+        t5_distance: usize = 128;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bias::Direction;
+    use crate::catalogue::{PresetOptions, catalogue, preset};
+    use crate::rotate::Pairing;
+    use serde_json::{Value, from_value, json, to_value};
+
+    /// Each method with nothing written but what its constructor asks for.
+    fn shortest() -> Vec<(Value, Method)> {
+        vec![
+            (json!({"method": "learned", "max_len": 7}), Learned::new(7).into()),
+            (
+                json!({"method": "sinusoidal", "layout": "interleaved", "exponent": "paper", "odd_width": "drop_cosine"}),
+                Sinusoidal::paper().into(),
+            ),
+            (json!({"method": "input_table", "max_len": 7}), InputTable::new(7).into()),
+            (
+                json!({"method": "rotary", "pairing": "halves"}),
+                Rotary::new(Pairing::Halves).into(),
+            ),
+            (json!({"method": "shaw", "max_distance": 7}), Shaw::new(7).into()),
+            (json!({"method": "alibi"}), Alibi::new().into()),
+            (
+                json!({"method": "clipped_bias", "max_distance": 7, "direction": "query_minus_key"}),
+                ClippedBias::new(7, Direction::QueryMinusKey).into(),
+            ),
+            (json!({"method": "shared_bias", "max_distance": 7}), SharedBias::new(7).into()),
+            (json!({"method": "t5_bias", "bidirectional": true}), T5Bias::encoder().into()),
+            (json!({"method": "t5_bias", "bidirectional": false}), T5Bias::decoder().into()),
+        ]
+    }
+
+    #[test]
+    fn what_may_be_left_out_is_what_the_constructor_gives() {
+        for (text, method) in shortest() {
+            assert_eq!(from_value::<Method>(text.clone()).unwrap(), method, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_constructor_asks_for_must_be_written() {
+        for (text, _) in shortest() {
+            for name in text.as_object().unwrap().keys() {
+                let mut less = text.clone();
+                less.as_object_mut().unwrap().remove(name);
+                let error = from_value::<Method>(less).unwrap_err().to_string();
+                assert!(error.contains(&format!("missing field `{name}`")), "{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_a_method_does_not_have_are_refused_by_name() {
+        for (text, method) in shortest() {
+            for text in [text, to_value(&method).unwrap()] {
+                let mut more = text.clone();
+                more["theta"] = json!(500_000.0);
+                let error = from_value::<Encoding>(json!([more])).unwrap_err().to_string();
+                assert!(error.contains("unknown field `theta`"), "{text}: {error}");
+            }
+        }
+        let slopes = json!([{"method": "alibi", "slopes": {"mpt": {"bias_max": 8.0, "max": 8.0}}}]);
+        assert!(from_value::<Encoding>(slopes).is_err());
+        let dims = json!({"model_dim": 8, "heads": 2, "kv_heads": 2, "head_dim": 4});
+        assert_eq!(from_value::<Dims>(dims.clone()).unwrap(), Dims::new(8, 2).unwrap());
+        let mut more = dims;
+        more["n_heads"] = json!(2);
+        assert!(from_value::<Dims>(more).is_err());
+    }
+
+    #[test]
+    fn every_preset_comes_back_from_its_text() {
+        for entry in catalogue() {
+            let encoding = preset(entry.name, &PresetOptions::new(64)).unwrap();
+            let text = serde_json::to_string(&encoding).unwrap();
+            assert_eq!(serde_json::from_str::<Encoding>(&text).unwrap(), encoding, "{text}");
+        }
     }
 }

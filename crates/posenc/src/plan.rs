@@ -123,7 +123,8 @@ impl Plan {
     /// Resolves positions and parameters for one forward pass. `q_at` are the positions of the queries (and of the embeddings), `k_at` those of the keys.
     ///
     /// # Errors
-    /// A position that the encoding has no answer for (past a table, fractional where whole numbers are needed), or a parameter that is missing.
+    /// A position that the encoding has no answer for (past a table, fractional where whole numbers are needed), more than [`Positions::LONGEST`] tokens in
+    /// a row, or a parameter that is missing.
     ///
     /// ```
     /// use posenc::{Dims, Encoding, Pairing, Positions, Rotary};
@@ -136,6 +137,8 @@ impl Plan {
     /// ```
     #[doc(alias = "forward")]
     pub fn call<'p, R: Real>(&self, params: impl Into<Bound<'p, R>>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
+        q_at.check_len()?;
+        k_at.check_len()?;
         let mut prepared = Vec::new();
         for method in &self.inner.encoding.methods {
             prepared.push(each_method!(method, m => m.prepare::<R>(&self.inner.dims, q_at, k_at))?);
@@ -168,8 +171,10 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::bias::{ClippedBias, Direction};
-    use crate::embed::Learned;
+    use crate::embed::{Learned, Sinusoidal, lookup, sinusoid};
     use crate::params::Scope;
+    use crate::rotate::{Pairing, Rotary};
+    use crate::view::{View, ViewMut};
 
     fn plan(encoding: impl Into<Encoding>) -> Result<Plan> {
         encoding.into().plan(Dims::new(8, 2).unwrap())
@@ -180,6 +185,47 @@ mod tests {
         let clipped = || ClippedBias::new(4, Direction::KeyMinusQuery);
         let both = Encoding::from(clipped()).with(clipped().with_scope(Scope::Model));
         assert!(matches!(plan(both), Err(Error::Repeated { name }) if name == "relative_bias.weight"));
+    }
+
+    #[test]
+    fn more_tokens_than_any_call_takes_are_refused() {
+        let (one, long) = (Positions::range(0..1), Positions::range(0..i64::MAX));
+        for encoding in [
+            Encoding::none(),
+            Learned::new(4).into(),
+            Sinusoidal::paper().into(),
+            Rotary::new(Pairing::Halves).into(),
+        ] {
+            let plan = plan(encoding).unwrap();
+            let params = plan.init::<f32>(0).unwrap();
+            for (q_at, k_at) in [(&long, &one), (&one, &long)] {
+                assert!(matches!(plan.call(&params, q_at, k_at), Err(Error::Invalid { .. })), "{plan}");
+            }
+        }
+        assert!(matches!(
+            Rotary::new(Pairing::Halves).rotation::<f32>(4, &long),
+            Err(Error::Invalid { .. })
+        ));
+        let mut none = ViewMut::<f32, 3>::new(&mut [], [1, i64::MAX as usize, 0]).unwrap();
+        let refused = |result| assert!(matches!(result, Err(Error::Invalid { .. })));
+        refused(sinusoid(&Sinusoidal::paper(), &long, none.reborrow()));
+        refused(lookup(&long, View::new(&[], [i64::MAX as usize, 0]).unwrap(), none));
+    }
+
+    #[test]
+    fn a_range_past_a_table_is_refused_before_its_rows_are_read() {
+        let plan = plan(Learned::new(4).with_offset(1)).unwrap();
+        let params = plan.init::<f32>(0).unwrap();
+        let at = Positions::range(2..Positions::LONGEST as i64);
+        let past = |token| {
+            Err(Error::PastTable {
+                position: 4,
+                batch: 0,
+                token,
+                rows: 4,
+            })
+        };
+        assert_eq!(plan.call(&params, &at, &at).map(|_| ()), past(1));
     }
 
     #[test]

@@ -96,6 +96,9 @@ impl At<'_> {
 }
 
 impl Positions {
+    /// The longest row of tokens that anything is computed for. Longer ones can be made, because a range has no storage; every call refuses them.
+    pub const LONGEST: usize = 1 << 31;
+
     /// Consecutive positions, the same for each row of the batch: `0..n` for a whole sequence, `past..past + 1` for one decoded token.
     ///
     /// ```
@@ -116,7 +119,7 @@ impl Positions {
     /// What a model does when it is given no positions: `0..len`.
     #[doc(alias = "arange")]
     pub fn absent(len: usize) -> Positions {
-        Positions::range(0..len as i64)
+        Positions::range(0..i64::try_from(len).unwrap_or(i64::MAX))
     }
 
     /// Whole-number positions `(T,)`, the same for each row of the batch; any order, repeats and negative ones allowed.
@@ -256,6 +259,10 @@ impl Positions {
 
     /// Documents packed into one row: each begins at 0 again. The mask that keeps them apart is the caller's.
     pub fn packed(lengths: &[usize]) -> Positions {
+        let len = lengths.iter().fold(0usize, |sum, &len| sum.saturating_add(len));
+        if len > Positions::LONGEST {
+            return Positions::too_long(len, 1);
+        }
         Positions::whole(&lengths.iter().flat_map(|&len| 0..len as i64).collect::<Vec<_>>())
     }
 
@@ -279,7 +286,10 @@ impl Positions {
 
     /// The cells of an image in row-major order: axis 0 is the row (height), axis 1 the column (width).
     pub fn grid(height: usize, width: usize) -> Positions {
-        let cells = height * width;
+        let cells = height.saturating_mul(width);
+        if cells > Positions::LONGEST {
+            return Positions::too_long(cells, 2);
+        }
         let rows = (0..cells).map(|cell| (cell / width.max(1)) as i64);
         let columns = (0..cells).map(|cell| (cell % width.max(1)) as i64);
         Positions {
@@ -288,6 +298,14 @@ impl Positions {
             len: cells,
             axes: 2,
             present: None,
+        }
+    }
+
+    /// More tokens than any call takes: a length to be refused, without storage.
+    fn too_long(len: usize, axes: usize) -> Positions {
+        Positions {
+            axes,
+            ..Positions::absent(len)
         }
     }
 
@@ -300,6 +318,10 @@ impl Positions {
     /// ```
     pub fn after_unplaced(self, count: usize) -> Positions {
         let (len, rows, batch) = (self.len, self.axes * self.batch, self.batch());
+        let longer = count.saturating_add(len);
+        if longer > Positions::LONGEST {
+            return Positions::too_long(longer, self.axes);
+        }
         let ids = match &self.ids {
             Ids::Range(start) => Ids::Whole(behind(count, rows, len, 0, |i| start + i as i64)),
             Ids::Whole(ids) => Ids::Whole(behind(count, rows, len, 0, |i| ids[i])),
@@ -309,7 +331,7 @@ impl Positions {
         let flags = behind(count, batch, len, false, placed);
         Positions {
             ids,
-            len: count + len,
+            len: longer,
             present: Some(Presence { flags, batch }),
             ..self
         }
@@ -423,8 +445,21 @@ impl Positions {
         Ok(())
     }
 
-    /// The positions fit a stream of `len` tokens in `batch` rows.
+    /// No row is longer than [`Positions::LONGEST`].
+    pub(crate) fn check_len(&self) -> Result<()> {
+        if self.len > Positions::LONGEST {
+            return Err(Error::Invalid {
+                what: "tokens in a row of positions",
+                given: self.len.to_string(),
+                expected: "at most 2^31",
+            });
+        }
+        Ok(())
+    }
+
+    /// The positions fit a stream of `len` tokens in `batch` rows, and are not too many.
     pub(crate) fn check_fit(&self, what: &'static str, batch: usize, len: usize) -> Result<()> {
+        self.check_len()?;
         // Ids that fill no row cannot say how long the rows would be.
         if batch == 0 && self.is_empty() {
             return Ok(());
@@ -523,6 +558,26 @@ mod tests {
         assert_eq!((at.len(), at.axes()), (6, 2));
         assert_eq!((at.get(0, 0, 4), at.get(1, 0, 4)), (Some(1.0), Some(1.0)));
         assert_eq!(Positions::grid(0, 0).len(), 0);
+    }
+
+    #[test]
+    fn more_tokens_than_any_call_takes_are_refused_and_not_stored() {
+        for at in [
+            Positions::range(0..i64::MAX),
+            Positions::range(i64::MIN..i64::MAX),
+            Positions::absent(usize::MAX),
+            Positions::absent(Positions::LONGEST + 1),
+            Positions::packed(&[3, usize::MAX]),
+            Positions::grid(usize::MAX, 2),
+            Positions::grid(1 << 20, 1 << 20),
+            Positions::range(0..3).after_unplaced(usize::MAX),
+            Positions::absent(usize::MAX).after_unplaced(1),
+        ] {
+            assert!(at.len() > Positions::LONGEST && at.start() == Some(at.at(0, 0, 0, 1).whole(0).unwrap()));
+            assert!(matches!(at.check_len(), Err(Error::Invalid { .. })));
+            assert!(matches!(at.check_fit("ids", 1, at.len()), Err(Error::Invalid { .. })));
+        }
+        assert!(Positions::absent(Positions::LONGEST).check_len().is_ok());
     }
 
     #[test]

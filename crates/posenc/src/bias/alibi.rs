@@ -56,7 +56,7 @@ use std::sync::Arc;
 
 /// A penalty proportional to the distance, with a slope per head.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[doc(alias = "ALiBiPositionalBias")]
 #[doc(alias = "AlibiPositionalBias")]
 #[doc(alias = "alibi_bias_max")]
@@ -69,7 +69,7 @@ pub struct Alibi {
 
 /// The rate at which each head forgets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Slopes {
     /// The authors' rule, which BLOOM, Falcon and Baichuan follow: [`alibi_slopes`].
     #[default]

@@ -62,6 +62,7 @@ impl fmt::Display for Direction {
 
 /// A trained number per head and clipped distance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "RelativePositionalBias")]
 #[doc(alias = "RelativePositionBias")]
 #[doc(alias = "relative_bias")]
@@ -71,8 +72,10 @@ pub struct ClippedBias {
     /// Which way a distance is counted.
     pub direction: Direction,
     /// How the table begins.
+    #[serde(default = "crate::encoding::written::normal")]
     pub init: Init,
     /// One table for the model or one per layer.
+    #[serde(default = "crate::encoding::written::per_layer")]
     pub scope: Scope,
 }
 

@@ -41,13 +41,16 @@ use std::sync::Arc;
 
 /// A trained number per clipped distance, shared by all heads and subtracted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "AdditiveRelMultiheadAttention")]
 pub struct SharedBias {
     /// k: distances beyond ±k are read as ±k. 0 leaves one number, which softmax ignores.
     pub max_distance: usize,
     /// How the table begins.
+    #[serde(default = "crate::encoding::written::zeros")]
     pub init: Init,
     /// One table for the model or one per layer.
+    #[serde(default = "crate::encoding::written::per_layer")]
     pub scope: Scope,
 }
 

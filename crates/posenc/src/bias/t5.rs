@@ -56,19 +56,24 @@ use std::sync::Arc;
 
 /// A trained number per head and bucket of distances.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "relative_attention_bias")]
 #[doc(alias = "relative_attention_num_buckets")]
 #[doc(alias = "RelativePositionBias")]
 pub struct T5Bias {
     /// B: rows of the table. Half of them are for keys after the query, if bidirectional.
+    #[serde(default = "crate::encoding::written::t5_buckets")]
     pub buckets: usize,
     /// The distance from which all share a bucket.
+    #[serde(default = "crate::encoding::written::t5_distance")]
     pub max_distance: usize,
     /// Keys after the query have buckets of their own: encoders. Else they share bucket 0: decoders.
     pub bidirectional: bool,
     /// How the table begins; N(0, 1/√model_dim), as in T5, if `None`.
+    #[serde(default)]
     pub init: Option<Init>,
     /// One table for the model (T5) or one per layer (UMT5).
+    #[serde(default = "crate::encoding::written::per_model")]
     pub scope: Scope,
 }
 

@@ -46,16 +46,20 @@ use std::sync::Arc;
 
 /// Trained vectors per clipped distance, added to keys and values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "RelativePosition")]
 #[doc(alias = "relative_key")]
 pub struct Shaw {
     /// k: distances beyond ±k are read as ±k. 16 in the paper's large model.
     pub max_distance: usize,
     /// Vectors are added to the values too.
+    #[serde(default = "crate::encoding::written::yes")]
     pub values: bool,
     /// How the tables begin.
+    #[serde(default = "crate::encoding::written::xavier")]
     pub init: Init,
     /// One pair of tables for the model or one per layer.
+    #[serde(default = "crate::encoding::written::per_layer")]
     pub scope: Scope,
 }
 

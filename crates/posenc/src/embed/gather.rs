@@ -117,6 +117,16 @@ impl TableRows {
         Ok(())
     }
 
+    /// The last id that has an answer; `None` if all have one.
+    fn last_id(&self, stretch: Option<i64>) -> Option<i64> {
+        let last = (self.rows - 1 - self.offset) as i64;
+        match self.overflow {
+            Overflow::Clamp | Overflow::Wrap | Overflow::Interpolate => None,
+            Overflow::Error => Some(last),
+            Overflow::InterpolateTo(_) => Some(last.max(stretch.unwrap_or(last))),
+        }
+    }
+
     /// The answer for one id that is not negative; `None` past the end. `stretch` is the largest id that the table must serve.
     fn row(&self, id: i64, stretch: Option<i64>) -> Option<RowMix> {
         let (first, last) = (self.offset as i64, self.rows as i64 - 1);
@@ -147,6 +157,12 @@ impl TableRows {
 fn largest_id(streams: &[&Positions]) -> i64 {
     let mut largest = 0;
     for at in streams {
+        if let Some(start) = at.start() {
+            if !at.is_empty() {
+                largest = largest.max(start.saturating_add(at.len() as i64 - 1));
+            }
+            continue;
+        }
         for b in 0..at.batch() {
             let ids = at.at(0, b, 0, at.len());
             largest = (0..at.len()).filter_map(|t| ids.whole(t)).fold(largest, i64::max);
@@ -168,6 +184,16 @@ impl Gather {
             _ => None,
         };
         let (batch, len) = (at.batch(), at.len());
+        if let Some(start) = at.start()
+            && start >= 0
+            && let Some(last) = table.last_id(stretch)
+            && len > 0
+            && start.saturating_add(len as i64 - 1) > last
+        {
+            // The first id of a range that has no row is known without the rows before it.
+            let id = start.max(last.saturating_add(1));
+            return Err(no_row(id, table.offset, 0, (id - start) as usize, table.rows));
+        }
         let mut rows = Vec::with_capacity(batch * len);
         for b in 0..batch {
             let ids = at.at(0, b, 0, len);

@@ -98,6 +98,7 @@ impl Combine {
 
 /// Learned absolute positions: a table row per position, added to or put beside the embeddings. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "AbsolutePositionalEmbedding")]
 #[doc(alias = "LearnedPositionalEncoding")]
 #[doc(alias = "LearnedPositionalEmbedding")]
@@ -109,16 +110,22 @@ pub struct Learned {
     #[doc(alias = "max_seq_len")]
     pub max_len: usize,
     /// Added to each id: 2 for OPT and BART.
+    #[serde(default)]
     pub offset: usize,
     /// A row that adds nothing and learns nothing.
+    #[serde(default)]
     pub padding_row: Option<usize>,
     /// Past the last row.
+    #[serde(default)]
     pub overflow: Overflow,
     /// Added to the embeddings or put beside them.
+    #[serde(default)]
     pub combine: Combine,
     /// Dropout of the sum, when training.
+    #[serde(default)]
     pub dropout: f64,
     /// How the table begins.
+    #[serde(default = "crate::encoding::written::narrow_normal")]
     pub init: Init,
 }
 

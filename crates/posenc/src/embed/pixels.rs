@@ -7,6 +7,7 @@ use std::f64::consts::TAU;
 
 /// How DETR and its line divide a pixel's count by the size of its image: `(count + shift) / (size + 10⁻⁶) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Normalize {
     /// 0 in DETR; −½ (the pixel's middle) in Deformable DETR.
     pub shift: f64,

@@ -59,6 +59,7 @@ use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
 use crate::rotate::Precision;
+use crate::rotate::rotary::infinite_angle;
 use crate::view::ViewMut;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,7 +79,7 @@ pub enum SinusoidLayout {
 
 /// The exponent e(i) in ω(i) = base^(−e(i)).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SinusoidExponent {
     /// 2i / d: the slowest pair does not quite reach 1 / base.
     Paper,
@@ -102,12 +103,14 @@ pub enum OddWidth {
 
 /// Sinusoidal positions: fixed vectors of sines and cosines. See the [module](self) for which constructor is whose table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "SinusoidalPositionalEmbedding")]
 #[doc(alias = "SinusoidalPositionEmbedding")]
 #[doc(alias = "PositionalEncoding")]
 #[doc(alias = "sincos")]
 pub struct Sinusoidal {
     /// Base of the frequencies: 10 000 in the paper; `temperature`, `max_timescale` or `max_period` elsewhere.
+    #[serde(default = "crate::encoding::written::base")]
     pub base: f64,
     /// Where sines and cosines stand.
     pub layout: SinusoidLayout,
@@ -116,20 +119,28 @@ pub struct Sinusoidal {
     /// What an odd width does.
     pub odd_width: OddWidth,
     /// The axes of the positions in the order of their blocks of columns: `[0]` for text, `[0, 1]` for an image with its rows first. The blocks are equally wide.
+    #[serde(default = "crate::encoding::written::one_axis")]
     pub axes: Vec<usize>,
     /// Added to each position (to its coordinate on each axis).
+    #[serde(default)]
     pub offset: i64,
     /// What positions are multiplied by after the offset: 1 unless a model counts in other units (`scale` in diffusers, `min_timescale` in tensor2tensor).
+    #[serde(default = "crate::encoding::written::one")]
     pub position_scale: f64,
     /// A position (after the offset) whose vector is all zeros.
+    #[serde(default)]
     pub padding_row: Option<i64>,
     /// How angles are rounded.
+    #[serde(default)]
     pub precision: Precision,
     /// Added to the embeddings or put beside them.
+    #[serde(default)]
     pub combine: Combine,
     /// To the embeddings, or inside attention (DETR, Shortformer).
+    #[serde(default)]
     pub add_to: AddTo,
     /// Dropout of the sum, when training; embeddings only.
+    #[serde(default)]
     pub dropout: f64,
 }
 
@@ -389,6 +400,7 @@ impl Sinusoidal {
     /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
     pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
         let frequencies = self.frequencies(width)?;
+        at.check_len()?;
         if at.axes() != self.axes.len() {
             return Err(Error::Unsupported {
                 method: "sinusoidal",
@@ -421,6 +433,9 @@ impl Sinusoidal {
                         Precision::Exact => position * self.position_scale * frequencies[i],
                         Precision::Reference => f64::from(position as f32 * rounded[i] * self.position_scale as f32),
                     };
+                    if !angle.is_finite() {
+                        return Err(infinite_angle(position));
+                    }
                     let (sin, cos) = angle.sin_cos();
                     row[sine + step * i] = R::of(sin);
                     if i < cosines {
@@ -437,7 +452,7 @@ impl Sinusoidal {
 ///
 /// # Errors
 /// A base that is not positive, a width that the exponent or the axes do not allow (2 with i/(d/2 − 1); an odd share of an axis), positions with another number of
-/// axes, or positions that do not fit `out`. Nothing is written then.
+/// axes, positions that do not fit `out`, or one whose angle is not finite. Nothing is written then.
 ///
 /// ```
 /// use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};

@@ -53,18 +53,23 @@ use std::sync::Arc;
 
 /// A learned table added to the inputs of queries and keys in each layer; values untouched. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "AdditivePosMultiheadAttention")]
 #[doc(alias = "pos_emb")]
 pub struct InputTable {
     /// Rows in the table: the largest id plus one.
     pub max_len: usize,
     /// Before the projections or after them; never the embeddings, that is [`Learned`](crate::Learned).
+    #[serde(default = "crate::encoding::written::attention_inputs")]
     pub add_to: AddTo,
     /// One table per layer, or one for the model.
+    #[serde(default = "crate::encoding::written::per_layer")]
     pub scope: Scope,
     /// Past the last row.
+    #[serde(default)]
     pub overflow: Overflow,
     /// How the table begins.
+    #[serde(default = "crate::encoding::written::zeros")]
     pub init: Init,
 }
 

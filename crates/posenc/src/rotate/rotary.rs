@@ -66,6 +66,7 @@ pub enum Precision {
 
 /// Rotary positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "RotaryPositionalEmbedding")]
 #[doc(alias = "PartialRotaryPositionalEmbedding")]
 #[doc(alias = "RotaryEmbedding")]
@@ -74,10 +75,13 @@ pub struct Rotary {
     /// Which coordinates turn together.
     pub pairing: Pairing,
     /// Base of the frequencies, θ in configuration files: 10 000 in the paper.
+    #[serde(default = "crate::encoding::written::base")]
     pub base: f64,
     /// Leading coordinates of a head that turn; all if `None`.
+    #[serde(default)]
     pub rotary_dim: Option<usize>,
     /// How angles are rounded.
+    #[serde(default)]
     pub precision: Precision,
 }
 
@@ -118,9 +122,11 @@ impl Rotary {
     /// The rotation of a stream of tokens at these positions, for heads of `head_dim`.
     ///
     /// # Errors
-    /// As [`Rotary::frequencies`], or positions with several axes.
+    /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, or a position whose angle is not finite: past the
+    /// range of f32 in [`Precision::Reference`].
     pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
         let frequencies = self.frequencies(head_dim)?;
+        at.check_len()?;
         if at.axes() != 1 {
             return Err(Error::Unsupported {
                 method: "rotary",
@@ -133,14 +139,22 @@ impl Rotary {
             .map(|i| 1.0 / (self.base as f32).powf((2 * i) as f32 / r as f32))
             .collect();
         let shape = [at.batch(), at.len(), frequencies.len()];
-        Ok(Rotation::from_angles(shape, self.pairing, 1.0, |b, t, i| {
+        let mut infinite = None;
+        let rotation = Rotation::from_angles(shape, self.pairing, 1.0, |b, t, i| {
             let p = at.at(0, b, t, 1).get(0)?;
             let angle = match self.precision {
                 Precision::Exact => p * frequencies[i],
                 Precision::Reference => f64::from(p as f32 * rounded[i]),
             };
+            if !angle.is_finite() {
+                infinite = infinite.or(Some(p));
+            }
             Some((angle.cos(), angle.sin()))
-        }))
+        });
+        match infinite {
+            None => Ok(rotation),
+            Some(position) => Err(infinite_angle(position)),
+        }
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {
@@ -172,10 +186,19 @@ impl Rotary {
     }
 }
 
+/// Why a position that is a number has no angle: times its frequency, and rounded as the precision says, it is not one.
+pub(crate) fn infinite_angle(position: f64) -> Error {
+    Error::Invalid {
+        what: "position",
+        given: format!("{position:e}"),
+        expected: "one whose angle is a finite number in the arithmetic that its precision names",
+    }
+}
+
 /// Turns `x` `[batch, heads, seq, head_dim]` into `out` at these positions: rotary in one call, in exact precision.
 ///
 /// # Errors
-/// An odd or zero width, shapes that differ, or positions that do not fit the shape.
+/// An odd or zero width, shapes that differ, positions that do not fit the shape, or one whose angle is not finite.
 #[doc(alias = "rotary_embedding")]
 #[doc(alias = "apply_rotary_pos_emb")]
 pub fn rotate<T: Element>(x: View<'_, T, 4>, out: ViewMut<'_, T, 4>, at: &Positions, pairing: Pairing, base: f64) -> Result<()> {
@@ -225,5 +248,37 @@ impl<R: Real> Prepared<R> for PreparedRotary<R> {
     fn bind<'p>(&self, _params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()> {
         parts.rotations.push(self.0.clone());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn angles_that_are_no_numbers_are_refused() {
+        let at = |p| Positions::real(&[0.0, p]).unwrap();
+        let exact = Rotary::new(Pairing::Halves);
+        let reference = Rotary {
+            precision: Precision::Reference,
+            ..exact.clone()
+        };
+        assert!(exact.rotation::<f32>(4, &at(1e39)).is_ok());
+        assert!(reference.rotation::<f32>(4, &at(1e38)).is_ok());
+        for p in [1e39, -1e39] {
+            assert!(matches!(
+                reference.rotation::<f32>(4, &at(p)),
+                Err(Error::Invalid { what: "position", .. })
+            ));
+        }
+        assert!(matches!(
+            exact.with_base(1e-300).rotation::<f64>(4, &at(1e300)),
+            Err(Error::Invalid { what: "position", .. })
+        ));
+        let unplaced = at(1e39).with_presence(&[true, false]).unwrap();
+        assert!(
+            reference.rotation::<f32>(4, &unplaced).is_ok(),
+            "what a token without a position carries is not read"
+        );
     }
 }

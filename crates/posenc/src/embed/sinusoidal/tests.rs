@@ -228,6 +228,28 @@ fn refusals_are_typed_and_write_nothing() {
 }
 
 #[test]
+fn angles_that_are_no_numbers_are_refused() {
+    let at = |p| Positions::real(&[0.0, p]).unwrap();
+    for (config, p) in [
+        (Sinusoidal::paper().with_precision(Precision::Reference), 1e39),
+        (Sinusoidal::paper().with_position_scale(1e300), 1e10),
+        (Sinusoidal::paper().with_position_scale(1e300), -1e10),
+    ] {
+        let mut out = [-7.0f32; 8];
+        let given = sinusoid(&config, &at(p), ViewMut::new(&mut out, [1, 2, 4]).unwrap());
+        assert!(matches!(given, Err(Error::Invalid { what: "position", .. })), "{config}");
+        assert_eq!(out, [-7.0; 8]);
+        let plan = Encoding::from(config.clone()).plan(Dims::new(4, 1).unwrap()).unwrap();
+        let params: Params<f32> = plan.init(0).unwrap();
+        assert!(matches!(
+            plan.call(&params, &at(p), &at(p)),
+            Err(Error::Invalid { what: "position", .. })
+        ));
+        assert!(table::<f64>(&config, &at(1.0), 4).is_ok());
+    }
+}
+
+#[test]
 fn padding_offset_and_scale() {
     let plain = table::<f64>(&Sinusoidal::whisper(), &Positions::range(0..6), 6).unwrap();
     let padded = table::<f64>(&Sinusoidal::whisper().with_padding_row(1), &Positions::range(0..6), 6).unwrap();
