@@ -140,11 +140,6 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         }
     }
 
-    /// [`Self::shaped`] under its former name.
-    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
-        self.shaped(what, expected)
-    }
-
     /// Axes of length 1 repeated to `shape`.
     pub fn broadcast(mut self, what: &'static str, shape: [usize; N]) -> Result<Self> {
         // The last axis must stay contiguous, so only the others can repeat.
@@ -267,11 +262,6 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
                 given: self.shape.to_vec(),
             })
         }
-    }
-
-    /// [`Self::shaped`] under its former name.
-    pub fn expect(self, what: &'static str, expected: [usize; N]) -> Result<Self> {
-        self.shaped(what, expected)
     }
 
     /// All elements as one slice, if nothing lies between them.

@@ -165,12 +165,12 @@ impl Attention {
         work: &mut Workspace<T::Real>,
     ) -> Result<()> {
         let shape = self.check_shapes(call, &inputs)?;
-        let out = outputs.out.expect(
+        let out = outputs.out.shaped(
             "out [batch, heads, q_len, value_dim]",
             [shape.batch, shape.heads, shape.q_len, shape.value_dim],
         )?;
         let weights = match outputs.weights {
-            Some(w) => Some(w.expect(
+            Some(w) => Some(w.shaped(
                 "weights [batch, heads, q_len, k_len]",
                 [shape.batch, shape.heads, shape.q_len, shape.k_len],
             )?),
@@ -224,8 +224,8 @@ impl Attention {
     ) -> Result<()> {
         let shape = self.check_shapes(call, &inputs)?;
         let out_shape = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
-        let out = out.expect("out [batch, heads, q_len, value_dim]", out_shape)?;
-        let d_out = d_out.expect("d_out [batch, heads, q_len, value_dim]", out_shape)?;
+        let out = out.shaped("out [batch, heads, q_len, value_dim]", out_shape)?;
+        let d_out = d_out.shaped("d_out [batch, heads, q_len, value_dim]", out_shape)?;
         if saved.rows.len() != shape.batch * shape.heads * shape.q_len {
             return Err(Error::Shape {
                 what: "saved [batch, heads, q_len]",
@@ -233,9 +233,9 @@ impl Attention {
                 given: vec![saved.rows.len()],
             });
         }
-        let dq = grads.dq.expect("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
-        let dk = grads.dk.expect("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
-        let dv = grads.dv.expect("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
+        let dq = grads.dq.shaped("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
+        let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
+        let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
         let tiles = Tiles::new(self, call, shape, mask, mode, false)?;
         let (mut dq, mut dk, mut dv) = (planes(dq).into_iter(), planes(dk).into_iter(), planes(dv).into_iter());
         let items: Vec<Item> = tiles.items().collect();
@@ -278,13 +278,13 @@ impl Attention {
         let [_, _, _, value_dim] = inputs.v.shape();
         inputs
             .q
-            .expect("q [batch, heads, q_len, head_dim]", [batch, dims.heads, q_len, dims.head_dim])?;
+            .shaped("q [batch, heads, q_len, head_dim]", [batch, dims.heads, q_len, dims.head_dim])?;
         inputs
             .k
-            .expect("k [batch, kv_heads, k_len, head_dim]", [batch, dims.kv_heads, k_len, dims.head_dim])?;
+            .shaped("k [batch, kv_heads, k_len, head_dim]", [batch, dims.kv_heads, k_len, dims.head_dim])?;
         inputs
             .v
-            .expect("v [batch, kv_heads, k_len, value_dim]", [batch, dims.kv_heads, k_len, value_dim])?;
+            .shaped("v [batch, kv_heads, k_len, value_dim]", [batch, dims.kv_heads, k_len, value_dim])?;
         if value_dim == 0 {
             return Err(Error::Zero { what: "value_dim" });
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(gemma.scale_for(64), 0.125);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Attention {
     /// What q·k is multiplied by; 1/√head_dim if `None`. T5 was trained with 1.
     pub scale: Option<f64>,
@@ -63,10 +63,29 @@ impl Attention {
 
 /// One layer of a model: its encoding and its attention. A model is a list of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct LayerSpec {
     /// Where tokens are.
     pub encoding: Encoding,
     /// How scores become weights.
     pub attention: Attention,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_settings_are_refused_and_a_layer_comes_back() {
+        assert!(serde_json::from_str::<Attention>(r#"{"softcap": 50.0, "windw": 8}"#).is_err());
+        let layer = LayerSpec {
+            encoding: crate::Alibi::new().into(),
+            attention: Attention {
+                window: Some(8),
+                ..Attention::unscaled()
+            },
+        };
+        let written = serde_json::to_string(&layer).unwrap();
+        assert_eq!(serde_json::from_str::<LayerSpec>(&written).unwrap(), layer);
+    }
 }
