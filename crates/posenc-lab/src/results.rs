@@ -274,7 +274,7 @@ mod tests {
         // Each of these changes when read by a parser that rounds twice.
         let mut state = 0;
         for _ in 0..20_000 {
-            state = crate::batches::split_mix(state);
+            state = posenc::rng::split_mix(state);
             let loss = f64::from_bits((state >> 2) | 0x3000_0000_0000_0000);
             let back: CurvePoint = serde_json::from_str(&serde_json::to_string(&CurvePoint { step: 1, loss }).unwrap()).unwrap();
             assert_eq!(back.loss.to_bits(), loss.to_bits());
