@@ -31,7 +31,7 @@ fn main() -> Result<(), posenc_lab::LabError> {
         warmup: 0.05,
         clip: 1.0,
     };
-    let text: Vec<u16> = (0..1_000_000u64).map(|i| (posenc_lab::batches::split_mix(i) % 80) as u16).collect();
+    let text: Vec<u16> = (0..1_000_000u64).map(|i| (posenc::rng::split_mix(i) % 80) as u16).collect();
     let encodings: [(&str, Encoding); 4] = [
         ("none", Encoding::none()),
         ("learned", Learned::new(64).into()),

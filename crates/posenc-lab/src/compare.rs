@@ -209,7 +209,11 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
     };
     let mut store = Store::open(&request.out, wanted, request.steps, || {
         watch(Event::Note("measuring how long a step of each encoding takes here"));
-        bench.calibrate(request.budget_seconds)
+        let calibration = bench.calibrate(request.budget_seconds)?;
+        if let Some(note) = calibration.note() {
+            watch(Event::Note(&note));
+        }
+        Ok(calibration.steps())
     })?;
     bench.config = store.config().clone();
     for note in store.notes() {
@@ -345,8 +349,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Steps with which all runs take about `budget` seconds on this machine.
-    fn calibrate(&self, budget: f64) -> Result<usize, LabError> {
+    /// How long the runs take on this machine, and so how many steps fit into `budget` seconds.
+    fn calibrate(&self, budget: f64) -> Result<Calibration, LabError> {
         const WARM: usize = 5;
         const TIMED: usize = 15;
         let (mut per_step, mut fixed) = (0.0, 0.0);
@@ -376,10 +380,49 @@ impl Bench<'_> {
             fixed += per_token * tokens as f64;
         }
         let seeds = self.config.seeds.len() as f64;
-        let steps = (budget / seeds - fixed) / per_step;
-        // Round numbers are easier to talk about.
-        let steps = (steps.max(0.0) as usize).clamp(*CALIBRATED_STEPS.start(), *CALIBRATED_STEPS.end());
-        Ok(steps / 20 * 20)
+        Ok(Calibration {
+            per_step: seeds * per_step,
+            fixed: seeds * fixed,
+            budget,
+        })
+    }
+}
+
+/// What was measured of all runs together, in seconds, and what they may take.
+struct Calibration {
+    /// One step of every run.
+    per_step: f64,
+    /// Evaluation of every run.
+    fixed: f64,
+    budget: f64,
+}
+
+impl Calibration {
+    /// Steps that the budget allows, in round numbers, which are easier to talk about.
+    fn allowed(&self) -> usize {
+        (((self.budget - self.fixed) / self.per_step).max(0.0) as usize) / 20 * 20
+    }
+
+    fn steps(&self) -> usize {
+        self.allowed().clamp(*CALIBRATED_STEPS.start(), *CALIBRATED_STEPS.end())
+    }
+
+    /// What to say where the budget does not decide.
+    fn note(&self) -> Option<String> {
+        let (allowed, steps) = (self.allowed(), self.steps());
+        let seconds = self.fixed + self.per_step * steps as f64;
+        if allowed > steps {
+            Some(format!(
+                "the budget would allow {allowed} steps; {steps} are the most that calibration asks for: --steps N takes more"
+            ))
+        } else if allowed < steps {
+            Some(format!(
+                "the budget of {:.0} s would allow {allowed} steps; {steps} are the fewest that calibration asks for and take about {seconds:.0} s: --steps N takes fewer",
+                self.budget
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -416,6 +459,39 @@ mod tests {
         let tokens: Vec<u16> = (0..4_000).map(|i| i % 5).collect();
         let windows = EvaluationWindows::new(&config, tokens.len()).unwrap();
         (config, model, params, tokens, windows)
+    }
+
+    #[test]
+    fn a_budget_that_does_not_decide_is_said() {
+        let calibrated = |budget| Calibration {
+            per_step: 0.25,
+            fixed: 10.0,
+            budget,
+        };
+        for (budget, steps, note) in [
+            (3.0, 400, Some("the budget of 3 s would allow 0 steps; 400 are the fewest")),
+            (
+                109.0,
+                400,
+                Some("would allow 380 steps; 400 are the fewest that calibration asks for and take about 110 s: --steps N"),
+            ),
+            (110.0, 400, None),
+            (219.0, 820, None),
+            (314.0, 1200, None),
+            (
+                315.0,
+                1200,
+                Some("the budget would allow 1220 steps; 1200 are the most that calibration asks for: --steps N"),
+            ),
+        ] {
+            let calibration = calibrated(budget);
+            assert_eq!(calibration.steps(), steps, "{budget}");
+            match (calibration.note(), note) {
+                (None, None) => {}
+                (Some(said), Some(part)) => assert!(said.contains(part) && !said.contains('\n'), "{said}"),
+                (said, _) => panic!("{budget}: {said:?}"),
+            }
+        }
     }
 
     #[test]

@@ -71,13 +71,7 @@ pub fn to_csv(results: &Results) -> String {
 
 /// A verdict as it stands in the files.
 pub fn reach_name(reach: Reach) -> &'static str {
-    match reach {
-        Reach::Holds => "holds",
-        Reach::Degrades => "degrades",
-        Reach::Broken => "broken",
-        Reach::Inconclusive => "inconclusive",
-        Reach::Refuses => "refuses",
-    }
+    reach.words().en
 }
 
 /// The shortest digits that read back as the same number. Infinity becomes NaN, as it does in `results.json`: the files of a resumed comparison are the same.

@@ -4,6 +4,8 @@
 //! All losses are in nats per token; one that is not a number (a model that broke down) is `null` in the file.
 //! Nothing but the fields named `seconds` depends on the machine's speed: two runs of the same configuration give the same file apart from those.
 
+/// The classes of the rule; [`verdict`](crate::verdict) has it.
+pub use posenc::catalogue::Reach;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version of the schema; raised when a field changes its meaning.
@@ -214,22 +216,6 @@ pub struct VerdictAt {
     pub rise: Vec<f64>,
 }
 
-/// The classes of the rule, on the aligned loss relative to the trained length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reach {
-    /// Rises by less than [`HOLDS_BELOW`](crate::verdict::HOLDS_BELOW): 0.15 nat.
-    Holds,
-    /// Between the two: 0.15 to 0.5 nat, both included.
-    Degrades,
-    /// Rises by more than [`BROKEN_ABOVE`](crate::verdict::BROKEN_ABOVE), 0.5 nat, or is not a number.
-    Broken,
-    /// The seeds fall into different classes, or some refuse.
-    Inconclusive,
-    /// Does not run at this length.
-    Refuses,
-}
-
 /// JSON has no NaN and no infinity: serde writes them as `null`, and this reads them back, so that the result of a model that broke down is not a damaged file.
 fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
@@ -274,7 +260,7 @@ mod tests {
         // Each of these changes when read by a parser that rounds twice.
         let mut state = 0;
         for _ in 0..20_000 {
-            state = crate::batches::split_mix(state);
+            state = posenc::rng::split_mix(state);
             let loss = f64::from_bits((state >> 2) | 0x3000_0000_0000_0000);
             let back: CurvePoint = serde_json::from_str(&serde_json::to_string(&CurvePoint { step: 1, loss }).unwrap()).unwrap();
             assert_eq!(back.loss.to_bits(), loss.to_bits());

@@ -1,8 +1,8 @@
 //! The whole model against itself: in f64, the gradient of every parameter equals finite differences of the loss, with every encoding of the catalogue.
 
 use posenc::catalogue::catalogue;
+use posenc::rng::split_mix;
 use posenc::{Attention, Params, Rng};
-use posenc_lab::batches::split_mix;
 use posenc_lab::model::{Gpt, Tape};
 use posenc_lab::preset::preset;
 use posenc_lab::results::{ModelConfig, TrainingConfig};

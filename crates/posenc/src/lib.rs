@@ -60,7 +60,7 @@ mod dims;
 mod error;
 mod params;
 mod real;
-mod rng;
+pub mod rng;
 mod view;
 mod words;
 

@@ -135,14 +135,21 @@ fn the_command_in_the_report_repeats_the_comparison() {
 #[test]
 fn steps_are_calibrated_once_printed_and_written() {
     let folder = tiny_folder();
-    let words = TINY.replace("--steps 12", "--budget 1s");
+    let words = TINY.replace("--steps 12", "--budget 2h");
     let ran = folder.finish(&words);
     assert!(ran.stderr.contains("steps (calibrated)"), "{}", ran.stderr);
+    // Far more steps fit into two hours than calibration asks for.
+    assert!(
+        ran.stderr
+            .contains("1200 are the most that calibration asks for: --steps N takes more"),
+        "{}",
+        ran.stderr
+    );
     let config: Value = serde_json::from_str(&folder.read("results/config.json")).unwrap();
     let steps = config["config"]["training"]["steps"].as_u64().unwrap();
-    assert!(steps > 0);
+    assert_eq!(steps, 1200);
     // Whatever this machine would calibrate now, the folder's number holds.
-    let again = folder.finish(&words.replace("--budget 1s", "--budget 2h"));
+    let again = folder.finish(&words.replace("--budget 2h", "--budget 1s"));
     assert!(again.stderr.contains("all of them finished before"), "{}", again.stderr);
     // And the same number given by hand is the same comparison.
     folder.finish(&TINY.replace("--steps 12", &format!("--steps {steps}")));

@@ -25,8 +25,8 @@ use crate::config::first_difference;
 use crate::csv::to_csv;
 use crate::error::LabError;
 use crate::results::{Baselines, Config, Results, Run, SCHEMA};
-use crate::text::{FNV_START, fnv1a};
 use crate::verdict::verdicts;
+use posenc::rng::{FNV_START, fnv1a};
 
 const POSENC: &str = env!("CARGO_PKG_VERSION");
 

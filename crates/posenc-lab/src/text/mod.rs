@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::error::{LabError, NotText};
 use crate::results::{Baselines, TextConfig};
+use posenc::rng::{FNV_START, fnv1a};
 
 pub use austen::{BUNDLED_NAME, Novel, novels};
 pub use baselines::baselines;
@@ -164,16 +165,6 @@ struct Labels {
     held_out: Vec<String>,
 }
 
-/// The hash of nothing: where [`fnv1a`] starts.
-pub const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a (64 bits) of further bytes, after those that gave `hash`. It tells texts apart; it does not protect against someone who wants two to look alike.
-pub fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,12 +281,5 @@ mod tests {
             Err(LabError::TextVocabulary { given: 1, .. })
         ));
         assert!(load(rare.as_bytes(), Tokens::Bytes, 10).is_ok());
-    }
-
-    #[test]
-    fn the_hash_is_fnv1a() {
-        assert_eq!(fnv1a(FNV_START, b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(fnv1a(FNV_START, b"foobar"), 0x8594_4171_f739_67e8);
-        assert_eq!(fnv1a(fnv1a(FNV_START, b"foo"), b"bar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -20,49 +20,32 @@ fn largest<R: Number>(x: &[R]) -> R {
     tree(lanes, |a, b| a.max(b))
 }
 
-#[inline(always)]
-#[expect(clippy::eq_op, reason = "NaN is what differs from itself")]
-fn is_nan<R: Number>(x: R) -> bool {
-    x != x
-}
-
 multiversion! {
     /// ln Σ eˣ, stable. NaN where the row holds NaN or +∞, or nothing but −∞.
     pub(crate) fn log_sum_exp<R: Number>(x: &[R]) -> R {
         let top = largest(x);
-        let total = sum(x, |x| (x - top).softmax_exp());
-        // The exponential maps NaN to 0; a sum of distances does not, and costs one addition.
-        let distance = sum(x, |x| x - top);
-        if is_nan(distance) { distance } else { total.ln() + top }
+        // NaN passes through the exponential, and so into the sum.
+        sum(x, |x| (x - top).softmax_exp()).ln() + top
     }
 
     /// x becomes factor·softmax(x); ln Σ eˣ is returned. NaN as in [`log_sum_exp`], then x is NaN throughout.
     pub(crate) fn softmax_scaled<R: Number>(x: &mut [R], factor: R) -> R {
         let top = largest(x);
         let mut totals = [R::ZERO; LANES];
-        let mut distances = [R::ZERO; LANES];
         let mut chunks = x.chunks_exact_mut(LANES);
         for x in &mut chunks {
             for l in 0..LANES {
-                let distance = x[l] - top;
-                let e = distance.softmax_exp();
-                distances[l] += distance;
+                let e = (x[l] - top).softmax_exp();
                 totals[l] += e;
                 x[l] = e;
             }
         }
         for (l, x) in chunks.into_remainder().iter_mut().enumerate() {
-            let distance = *x - top;
-            let e = distance.softmax_exp();
-            distances[l] += distance;
+            let e = (*x - top).softmax_exp();
             totals[l] += e;
             *x = e;
         }
-        let distance = tree(distances, |a, b| a + b);
-        if is_nan(distance) {
-            x.fill(distance);
-            return distance;
-        }
+        // NaN passes through the exponential into the total, and from there into every element.
         let total = tree(totals, |a, b| a + b);
         let factor = factor / total;
         for x in x {
@@ -95,15 +78,21 @@ mod tests {
 
     #[test]
     fn nan_is_not_hidden_and_masked_logits_are_zero() {
-        for bad in [f32::NAN, f32::INFINITY] {
-            for at in [0, 20] {
-                let mut x = vec![0.5f32; 21];
-                x[at] = bad;
-                assert!(log_sum_exp(&x).is_nan());
-                assert!(softmax_scaled(&mut x, 1.0).is_nan() && x.iter().all(|x| x.is_nan()));
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            // Among whole lanes, in the remainder, and beside a masked logit whose exponential is 0.
+            for (at, other) in [(0, 0.5), (20, 0.5), (7, f32::NEG_INFINITY), (20, f32::NEG_INFINITY)] {
+                on_every_level(|| {
+                    let mut x = vec![other; 21];
+                    x[at] = bad;
+                    assert!(log_sum_exp(&x).is_nan());
+                    assert!(softmax_scaled(&mut x, 1.0).is_nan() && x.iter().all(|x| x.is_nan()));
+                });
             }
         }
-        assert!(log_sum_exp(&[f32::NEG_INFINITY; 3]).is_nan());
+        for n in [3, 21] {
+            assert!(log_sum_exp(&vec![f32::NEG_INFINITY; n]).is_nan());
+            assert!(log_sum_exp(&vec![f64::NEG_INFINITY; n]).is_nan());
+        }
         let mut x = [f32::NEG_INFINITY, 0.0, 0.0];
         softmax_scaled(&mut x, 1.0);
         assert_eq!(x, [0.0, 0.5, 0.5]);

@@ -1,7 +1,7 @@
 //! What a committed comparison measured past the trained length.
 
 use crate::words::{Language, Words, decimal, said};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The outcome of one encoding in a comparison whose results are committed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,19 +25,19 @@ pub struct MeasuredAt {
     pub rise: Option<f64>,
 }
 
-/// The verdicts of a comparison on one length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The verdicts of a comparison on one length, by the rule of `docs/method.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
-    /// The loss stays.
+    /// The loss rises by less than 0.15 nat.
     Holds,
-    /// Between holds and broken.
+    /// Between the two: 0.15 to 0.5 nat, both included.
     Degrades,
-    /// The loss has risen past use.
+    /// The loss rises by more than 0.5 nat, or is not a number.
     Broken,
-    /// The seeds disagree.
+    /// The seeds fall into different classes, or some refuse.
     Inconclusive,
-    /// It does not run.
+    /// It does not run at this length.
     Refuses,
 }
 
