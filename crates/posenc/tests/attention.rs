@@ -359,3 +359,38 @@ fn dropout_does_not_depend_on_the_tiling() {
         assert!((a - b).abs() <= 1e-12);
     }
 }
+
+/// A cap that is positive in f64 but 0 in f32 would divide by zero: it is refused.
+#[test]
+fn settings_that_vanish_in_the_arithmetic_are_refused() {
+    let params: Params<f32> = plan().init(0).unwrap();
+    let at = Positions::absent(1);
+    let call = plan().call(&params, &at, &at).unwrap();
+    let (q, k) = (vec![1.0f32; HEADS * DIM], vec![1.0f32; KV_HEADS * DIM]);
+    let k = View::new(&k, [1, KV_HEADS, 1, DIM]).unwrap();
+    let inputs = Inputs {
+        q: View::new(&q, [1, HEADS, 1, DIM]).unwrap(),
+        k,
+        v: k,
+    };
+    for attention in [
+        Attention {
+            softcap: Some(1e-50),
+            ..Attention::default()
+        },
+        Attention {
+            scale: Some(1e300),
+            ..Attention::default()
+        },
+    ] {
+        let mut out = vec![7.0f32; q.len()];
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, [1, HEADS, 1, DIM]).unwrap(),
+            saved: None,
+            weights: None,
+        };
+        let refused = attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
+        assert!(matches!(refused, Err(posenc::Error::Invalid { .. })));
+        assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+    }
+}

@@ -87,7 +87,8 @@ impl<R> Slots<R> {
     }
 }
 
-/// Scratch memory, kept by the caller from call to call: O(T·d) per thread.
+/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. What a call allocates besides are lists with an entry per batch row and head, and the slots of
+/// its terms.
 #[derive(Debug)]
 pub struct Workspace<R> {
     scratch: Vec<Scratch<R>>,
@@ -272,6 +273,16 @@ impl Attention {
     /// Every shape fits the call and the others.
     fn check_shapes<T: Element>(&self, call: &Call<'_, T::Real>, inputs: &Inputs<'_, T>) -> Result<Shape> {
         self.check()?;
+        for (what, value) in [("scale", self.scale), ("softcap", self.softcap)] {
+            if let Some(value) = value.filter(|x| !(T::Real::of(*x) > T::Real::ZERO && T::Real::of(*x).is_finite())) {
+                let expected = "a positive number in the precision of the arithmetic";
+                return Err(Error::Invalid {
+                    what,
+                    given: value.to_string(),
+                    expected,
+                });
+            }
+        }
         let dims = call.dims();
         let [batch, _, q_len, _] = inputs.q.shape();
         let [_, _, k_len, _] = inputs.k.shape();

@@ -1,7 +1,7 @@
 //! Attention with any encoding: one driver over tiles, forward and adjoint.
 //!
 //! Queries, keys and values are `[batch, heads, seq, dim]` views in any storage order. Scores exist one tile at a time: nothing of size q_len × k_len is made
-//! unless the caller asks for the weights. Work is split into items by shape alone (batch row × key head), each item owns its part of every output and of the parameters'
+//! unless the caller asks for the weights. Work is split into items by shape alone (batch row × key head, or a whole batch row where a term wants all heads), each item owns its part of every output and of the parameters'
 //! gradients, and parts are summed in a fixed order: results are bitwise equal for any number of threads.
 
 mod adjoint;

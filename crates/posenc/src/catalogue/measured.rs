@@ -99,9 +99,83 @@ impl Measured {
     }
 }
 
-/// By catalogue name. Every number here is copied from the committed run that its `run` names, and from nowhere else.
-static MEASURED: &[(&str, Measured)] = &[];
+/// The committed run.
+const RUN: &str = "records/2026-11-22-default";
+
+const fn at(length: usize, reach: Reach, rise: f64) -> MeasuredAt {
+    MeasuredAt {
+        length,
+        reach,
+        rise: Some(rise),
+    }
+}
+
+const fn refuses(length: usize) -> MeasuredAt {
+    MeasuredAt {
+        length,
+        reach: Reach::Refuses,
+        rise: None,
+    }
+}
+
+const fn measured(at: &'static [MeasuredAt]) -> Measured {
+    Measured { run: RUN, trained: 64, at }
+}
+
+/// By catalogue name. Every number here is copied from the committed run, and a test holds them to its `results.json`.
+#[rustfmt::skip]
+static MEASURED: &[(&str, Measured)] = &[
+    ("none", measured(&[at(96, Reach::Holds, 0.08), at(128, Reach::Inconclusive, 0.13), at(256, Reach::Inconclusive, 0.18), at(512, Reach::Degrades, 0.21)])),
+    ("learned", measured(&[refuses(96), refuses(128), refuses(256), refuses(512)])),
+    ("sinusoidal", measured(&[at(96, Reach::Broken, 1.15), at(128, Reach::Broken, 1.13), at(256, Reach::Broken, 1.11), at(512, Reach::Broken, 1.22)])),
+    ("input-table", measured(&[refuses(96), refuses(128), refuses(256), refuses(512)])),
+    ("rotary", measured(&[at(96, Reach::Holds, 0.03), at(128, Reach::Broken, 0.54), at(256, Reach::Broken, 1.92), at(512, Reach::Broken, 2.08)])),
+    ("shaw", measured(&[at(96, Reach::Holds, 0.00), at(128, Reach::Holds, 0.01), at(256, Reach::Holds, 0.02), at(512, Reach::Holds, 0.04)])),
+    ("alibi", measured(&[at(96, Reach::Holds, 0.00), at(128, Reach::Holds, 0.00), at(256, Reach::Holds, 0.01), at(512, Reach::Holds, 0.01)])),
+    ("clipped", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.38), at(512, Reach::Broken, 0.65)])),
+    ("shared", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.37), at(512, Reach::Broken, 0.64)])),
+    ("t5", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.36), at(512, Reach::Broken, 0.62)])),
+];
 
 pub(crate) fn of(name: &str) -> Option<&'static Measured> {
     MEASURED.iter().find(|(entry, _)| *entry == name).map(|(_, measured)| measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Every entry says what the committed `results.json` says, to the last printed digit, and nothing is left out.
+    #[test]
+    fn the_table_is_the_committed_run() {
+        let results: Value = serde_json::from_str(include_str!("../../../../records/2026-11-22-default/results.json")).unwrap();
+        let verdicts = results["verdicts"].as_array().unwrap();
+        assert_eq!(verdicts.len(), MEASURED.len());
+        assert_eq!(results["config"]["training"]["length"], 64);
+        for verdict in verdicts {
+            let name = verdict["encoding"].as_str().unwrap();
+            let measured = of(name).unwrap();
+            let lengths = &verdict["lengths"].as_array().unwrap()[1..];
+            assert_eq!(lengths.len(), measured.at.len(), "{name}");
+            for (there, here) in lengths.iter().zip(measured.at) {
+                assert_eq!(there["length"], here.length, "{name}");
+                assert_eq!(
+                    there["verdict"],
+                    serde_json::to_value(here.reach).unwrap(),
+                    "{name} at {}",
+                    here.length
+                );
+                let rises: Vec<f64> = there["rise"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+                let mean = (!rises.is_empty()).then(|| rises.iter().sum::<f64>() / rises.len() as f64);
+                assert_eq!(mean.is_some(), here.rise.is_some(), "{name}");
+                // Two digits are printed.
+                assert!(
+                    mean.zip(here.rise).is_none_or(|(a, b)| (a - b).abs() <= 0.005 + 1e-12),
+                    "{name} at {}: {mean:?}",
+                    here.length
+                );
+            }
+        }
+    }
 }
