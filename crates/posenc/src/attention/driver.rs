@@ -209,7 +209,6 @@ impl Attention {
     ///
     /// # Errors
     /// As [`Attention::forward`], or `saved` of another shape.
-    #[allow(clippy::too_many_arguments, reason = "each is a different tensor of the same pass")]
     pub fn adjoint<T: Element>(
         &self,
         call: &Call<'_, T::Real>,
