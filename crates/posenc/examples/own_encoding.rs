@@ -15,17 +15,17 @@ impl<R: Real> ScoreTerm<R> for LogPenalty<'_, R> {
         Needs::bias(1) // one gradient slot per head: a's
     }
 
-    fn add(&self, at: &Place, _q: &Block<R>, _k: &Block<R>, s: &mut BlockMut<R>) {
+    fn add(&self, tile: &Tile<R>, s: &mut BlockMut<R>) {
         for i in 0..s.rows {
             for (j, s) in s.row(i).iter_mut().enumerate() {
-                *s += self.0[at.head] * falls(at, i, j);
+                *s += self.0[tile.at.head] * falls(&tile.at, i, j);
             }
         }
     }
 
-    fn adjoint(&self, at: &Place, _q: &Block<R>, _k: &Block<R>, _before: &Block<R>, ds: &mut BlockMut<R>, into: &mut TermGrads<R>) {
+    fn adjoint(&self, tile: &Tile<R>, ds: &mut BlockMut<R>, into: &mut TermGrads<R>) {
         for i in 0..ds.rows {
-            into.slots[0] += ds.row(i).iter().zip(0..).map(|(ds, j)| *ds * falls(at, i, j)).sum::<R>();
+            into.slots[0] += ds.row(i).iter().zip(0..).map(|(ds, j)| *ds * falls(&tile.at, i, j)).sum::<R>();
         }
     }
 

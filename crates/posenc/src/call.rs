@@ -9,7 +9,7 @@ use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
-use crate::term::{Block, BlockMut, Granularity, Place, ScoreTerm};
+use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -415,7 +415,6 @@ impl<'p, R: Real> Call<'p, R> {
                 what: "this bias depends on the scores; run attention instead",
             });
         }
-        let none = Block::new(&[], 0, 0, 0);
         for b in 0..batch {
             for h in 0..heads {
                 for i in 0..q_len {
@@ -433,7 +432,7 @@ impl<'p, R: Real> Call<'p, R> {
                     row.fill(R::ZERO);
                     let mut tile = BlockMut::new(row, 1, k_len, k_len);
                     for term in &self.parts.bias {
-                        term.add(&at, &none, &none, &mut tile);
+                        term.add(&Tile::of_positions(at), &mut tile);
                     }
                 }
             }

@@ -115,6 +115,6 @@ pub use positions::{At, AtIds, Positions};
 pub use real::{Element, Real};
 pub use rng::Rng;
 pub use rotate::{Pairing, Precision, Rotary, Rotation, RotationPair, Side, Turn};
-pub use term::{Block, BlockMut, Granularity, Needs, Place, Reach, ScoreTerm, TermGrads};
+pub use term::{Block, BlockMut, Granularity, Needs, Place, Reach, ScoreTerm, TermGrads, Tile};
 pub use view::{View, ViewMut};
 pub use words::{Language, Words};

@@ -194,6 +194,36 @@ impl<'a, R> BlockMut<'a, R> {
     }
 }
 
+/// One tile as a term sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Tile<'a, R> {
+    /// Where it lies.
+    pub at: Place<'a>,
+    /// Its query rows `[rows, head_dim]`, already rotated; a bias must not need them.
+    pub q: Block<'a, R>,
+    /// Its key rows `[cols, head_dim]`, already rotated; a bias must not need them.
+    pub k: Block<'a, R>,
+    /// In an adjoint, the scores before the term, if [`Needs::reads_scores`]; else empty.
+    pub before: Block<'a, R>,
+}
+
+impl<'a, R> Tile<'a, R> {
+    pub(crate) fn new(at: Place<'a>, q: Block<'a, R>, k: Block<'a, R>) -> Self {
+        Tile {
+            at,
+            q,
+            k,
+            before: Block::new(&[], 0, 0, 0),
+        }
+    }
+
+    /// A tile for terms that read positions only.
+    pub(crate) fn of_positions(at: Place<'a>) -> Self {
+        Tile::new(at, Block::new(&[], 0, 0, 0), Block::new(&[], 0, 0, 0))
+    }
+}
+
 /// Where a term's adjoint adds what it finds.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -221,25 +251,15 @@ pub trait ScoreTerm<R: Real>: Send + Sync {
         Reach::All
     }
 
-    /// `s += term`, in natural-log units, after the scale. `q` `[rows, head_dim]` and `k` `[cols, head_dim]` are the tile's rows, already rotated.
-    fn add(&self, at: &Place<'_>, q: &Block<'_, R>, k: &Block<'_, R>, s: &mut BlockMut<'_, R>);
+    /// `s += term`, in natural-log units, after the scale.
+    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>);
 
-    /// Given `ds`, the gradient of the scores after the term: adds to `dq`, `dk` and the slots; overwrites nothing there. `before` are the scores
-    /// before the term if [`Needs::reads_scores`], else it is empty; a term that reads them also turns `ds` into the gradient of `before`, of which the driver
-    /// drops what belongs to blocked pairs.
+    /// Given `ds`, the gradient of the scores after the term: adds to `dq`, `dk` and the slots; overwrites nothing there. A term that
+    /// reads the scores also turns `ds` into the gradient of `tile.before`, of which the driver drops what belongs to blocked pairs.
     ///
     /// The default does nothing, which is right only for a term without parameters that reads neither queries, keys nor scores; the law
     /// [`adjoint_matches_differences`](crate::laws::adjoint_matches_differences) finds out where it is not.
-    fn adjoint(
-        &self,
-        _at: &Place<'_>,
-        _q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        _before: &Block<'_, R>,
-        _ds: &mut BlockMut<'_, R>,
-        _into: &mut TermGrads<'_, R>,
-    ) {
-    }
+    fn adjoint(&self, _tile: &Tile<'_, R>, _ds: &mut BlockMut<'_, R>, _into: &mut TermGrads<'_, R>) {}
 
     /// `o += Σⱼ pᵢⱼ rᵢⱼ`: the term's part of the values, if [`Needs::values`]. `o` is `[rows, value_dim]`.
     fn add_value(&self, _at: &Place<'_>, _p: &Block<'_, R>, _o: &mut BlockMut<'_, R>) {}

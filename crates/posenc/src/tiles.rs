@@ -7,7 +7,7 @@ use crate::params::Params;
 use crate::positions::Positions;
 use crate::real::Real;
 use crate::rng::Rng;
-use crate::term::{Block, BlockMut, Place, ScoreTerm, TermGrads};
+use crate::term::{Block, BlockMut, Place, ScoreTerm, TermGrads, Tile};
 
 /// `n` normal numbers.
 pub(crate) fn normal<R: Real>(seed: u64, n: usize) -> Vec<R> {
@@ -120,7 +120,10 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
         self.each(|at, rows, cols, q, s| {
             let (mut tile, ld) = Self::cut(&out[s..], k_len, rows, cols);
             let none = Block::new(&[], 0, 0, 0);
-            term.add(at, &self.queries(q, rows), &none, &mut BlockMut::new(&mut tile, rows, cols, ld));
+            term.add(
+                &Tile::new(*at, self.queries(q, rows), none),
+                &mut BlockMut::new(&mut tile, rows, cols, ld),
+            );
             Self::paste(&tile, ld, &mut out[s..], k_len, rows, cols);
         });
         out
@@ -136,11 +139,13 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
             let (mut tile, ld) = Self::cut(&d_scores[s..], k_len, rows, cols);
             let (before, mut dk) = (tile.clone(), Vec::new());
             let dq = if self.q.is_empty() { &mut [] } else { &mut dq[q..] };
+            let none = Block::new(&[], 0, 0, 0);
+            let seen = Tile {
+                before: Block::new(&before, rows, cols, ld),
+                ..Tile::new(*at, self.queries(q, rows), none)
+            };
             term.adjoint(
-                at,
-                &self.queries(q, rows),
-                &Block::new(&[], 0, 0, 0),
-                &Block::new(&before, rows, cols, ld),
+                &seen,
                 &mut BlockMut::new(&mut tile, rows, cols, ld),
                 &mut TermGrads {
                     dq: BlockMut::new(dq, rows, dim, dim),

@@ -1,8 +1,8 @@
 //! What a call refuses, and what it keeps apart.
 
 use posenc::{
-    Alibi, Block, BlockMut, Dims, Encoding, Error, InputTable, Learned, Mode, Needs, Params, Place, Plan, Positions, ScoreTerm, Site,
-    Slots, T5Bias, View, ViewMut,
+    Alibi, BlockMut, Dims, Encoding, Error, InputTable, Learned, Mode, Needs, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias,
+    Tile, View, ViewMut,
 };
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ impl ScoreTerm<f32> for Nothing {
         Needs::bias(0)
     }
 
-    fn add(&self, _at: &Place<'_>, _q: &Block<'_, f32>, _k: &Block<'_, f32>, _s: &mut BlockMut<'_, f32>) {}
+    fn add(&self, _tile: &Tile<'_, f32>, _s: &mut BlockMut<'_, f32>) {}
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use posenc::laws::Subject;
 use posenc::{
-    Attention, Block, BlockMut, BoundMut, Call, Dims, Encoding, Granularity, Init, Needs, ParamSpec, Params, Place, Plan, Positions, Real,
-    Result, ScoreTerm, TermGrads, laws,
+    Attention, BlockMut, BoundMut, Call, Dims, Encoding, Granularity, Init, Needs, ParamSpec, Params, Plan, Positions, Real, Result,
+    ScoreTerm, TermGrads, Tile, laws,
 };
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl<R: Real> ScoreTerm<R> for RunningMean<'_, R> {
         Needs::bias(1).with_granularity(Granularity::WholeRows).reading_scores()
     }
 
-    fn add(&self, _at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, _tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
         for i in 0..s.rows {
             let (mut sum, mut seen) = (R::ZERO, R::ZERO);
             for s in s.row(i).iter_mut().filter(|s| **s > R::NEG_INFINITY) {
@@ -33,15 +33,8 @@ impl<R: Real> ScoreTerm<R> for RunningMean<'_, R> {
         }
     }
 
-    fn adjoint(
-        &self,
-        at: &Place<'_>,
-        _q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        before: &Block<'_, R>,
-        ds: &mut BlockMut<'_, R>,
-        into: &mut TermGrads<'_, R>,
-    ) {
+    fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
+        let Tile { at, before, .. } = tile;
         assert_eq!(at.k0, 0, "whole rows begin at the first key");
         for i in 0..ds.rows {
             let row = ds.row(i);
@@ -83,7 +76,7 @@ impl<R: Real> ScoreTerm<R> for HeadMix<'_, R> {
         Needs::bias(self.heads).with_granularity(Granularity::AllHeads).reading_scores()
     }
 
-    fn add(&self, _at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, _tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
         assert_eq!(s.planes, self.heads);
         for i in 0..s.rows {
             for j in 0..s.cols {
@@ -96,15 +89,8 @@ impl<R: Real> ScoreTerm<R> for HeadMix<'_, R> {
         }
     }
 
-    fn adjoint(
-        &self,
-        _at: &Place<'_>,
-        _q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        before: &Block<'_, R>,
-        ds: &mut BlockMut<'_, R>,
-        into: &mut TermGrads<'_, R>,
-    ) {
+    fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
+        let Tile { before, .. } = tile;
         let n = self.heads;
         for i in 0..ds.rows {
             for j in 0..ds.cols {

@@ -6,7 +6,7 @@ use super::tile::{Scratch, Span, Tiles, grow, load, store, zeros};
 use crate::kernels::{Left, RowSum, dot, padded, probabilities, product, score_gradient};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
-use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads};
+use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads, Tile};
 use crate::view::View;
 
 impl<R: Real> Tiles<'_, '_, '_, R> {
@@ -268,7 +268,11 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     job.item_slots(self, index, h)
                 },
             };
-            term.adjoint(&self.place(item, h, span), &q, &k, &before, &mut ds, &mut into);
+            let tile = Tile {
+                before,
+                ..Tile::new(self.place(item, h, span), q, k)
+            };
+            term.adjoint(&tile, &mut ds, &mut into);
             // A blocked pair's −∞ is nobody's function: no gradient goes through it.
             for plane in 0..before.planes {
                 for i in 0..before.rows {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::kernels::{Left, RowSum, padded, product};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
-use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm};
+use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm, Tile};
 use crate::view::View;
 use std::ops::Range;
 use std::sync::Arc;
@@ -424,12 +424,12 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 plane,
                 data: &mut scratch.s,
             };
-            term.add(&self.place(item, 0, span), &q, &k, &mut s);
+            term.add(&Tile::new(self.place(item, 0, span), q, k), &mut s);
         } else {
             for h in 0..item.heads {
                 let (q, k) = (self.q_block(&scratch.q, h, span), self.k_block(&scratch.k, h, span));
                 let mut s = BlockMut::new(&mut scratch.s[h * plane..(h + 1) * plane], shape.0, shape.1, shape.2);
-                term.add(&self.place(item, h, span), &q, &k, &mut s);
+                term.add(&Tile::new(self.place(item, h, span), q, k), &mut s);
             }
         }
     }

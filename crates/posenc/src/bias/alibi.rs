@@ -48,7 +48,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm};
+use crate::term::{BlockMut, Needs, ScoreTerm, Tile};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -395,7 +395,8 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
         Needs::bias(0)
     }
 
-    fn add(&self, at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        let at = &tile.at;
         let slope = self.slopes[at.head];
         if let Some((span, ramp)) = &self.ramp {
             span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {

@@ -9,7 +9,7 @@ use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::{At, Positions};
 use crate::real::Real;
-use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads};
+use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
 use crate::view::ViewMut;
 use std::ops::Range;
 use std::sync::Arc;
@@ -232,7 +232,8 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
         Needs::bias(self.at.span.count)
     }
 
-    fn add(&self, at: &Place<'_>, _q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        let at = &tile.at;
         let count = self.at.span.count;
         let values = &self.values[self.at.column(at.head) * count..][..count];
         self.at.span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {
@@ -241,15 +242,8 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
         });
     }
 
-    fn adjoint(
-        &self,
-        at: &Place<'_>,
-        _q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        _before: &Block<'_, R>,
-        ds: &mut BlockMut<'_, R>,
-        into: &mut TermGrads<'_, R>,
-    ) {
+    fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
+        let at = &tile.at;
         let (ds, slots) = (ds.as_block(), &mut *into.slots);
         self.at.span.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
             [ds] => slots[d] += *ds,
@@ -292,7 +286,6 @@ pub(crate) fn write_matrix<R: Real>(
     }
     q_at.check_fit("query positions [1, seq]", 1, q_at.len())?;
     k_at.check_fit("key positions [1, seq]", 1, k_at.len())?;
-    let none = Block::new(&[], 0, 0, 0);
     for head in 0..heads {
         for i in 0..q_at.len() {
             let at = Place {
@@ -307,7 +300,7 @@ pub(crate) fn write_matrix<R: Real>(
             };
             let row = out.row_mut([head, i, 0]);
             row.fill(R::ZERO);
-            term.add(&at, &none, &none, &mut BlockMut::new(row, 1, k_at.len(), k_at.len()));
+            term.add(&Tile::of_positions(at), &mut BlockMut::new(row, 1, k_at.len(), k_at.len()));
         }
     }
     Ok(())

@@ -38,7 +38,7 @@ use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::Real;
-use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads};
+use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -264,22 +264,16 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
         if self.values.is_some() { needs.with_values() } else { needs }
     }
 
-    fn add(&self, at: &Place<'_>, q: &Block<'_, R>, _k: &Block<'_, R>, s: &mut BlockMut<'_, R>) {
+    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        let Tile { at, q, .. } = tile;
         let (keys, scale) = (key_runs(&at.k_at, s.cols), R::of(at.scale));
         for i in 0..s.rows {
             self.keys.spread(at.q_at.whole(i), &keys, scale, q.row(i), s.row(i));
         }
     }
 
-    fn adjoint(
-        &self,
-        at: &Place<'_>,
-        q: &Block<'_, R>,
-        _k: &Block<'_, R>,
-        _before: &Block<'_, R>,
-        ds: &mut BlockMut<'_, R>,
-        into: &mut TermGrads<'_, R>,
-    ) {
+    fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
+        let Tile { at, q, .. } = tile;
         let (keys, dim, scale) = (key_runs(&at.k_at, ds.cols), self.keys.dim, R::of(at.scale));
         for i in 0..ds.rows {
             let (q, dq, slots) = (q.row(i), into.dq.row(i), &mut *into.slots);

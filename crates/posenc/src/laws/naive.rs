@@ -3,7 +3,7 @@
 use crate::attention::Attention;
 use crate::call::Call;
 use crate::rotate::{Side, Turn};
-use crate::term::{Block, BlockMut, Granularity, Place};
+use crate::term::{Block, BlockMut, Granularity, Place, Tile};
 
 /// Causal self-attention of one batch row: q `[len, heads, head_dim]`, k and v `[len, kv_heads, head_dim]` → (out, largest Σ|q·k|·scale + |terms|).
 pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f64>, f64) {
@@ -55,16 +55,14 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
                             for j in 0..=i {
                                 let (q, k) = (Block::new(&q[h][i * d..], 1, d, d), Block::new(&k[h / group][j * d..], 1, d, d));
                                 let one = &mut s[(h * len + i) * len + j..][..1];
-                                term.add(&place(i, j, 1, 1), &q, &k, &mut BlockMut::new(one, 1, 1, 1));
+                                term.add(&Tile::new(place(i, j, 1, 1), q, k), &mut BlockMut::new(one, 1, 1, 1));
                             }
                         }
                     }
                     Granularity::WholeRows => {
                         let (q, k) = (Block::new(&q[h], len, d, d), Block::new(&k[h / group], len, d, d));
                         term.add(
-                            &place(0, 0, len, len),
-                            &q,
-                            &k,
+                            &Tile::new(place(0, 0, len, len), q, k),
                             &mut BlockMut::new(&mut s[h * len * len..], len, len, len),
                         );
                     }
@@ -86,7 +84,7 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
                             plane: len * len,
                             data: &mut s[..],
                         };
-                        term.add(&place(0, 0, len, len), &q, &k, &mut tile);
+                        term.add(&Tile::new(place(0, 0, len, len), q, k), &mut tile);
                     }
                     Granularity::AllHeads => {}
                 }
