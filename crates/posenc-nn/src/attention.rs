@@ -353,6 +353,7 @@ impl MultiheadAttention {
             let input = &mut trace.inputs[role as usize];
             input.clear();
             input.extend_from_slice(x);
+            // Only embeddings have dropout of a sum: plans refuse it at this site.
             call.add(site, ViewMut::new(input, [batch, len, self.width])?, Mode::Evaluate)?;
             x = input;
         }

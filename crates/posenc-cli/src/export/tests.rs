@@ -286,11 +286,10 @@ fn the_command_names_every_number() {
     assert!(!command.contains("--text"), "the bundled text needs no path");
 }
 
-/// Writes the pilot's report, and a crowded and two almost empty ones, to the folder in `POSENC_REPORT_DIR`, to be looked at in a browser.
+/// The pilot's report, a crowded and two almost empty ones are whole pages; in the folder that `POSENC_REPORT_DIR` names, if it does, they can be looked at in a browser.
 #[test]
-#[ignore = "writes files for a person to look at"]
-fn write_reports_for_looking_at() {
-    let folder = std::path::PathBuf::from(std::env::var_os("POSENC_REPORT_DIR").expect("POSENC_REPORT_DIR names a folder"));
+fn full_crowded_and_empty_reports_are_whole_pages() {
+    let folder = std::env::var_os("POSENC_REPORT_DIR").map(std::path::PathBuf::from);
     let mut little = only(&["rotary", "learned"]);
     first_lengths(&mut little, 1);
     little.config.seeds.truncate(1);
@@ -304,7 +303,20 @@ fn write_reports_for_looking_at() {
         ("little", little),
         ("nothing", nothing),
     ] {
-        std::fs::write(folder.join(format!("{name}.html")), html::report(&results)).unwrap();
-        std::fs::write(folder.join(format!("{name}.txt")), table::table(&results)).unwrap();
+        let (page, text) = (html::report(&results), table::table(&results));
+        assert!(
+            page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"),
+            "{name}"
+        );
+        for (what, contents) in [("page", &page), ("table", &text)] {
+            assert!(
+                !contents.contains("NaN") && !contents.contains("inf "),
+                "{name}: the {what} shows a number that is none"
+            );
+        }
+        if let Some(folder) = &folder {
+            std::fs::write(folder.join(format!("{name}.html")), page).unwrap();
+            std::fs::write(folder.join(format!("{name}.txt")), text).unwrap();
+        }
     }
 }

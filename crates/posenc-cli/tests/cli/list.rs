@@ -1,22 +1,9 @@
 //! The table of methods.
 
+use posenc_lab::compare::DEFAULT_ENCODINGS;
 use serde_json::Value;
 
 use crate::ran::Folder;
-
-/// What a person can compare, whatever else the catalogue will hold.
-const NAMES: [&str; 10] = [
-    "none",
-    "learned",
-    "sinusoidal",
-    "input-table",
-    "rotary",
-    "shaw",
-    "alibi",
-    "clipped",
-    "shared",
-    "t5",
-];
 
 /// Columns that a line takes in a terminal: a Chinese character takes two.
 fn columns(line: &str) -> usize {
@@ -30,7 +17,7 @@ fn every_method_is_listed_and_the_table_fits() {
     let folder = Folder::new();
     for lang in ["en", "zh"] {
         let text = folder.finish(&format!("list --lang {lang}")).stdout;
-        for name in NAMES {
+        for name in DEFAULT_ENCODINGS {
             assert!(
                 text.lines().any(|line| line.split_whitespace().next() == Some(name)),
                 "{name} is not in\n{text}"
@@ -47,7 +34,7 @@ fn the_list_is_data_too() {
     let folder = Folder::new();
     let list: Value = serde_json::from_str(&folder.finish("list --json").stdout).unwrap();
     let list = list.as_array().unwrap();
-    for name in NAMES {
+    for name in DEFAULT_ENCODINGS {
         let entry = list.iter().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("{name}"));
         for field in ["acts", "parameters", "limit", "models", "paper", "claims"] {
             assert!(!entry[field].is_null(), "{name}: {field}");

@@ -123,18 +123,81 @@ const fn measured(at: &'static [MeasuredAt]) -> Measured {
 }
 
 /// By catalogue name. Every number here is copied from the committed run, and a test holds them to its `results.json`.
-#[rustfmt::skip]
 static MEASURED: &[(&str, Measured)] = &[
-    ("none", measured(&[at(96, Reach::Holds, 0.08), at(128, Reach::Inconclusive, 0.13), at(256, Reach::Inconclusive, 0.18), at(512, Reach::Degrades, 0.21)])),
+    (
+        "none",
+        measured(&[
+            at(96, Reach::Holds, 0.08),
+            at(128, Reach::Inconclusive, 0.13),
+            at(256, Reach::Inconclusive, 0.18),
+            at(512, Reach::Degrades, 0.21),
+        ]),
+    ),
     ("learned", measured(&[refuses(96), refuses(128), refuses(256), refuses(512)])),
-    ("sinusoidal", measured(&[at(96, Reach::Broken, 1.15), at(128, Reach::Broken, 1.13), at(256, Reach::Broken, 1.11), at(512, Reach::Broken, 1.22)])),
+    (
+        "sinusoidal",
+        measured(&[
+            at(96, Reach::Broken, 1.15),
+            at(128, Reach::Broken, 1.13),
+            at(256, Reach::Broken, 1.11),
+            at(512, Reach::Broken, 1.22),
+        ]),
+    ),
     ("input-table", measured(&[refuses(96), refuses(128), refuses(256), refuses(512)])),
-    ("rotary", measured(&[at(96, Reach::Holds, 0.03), at(128, Reach::Broken, 0.54), at(256, Reach::Broken, 1.92), at(512, Reach::Broken, 2.08)])),
-    ("shaw", measured(&[at(96, Reach::Holds, 0.00), at(128, Reach::Holds, 0.01), at(256, Reach::Holds, 0.02), at(512, Reach::Holds, 0.04)])),
-    ("alibi", measured(&[at(96, Reach::Holds, 0.00), at(128, Reach::Holds, 0.00), at(256, Reach::Holds, 0.01), at(512, Reach::Holds, 0.01)])),
-    ("clipped", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.38), at(512, Reach::Broken, 0.65)])),
-    ("shared", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.37), at(512, Reach::Broken, 0.64)])),
-    ("t5", measured(&[at(96, Reach::Holds, 0.05), at(128, Reach::Holds, 0.12), at(256, Reach::Degrades, 0.36), at(512, Reach::Broken, 0.62)])),
+    (
+        "rotary",
+        measured(&[
+            at(96, Reach::Holds, 0.03),
+            at(128, Reach::Broken, 0.54),
+            at(256, Reach::Broken, 1.92),
+            at(512, Reach::Broken, 2.08),
+        ]),
+    ),
+    (
+        "shaw",
+        measured(&[
+            at(96, Reach::Holds, 0.00),
+            at(128, Reach::Holds, 0.01),
+            at(256, Reach::Holds, 0.02),
+            at(512, Reach::Holds, 0.04),
+        ]),
+    ),
+    (
+        "alibi",
+        measured(&[
+            at(96, Reach::Holds, 0.00),
+            at(128, Reach::Holds, 0.00),
+            at(256, Reach::Holds, 0.01),
+            at(512, Reach::Holds, 0.01),
+        ]),
+    ),
+    (
+        "clipped",
+        measured(&[
+            at(96, Reach::Holds, 0.05),
+            at(128, Reach::Holds, 0.12),
+            at(256, Reach::Degrades, 0.38),
+            at(512, Reach::Broken, 0.65),
+        ]),
+    ),
+    (
+        "shared",
+        measured(&[
+            at(96, Reach::Holds, 0.05),
+            at(128, Reach::Holds, 0.12),
+            at(256, Reach::Degrades, 0.37),
+            at(512, Reach::Broken, 0.64),
+        ]),
+    ),
+    (
+        "t5",
+        measured(&[
+            at(96, Reach::Holds, 0.05),
+            at(128, Reach::Holds, 0.12),
+            at(256, Reach::Degrades, 0.36),
+            at(512, Reach::Broken, 0.62),
+        ]),
+    ),
 ];
 
 pub(crate) fn of(name: &str) -> Option<&'static Measured> {
