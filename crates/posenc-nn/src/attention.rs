@@ -426,11 +426,11 @@ impl MultiheadAttention {
 
     /// Projected queries, keys and values as attention reads them.
     fn inputs<'a, R>(&self, [q, k, v]: [&'a [R]; 3], [batch, q_len, k_len]: [usize; 3]) -> Result<Inputs<'a, R>> {
-        Ok(Inputs {
-            q: self.heads(q, self.dims.heads, batch, q_len)?,
-            k: self.heads(k, self.dims.kv_heads, batch, k_len)?,
-            v: self.heads(v, self.dims.kv_heads, batch, k_len)?,
-        })
+        Ok(Inputs::new(
+            self.heads(q, self.dims.heads, batch, q_len)?,
+            self.heads(k, self.dims.kv_heads, batch, k_len)?,
+            self.heads(v, self.dims.kv_heads, batch, k_len)?,
+        ))
     }
 
     /// A projected stream as `[batch, heads, seq, head_dim]`.
