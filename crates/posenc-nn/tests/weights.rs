@@ -115,6 +115,19 @@ fn every_storage_type_is_written_rounded_once_and_read_back() {
         let expected: Vec<f64> = single.flat().iter().map(|x| narrowed(*x)).collect();
         assert_eq!(read(&file), expected, "{storage}");
     }
+    // A store of half precision, as a module of that precision keeps it.
+    let half: Params<bf16> = weights::from_bytes(&written(Storage::F64)).unwrap();
+    assert_eq!(weights::to_bytes(&half, &[]).unwrap(), written(Storage::Bf16));
+    assert_eq!(half.flat(), single.cast::<bf16>().flat());
+    let error = weights::from_bytes::<f16>(&file("a", Dtype::F32, &[1], &7e4f32.to_le_bytes())).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Overflow {
+            index: 0,
+            into: Storage::F16,
+            ..
+        }
+    ));
     // From f64 too it is one rounding: no neighbour in the type is nearer, and of two that are as near the even one is taken.
     for (storage, up) in [
         (

@@ -2,7 +2,6 @@
 
 use super::{Native, activation};
 use crate::matrix::{Matrix, MatrixMut};
-use crate::weights::Storage;
 use gemm_common::Parallelism;
 
 /// What `gemm` exports: m, n, k; dst with column and row stride and whether to read it; lhs; rhs, likewise; the factor of dst; the factor of
@@ -30,8 +29,6 @@ pub type GemmFunction<R> = unsafe fn(
 );
 
 impl Native for f32 {
-    const STORAGE: Storage = Storage::F32;
-
     fn gemm_function() -> GemmFunction<f32> {
         gemm_f32::gemm::f32::get_gemm_fn()
     }
@@ -43,8 +40,6 @@ impl Native for f32 {
 }
 
 impl Native for f64 {
-    const STORAGE: Storage = Storage::F64;
-
     fn gemm_function() -> GemmFunction<f64> {
         gemm_f64::gemm::f64::get_gemm_fn()
     }

@@ -18,12 +18,8 @@ pub(crate) use norm::*;
 pub(crate) use softmax::*;
 pub(crate) use vector::*;
 
-use crate::weights::Storage;
-
 /// What f32 and f64 do differently. Public in a private module: it seals [`crate::Number`].
 pub trait Native: Sized {
-    /// What it is in a file.
-    const STORAGE: Storage;
     /// The matrix product of this type for this machine.
     fn gemm_function() -> GemmFunction<Self>;
     /// Φ(−a) for a ≥ 0, and φ(a): the upper tail and the density of the standard normal distribution.

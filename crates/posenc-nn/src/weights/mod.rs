@@ -17,17 +17,16 @@
 //!
 //! A file may come from anywhere: whatever its bytes are, reading it gives its tensors or a typed error, and on error the store is as it was.
 //!
-//! **Number types.** f32, f64, f16 and bf16 are read into a store of f32 or f64 and written from it. Widening is exact; narrowing rounds once, to
+//! **Number types.** A store of f32, f64, f16 or bf16 is read from a file of any of them, and written to one. Widening is exact; narrowing rounds once, to
 //! nearest even, and a finite number that would become infinite is an error. Integers and eight-bit numbers are errors where the store asks for them, and
 //! are left alone where it does not (a buffer of position ids beside the weights).
 
 mod header;
 
 use crate::error::{Error, Result};
-use crate::number::Number;
 use half::{bf16, f16};
 use header::{Entry, File};
-use posenc::{Init, ParamSpec, Params};
+use posenc::{Element, Init, ParamSpec, Params, Real};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -68,27 +67,53 @@ impl Storage {
 
     /// Appends a number, rounded once; whether it is still finite.
     fn write(self, x: f64, out: &mut Vec<u8>) -> bool {
+        fn put<T: Stored>(x: f64, out: &mut Vec<u8>) -> bool {
+            let x = T::rounded(x);
+            x.write(out);
+            x.widen().is_finite()
+        }
         match self {
-            Storage::F64 => {
-                out.extend(x.to_le_bytes());
-                x.is_finite()
-            }
-            Storage::F32 => {
-                out.extend((x as f32).to_le_bytes());
-                (x as f32).is_finite()
-            }
-            Storage::F16 => {
-                let x = f16::from_f32(to_odd(x));
-                out.extend(x.to_le_bytes());
-                x.is_finite()
-            }
-            Storage::Bf16 => {
-                let x = bf16::from_f32(to_odd(x));
-                out.extend(x.to_le_bytes());
-                x.is_finite()
-            }
+            Storage::F64 => put::<f64>(x, out),
+            Storage::F32 => put::<f32>(x, out),
+            Storage::F16 => put::<f16>(x, out),
+            Storage::Bf16 => put::<bf16>(x, out),
         }
     }
+}
+
+/// What a store of parameters may hold: the four types of [`Element`], with their names in a file. No other type can implement it.
+pub trait Stored: Element {
+    /// Its name in a file.
+    const STORAGE: Storage;
+    /// The nearest number, of two that are as near the even one.
+    fn rounded(x: f64) -> Self;
+    /// Appends its little-endian bytes.
+    fn write(self, out: &mut Vec<u8>);
+}
+
+macro_rules! stored {
+    ($($name:ident $type:ty: $rounded:expr;)*) => {$(
+        impl Stored for $type {
+            const STORAGE: Storage = Storage::$name;
+
+            #[inline]
+            fn rounded(x: f64) -> $type {
+                $rounded(x)
+            }
+
+            #[inline]
+            fn write(self, out: &mut Vec<u8>) {
+                out.extend(self.to_le_bytes());
+            }
+        }
+    )*};
+}
+
+stored! {
+    F64 f64: std::convert::identity;
+    F32 f32: |x| x as f32;
+    F16 f16: |x| f16::from_f32(to_odd(x));
+    Bf16 bf16: |x| bf16::from_f32(to_odd(x));
 }
 
 impl fmt::Display for Storage {
@@ -127,15 +152,15 @@ pub enum Source {
 ///
 /// # Errors
 /// A tensor whose name is the format's own (`__metadata__`), a key of the metadata that comes twice, more than 100 MB of names.
-pub fn to_bytes<R: Number>(params: &Params<R>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
-    to_bytes_as(params, R::STORAGE, metadata)
+pub fn to_bytes<T: Stored>(params: &Params<T>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+    to_bytes_as(params, T::STORAGE, metadata)
 }
 
 /// As [`to_bytes`], with numbers of another type, rounded once.
 ///
 /// # Errors
 /// As [`to_bytes`], or a finite number that the type cannot hold.
-pub fn to_bytes_as<R: Number>(params: &Params<R>, storage: Storage, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+pub fn to_bytes_as<T: Stored>(params: &Params<T>, storage: Storage, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     // By name, as the format's own writer does.
     let mut specs: Vec<&ParamSpec> = params.specs().iter().collect();
     specs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -147,8 +172,9 @@ pub fn to_bytes_as<R: Number>(params: &Params<R>, storage: Storage, metadata: &[
     out.reserve(params.size() * storage.bytes());
     for spec in specs {
         for (index, x) in params.get(&spec.name)?.iter().enumerate() {
-            if !storage.write(x.to_f64(), &mut out) && x.is_finite() {
-                return Err(overflow(&spec.name, index, x.to_f64(), storage));
+            let x = x.widen().to_f64();
+            if !storage.write(x, &mut out) && x.is_finite() {
+                return Err(overflow(&spec.name, index, x, storage));
             }
         }
     }
@@ -162,7 +188,7 @@ pub fn to_bytes_as<R: Number>(params: &Params<R>, storage: Storage, metadata: &[
 /// Not a safetensors file, tensors missing (all are named), another shape or another kind of number, a finite number that the store's type cannot
 /// hold.
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load<R: Number>(params: &mut Params<R>, bytes: &[u8]) -> Result<Vec<String>> {
+pub fn load<T: Stored>(params: &mut Params<T>, bytes: &[u8]) -> Result<Vec<String>> {
     load_from(params, bytes, |name| Source::Tensor(name.to_string()))
 }
 
@@ -203,7 +229,7 @@ pub fn load<R: Number>(params: &mut Params<R>, bytes: &[u8]) -> Result<Vec<Strin
 /// # Errors
 /// As [`load`]; rows that do not add up to the store's tensor.
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load_from<R: Number>(params: &mut Params<R>, bytes: &[u8], mut source: impl FnMut(&str) -> Source) -> Result<Vec<String>> {
+pub fn load_from<T: Stored>(params: &mut Params<T>, bytes: &[u8], mut source: impl FnMut(&str) -> Source) -> Result<Vec<String>> {
     let file = File::read(bytes)?;
     let sources: Vec<Source> = params.specs().iter().map(|spec| source(&spec.name)).collect();
     let asked: HashSet<&str> = sources.iter().flat_map(Source::names).collect();
@@ -264,7 +290,7 @@ impl Source {
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_bytes<R: Number>(bytes: &[u8]) -> Result<Params<R>> {
+pub fn from_bytes<T: Stored>(bytes: &[u8]) -> Result<Params<T>> {
     let file = File::read(bytes)?;
     let mut values = Vec::new();
     let mut specs = Vec::new();
@@ -289,7 +315,7 @@ pub fn metadata(bytes: &[u8]) -> Result<Vec<(String, String)>> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save_file<R: Number>(path: impl AsRef<Path>, params: &Params<R>, metadata: &[(&str, &str)]) -> Result<()> {
+pub fn save_file<T: Stored>(path: impl AsRef<Path>, params: &Params<T>, metadata: &[(&str, &str)]) -> Result<()> {
     let path = path.as_ref();
     let bytes = to_bytes(params, metadata)?;
     let mut partial = path.as_os_str().to_owned();
@@ -304,7 +330,7 @@ pub fn save_file<R: Number>(path: impl AsRef<Path>, params: &Params<R>, metadata
 /// # Errors
 /// The file cannot be read, or as [`load`].
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load_file<R: Number>(path: impl AsRef<Path>, params: &mut Params<R>) -> Result<Vec<String>> {
+pub fn load_file<T: Stored>(path: impl AsRef<Path>, params: &mut Params<T>) -> Result<Vec<String>> {
     let path = path.as_ref();
     load(params, &std::fs::read(path).map_err(at(path))?)
 }
@@ -325,7 +351,7 @@ fn overflow(name: &str, index: usize, value: f64, into: Storage) -> Error {
 }
 
 /// Appends a tensor's numbers, converted. The bytes fit the shape: the header was checked.
-fn read<R: Number>(entry: &Entry<'_>, values: &mut Vec<R>) -> Result<()> {
+fn read<T: Stored>(entry: &Entry<'_>, values: &mut Vec<T>) -> Result<()> {
     match Storage::ALL.into_iter().find(|storage| storage.name() == entry.dtype) {
         Some(Storage::F32) => convert(entry, |b| f64::from(f32::from_le_bytes(b)), values),
         Some(Storage::F64) => convert(entry, f64::from_le_bytes, values),
@@ -339,14 +365,14 @@ fn read<R: Number>(entry: &Entry<'_>, values: &mut Vec<R>) -> Result<()> {
 }
 
 /// Every accepted type is exact in f64, so the only rounding is to the store's type.
-fn convert<R: Number, const B: usize>(entry: &Entry<'_>, number: impl Fn([u8; B]) -> f64, values: &mut Vec<R>) -> Result<()> {
+fn convert<T: Stored, const B: usize>(entry: &Entry<'_>, number: impl Fn([u8; B]) -> f64, values: &mut Vec<T>) -> Result<()> {
     let (numbers, _) = entry.data.as_chunks::<B>();
     values.reserve(numbers.len());
     for (index, bytes) in numbers.iter().enumerate() {
         let value = number(*bytes);
-        let narrowed = R::of(value);
-        if value.is_finite() && !narrowed.is_finite() {
-            return Err(overflow(&entry.name, index, value, R::STORAGE));
+        let narrowed = T::rounded(value);
+        if value.is_finite() && !narrowed.widen().is_finite() {
+            return Err(overflow(&entry.name, index, value, T::STORAGE));
         }
         values.push(narrowed);
     }
