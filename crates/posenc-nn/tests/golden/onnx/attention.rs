@@ -4,6 +4,7 @@ mod adapter;
 mod bounds;
 
 use super::{Node, Sample, widened};
+use crate::golden::bounded::Bounded;
 use crate::golden::compare::{Worst, equal, within_each};
 use crate::golden::format::{self, F32};
 use crate::golden::set::{Data, Outcome, fail, skip};
@@ -26,7 +27,7 @@ const ATTRIBUTES: [&str; 9] = [
 pub fn check<T: Sample + Default>(node: Node<'_>) -> Outcome<Worst> {
     node.only(7, 4, &ATTRIBUTES)?;
     let case = Case::<T>::read(node)?;
-    let ours = case.run()?;
+    let ours = case.run(None)?;
 
     // The standard computes every step in the operator's type, the softmax in a type of its own if it is asked to.
     let softmax = match node.attribute("softmax_precision", 0)? {
@@ -37,12 +38,9 @@ pub fn check<T: Sample + Default>(node: Node<'_>) -> Outcome<Worst> {
         16 => format::BF16,
         other => return skip(format!("softmax_precision {other} is not known here")),
     };
-    let by_us: Vec<_> = case
-        .solve(Arithmetic::ours())
-        .into_iter()
-        .map(|y| T::FORMAT.narrowed(y, F32))
-        .collect();
-    let by_them = case.solve(Arithmetic::standard(T::FORMAT, softmax));
+    let stored = |numbers: Vec<Bounded>| -> Vec<Bounded> { numbers.into_iter().map(|x| T::FORMAT.narrowed(x, F32)).collect() };
+    let [by_us, weights_by_us] = case.solve(Arithmetic::ours()).map(stored);
+    let [by_them, weights_by_them] = case.solve(Arithmetic::standard(T::FORMAT, softmax));
     let y = node.required("outputs", 0)?;
     let theirs = widened(y.numbers::<T>("Y")?);
     let ours = widened(&case.in_layout(&ours));
@@ -65,25 +63,34 @@ pub fn check<T: Sample + Default>(node: Node<'_>) -> Outcome<Worst> {
         }
     }
 
-    let mode = node.attribute("qk_matmul_output_mode", 0)?;
-    match node.operand("outputs", 3)? {
-        Some(_) if mode != 0 => {
+    let Some(scores) = node.operand("outputs", 3)? else {
+        return Ok(worst);
+    };
+    let name = "qk_matmul_output";
+    let shape = [case.batch, case.heads, case.q_len, case.k_len];
+    if scores.shape != shape {
+        return fail(format!("{name} has shape {:?}, the inputs ask for {shape:?}", scores.shape));
+    }
+    let theirs_of_scores = widened(scores.numbers::<T>(name)?);
+    match node.attribute("qk_matmul_output_mode", 0)? {
+        0 => {
+            let (by_us, by_them) = (case.products(F32), case.products(T::FORMAT));
+            let sides = [(&case.run_products()?[..], &by_us[..]), (&theirs_of_scores, &by_them)];
+            Ok(worst.or(within_each(name, &shape, sides)?))
+        }
+        3 => {
+            let mut weights = vec![T::narrow(f32::NAN); theirs_of_scores.len()];
+            let again = case.run(Some(&mut weights))?;
+            equal("Y beside the weights", &y.shape, &widened(&case.in_layout(&again)), &ours)?;
+            let sides = [(&widened(&weights)[..], &weights_by_us[..]), (&theirs_of_scores, &weights_by_them)];
+            Ok(worst.or(within_each(name, &shape, sides)?))
+        }
+        mode => {
             let apart = ours.iter().zip(&theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
             skip(format!(
-                "qk_matmul_output_mode {mode}: the standard and onnxruntime disagree about this output (onnx/onnx#7913); Y is within its bound, {apart:.1e} from the record's"
+                "qk_matmul_output_mode {mode}: the standard exchanged its modes 1 and 2 (onnx/onnx#7913), and runtimes disagree; Y is within its bound, {apart:.1e} from the record's"
             ))
         }
-        Some(scores) => {
-            let shape = [case.batch, case.heads, case.q_len, case.k_len];
-            if scores.shape != shape {
-                return fail(format!("qk_matmul_output has shape {:?}", scores.shape));
-            }
-            let (by_us, by_them) = (case.products(F32), case.products(T::FORMAT));
-            let theirs = widened(scores.numbers::<T>("qk_matmul_output")?);
-            let sides = [(&case.run_products()?[..], &by_us[..]), (&theirs, &by_them)];
-            Ok(worst.or(within_each("qk_matmul_output", &shape, sides)?))
-        }
-        None => Ok(worst),
     }
 }
 

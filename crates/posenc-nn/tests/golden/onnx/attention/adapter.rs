@@ -135,8 +135,8 @@ impl<T: Sample + Default> Case<T> {
         .checked()?)
     }
 
-    /// The core's answer `[batch, heads, q_len, value_dim]`.
-    pub fn run(&self) -> Outcome<Vec<T>> {
+    /// The core's answer `[batch, heads, q_len, value_dim]`, and its weights if they are asked for, `[batch, heads, q_len, k_len]`.
+    pub fn run(&self, weights: Option<&mut [T]>) -> Outcome<Vec<T>> {
         let ordered = self.causal || self.left.is_some() || self.right.is_some();
         let firsts: Option<Vec<usize>> = self.offsets.iter().map(|offset| usize::try_from(*offset).ok()).collect();
         let mut attention = Attention {
@@ -181,7 +181,7 @@ impl<T: Sample + Default> Case<T> {
             None => mask,
         };
         let none = Params::zeros(&[])?;
-        self.forward(&attention, &self.call(&none)?, &mask)
+        self.forward(&attention, &self.call(&none)?, &mask, weights)
     }
 
     /// scale·qkᵀ `[batch, heads, q_len, k_len]`, as a term of the scores sees it.
@@ -197,7 +197,7 @@ impl<T: Sample + Default> Case<T> {
             scale: Some(self.scale),
             ..Attention::default()
         };
-        self.forward(&attention, &call, &Mask::none())?;
+        self.forward(&attention, &call, &Mask::none(), None)?;
         let seen = seen.lock().map_err(|_| "the recorder panicked".to_string())?;
         Ok(seen.clone())
     }
@@ -207,7 +207,7 @@ impl<T: Sample + Default> Case<T> {
         Ok(Encoding::none().plan(self.dims()?)?.call(none, &q_at, &k_at)?)
     }
 
-    fn forward(&self, attention: &Attention, call: &Call<'_, f32>, mask: &Mask<'_, f32>) -> Outcome<Vec<T>> {
+    fn forward(&self, attention: &Attention, call: &Call<'_, f32>, mask: &Mask<'_, f32>, weights: Option<&mut [T]>) -> Outcome<Vec<T>> {
         let mut out = vec![T::narrow(f32::NAN); self.batch * self.heads * self.q_len * self.value_dim];
         let inputs = Inputs::new(
             View::new(&self.q, [self.batch, self.heads, self.q_len, self.head_dim])?,
@@ -217,7 +217,10 @@ impl<T: Sample + Default> Case<T> {
         let outputs = Outputs {
             out: ViewMut::new(&mut out, [self.batch, self.heads, self.q_len, self.value_dim])?,
             saved: None,
-            weights: None,
+            weights: match weights {
+                Some(weights) => Some(ViewMut::new(weights, [self.batch, self.heads, self.q_len, self.k_len])?),
+                None => None,
+            },
         };
         attention.forward(call, inputs, mask, Mode::Evaluate, outputs, &mut Workspace::default())?;
         Ok(out)

@@ -57,11 +57,11 @@ impl<T: Sample + Default> Case<T> {
         (0..self.batch * self.heads * self.q_len * self.k_len).map(entry).collect()
     }
 
-    /// Y as `[batch, heads, q_len, value_dim]`.
-    pub fn solve(&self, how: Arithmetic) -> Vec<Bounded> {
+    /// Y `[batch, heads, q_len, value_dim]` and the weights `[batch, heads, q_len, k_len]`.
+    pub fn solve(&self, how: Arithmetic) -> [Vec<Bounded>; 2] {
         let products = self.products(how.scores);
         let group = self.heads / self.kv_heads;
-        let mut out = Vec::new();
+        let (mut out, mut all) = (Vec::new(), Vec::new());
         for (row, products) in products.chunks(self.k_len).enumerate() {
             let (b, h, i) = (row / self.q_len / self.heads, row / self.q_len % self.heads, row % self.q_len);
             let scores: Vec<Option<Bounded>> = products
@@ -76,8 +76,9 @@ impl<T: Sample + Default> Case<T> {
                 let seen = (0..self.k_len).filter_map(|j| Some((weights[j]?, value(j))));
                 out.push(how.scores.dot(seen, 0.0));
             }
+            all.extend(weights.into_iter().map(|p| p.unwrap_or(Bounded::exact(0.0))));
         }
-        out
+        [out, all]
     }
 
     /// A score after the soft cap and the masks; `None` if the pair is blocked.
