@@ -31,6 +31,25 @@ pub fn range(values: &[f64]) -> Option<String> {
     (values.len() > 1).then(|| format!("{} to {}", rise(low), rise(high)))
 }
 
+/// A measured number in at most seven columns: two decimals, or a power of ten where that would say nothing.
+pub fn number(x: f64) -> String {
+    let text = match x.abs() {
+        0.0 => "0".into(),
+        size if !size.is_finite() => return NOTHING.into(),
+        size if size < 0.005 || size >= 1e5 => format!("{size:.0e}").replace("e-", "e−"),
+        size => format!("{size:.2}"),
+    };
+    if x < 0.0 { format!("−{text}") } else { text }
+}
+
+/// Claims of a demonstration with a mark each: seen, or loudly not.
+pub fn verdicts(claims: impl Iterator<Item = (bool, String)>, columns: usize) -> String {
+    let mark = |holds| if holds { "✓ " } else { "✗ NOT SHOWN: " };
+    claims
+        .map(|(holds, claim)| crate::columns::paragraph(mark(holds), &claim, columns))
+        .collect()
+}
+
 /// A length as a multiple of the trained one: `8×`, `1.5×`.
 pub fn ratio(length: usize, trained: usize) -> String {
     let text = format!("{:.2}", length as f64 / trained.max(1) as f64);
@@ -133,6 +152,10 @@ mod tests {
         assert_eq!(range(&[0.1, -0.2]).as_deref(), Some("−0.20 to +0.10"));
         assert_eq!(range(&[0.1]), None);
         assert_eq!(mean([]), None);
+        assert_eq!(
+            [0.0, 1.534, -39.2, 4e-16, -3e-3, f64::NAN].map(number),
+            ["0", "1.53", "−39.20", "4e−16", "−3e−3", NOTHING]
+        );
     }
 
     #[test]
