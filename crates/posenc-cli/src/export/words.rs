@@ -31,13 +31,13 @@ pub fn range(values: &[f64]) -> Option<String> {
     (values.len() > 1).then(|| format!("{} to {}", rise(low), rise(high)))
 }
 
-/// A measured number in at most seven columns: two decimals, or a power of ten where that would say nothing.
+/// A measured number: two decimals, or a power of ten where that would say nothing.
 pub fn number(x: f64) -> String {
     let text = match x.abs() {
         0.0 => "0".into(),
         size if !size.is_finite() => return NOTHING.into(),
-        size if size < 0.005 || size >= 1e5 => format!("{size:.0e}").replace("e-", "e−"),
-        size => format!("{size:.2}"),
+        size if (0.005..1e5).contains(&size) => format!("{size:.2}"),
+        size => format!("{size:.0e}").replace("e-", "e−"),
     };
     if x < 0.0 { format!("−{text}") } else { text }
 }

@@ -217,12 +217,17 @@ pub fn order(seed: u64) -> Order {
                 continue;
             }
         };
-        let both_sides = both_sides(&encoding);
-        rows.push(row(Variant::Preset, &encoding, both_sides.is_some()));
+        rows.push(row(Variant::Preset, &encoding, encoding.methods.iter().any(causal)));
         if encoding.methods.is_empty() {
             rows.push(row(Variant::CausalMask, &encoding, true));
         }
-        rows.extend(both_sides.map(|encoding| row(Variant::BothSides, &encoding, false)));
+        // A preset is one method.
+        if let [Some(method)] = &encoding.methods.iter().map(both_sides).collect::<Vec<_>>()[..] {
+            let encoding = Encoding {
+                methods: vec![method.clone()],
+            };
+            rows.push(row(Variant::BothSides, &encoding, false));
+        }
     }
     let claims = check(&pairs, &rows);
     Order {
@@ -236,19 +241,29 @@ pub fn order(seed: u64) -> Order {
     }
 }
 
-/// The same encoding for both sides of the query, if it is made for a causal mask.
-fn both_sides(encoding: &Encoding) -> Option<Encoding> {
-    let mut turned = encoding.clone();
-    let mut causal = false;
-    for method in &mut turned.methods {
-        match method {
-            Method::Alibi(Alibi { form, .. }) if *form == Form::Causal => *form = Form::Symmetric,
-            Method::T5Bias(T5Bias { bidirectional, .. }) if !*bidirectional => *bidirectional = true,
-            _ => continue,
-        }
-        causal = true;
+/// The method is made for a causal mask.
+fn causal(method: &Method) -> bool {
+    match method {
+        Method::Alibi(alibi) => alibi.form == Form::Causal,
+        Method::T5Bias(t5) => !t5.bidirectional,
+        _ => false,
     }
-    causal.then_some(turned)
+}
+
+/// The same method for both sides of the query, if it is made for a causal mask and has such a form.
+fn both_sides(method: &Method) -> Option<Method> {
+    match method {
+        method if !causal(method) => None,
+        Method::Alibi(alibi) => Some(Method::Alibi(Alibi {
+            form: Form::Symmetric,
+            ..alibi.clone()
+        })),
+        Method::T5Bias(t5) => Some(Method::T5Bias(T5Bias {
+            bidirectional: true,
+            ..t5.clone()
+        })),
+        _ => None,
+    }
 }
 
 /// Runs both sentences of each pair through the layer with this encoding, with or without a causal mask.
@@ -508,9 +523,13 @@ mod tests {
         }
     }
 
-    fn find(order: &Order, name: &str, variant: Variant) -> Measured {
+    fn listed<'o>(order: &'o Order, name: &str, variant: Variant) -> &'o Row {
         let row = order.rows.iter().find(|row| row.name == name && row.variant == variant);
-        measured(row.unwrap_or_else(|| panic!("no row for {name}"))).clone()
+        row.unwrap_or_else(|| panic!("no row for {name}"))
+    }
+
+    fn find(order: &Order, name: &str, variant: Variant) -> Measured {
+        measured(listed(order, name, variant)).clone()
     }
 
     #[test]
@@ -579,19 +598,26 @@ mod tests {
     }
 
     #[test]
-    fn causal_presets_run_under_a_causal_mask_and_nothing_else_does() {
+    fn what_is_made_for_a_causal_mask_has_one() {
         let order = order(1);
-        for row in &order.rows {
-            let both_sides = order.rows.iter().any(|r| r.name == row.name && r.variant == Variant::BothSides);
-            let expected = match row.variant {
-                Variant::Preset => both_sides,
-                Variant::CausalMask => true,
-                Variant::BothSides => false,
-            };
-            assert_eq!(row.causal, expected, "{} {:?}", row.name, row.variant);
-        }
         for name in ["alibi", "t5"] {
-            assert!(order.rows.iter().any(|row| row.name == name && row.causal), "{name}");
+            assert!(listed(&order, name, Variant::Preset).causal && !listed(&order, name, Variant::BothSides).causal);
+        }
+        for name in [
+            "none",
+            "learned",
+            "sinusoidal",
+            "input-table",
+            "rotary",
+            "shaw",
+            "clipped",
+            "shared",
+        ] {
+            assert!(!listed(&order, name, Variant::Preset).causal, "{name}");
+            assert!(
+                order.rows.iter().all(|row| row.name != name || row.variant != Variant::BothSides),
+                "{name}"
+            );
         }
         // Under a causal mask the first word sees itself alone: the man who bites and the one who is bitten differ.
         let causal = find(&order, "none", Variant::CausalMask);
