@@ -1,6 +1,7 @@
 //! The options of `posenc demo`.
 
 use clap::{Args, ValueEnum};
+use posenc::Language;
 
 /// Run a demonstration: something that is said about positions, measured on the spot
 ///
@@ -15,6 +16,7 @@ Examples:
   posenc demo
   posenc demo order
   posenc demo rotary-bug --seed 7
+  posenc demo rotary-bug --lang zh
   posenc demo order --json | jq -r '.rows[] | [.name, .variant, .outcome.measured.pairs[0].difference] | @tsv'"
 )]
 pub struct DemoArguments {
@@ -25,6 +27,10 @@ pub struct DemoArguments {
     /// What is random is drawn from this
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+
+    /// Language of the text: en or zh
+    #[arg(long, value_name = "LANGUAGE", default_value_t = Language::English, value_parser = super::language)]
+    pub lang: Language,
 
     /// Print JSON, with every number
     #[arg(long)]

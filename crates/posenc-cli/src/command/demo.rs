@@ -18,17 +18,17 @@ struct Listed {
 }
 
 pub fn run(arguments: &DemoArguments) -> Result<(), Failure> {
-    let DemoArguments { demo, seed, json } = *arguments;
+    let DemoArguments { demo, seed, lang, json } = *arguments;
     let not_shown = match demo {
         None => return list(json),
         Some(Demo::Order) => {
             let found = demo::order(seed);
-            show(&found, order::text, json)?;
+            show(&found, |found| order::text(found, lang), json)?;
             order::not_shown(&found)
         }
         Some(Demo::RotaryBug) => {
             let found = demo::rotary_bug(seed)?;
-            show(&found, rotary_bug::text, json)?;
+            show(&found, |found| rotary_bug::text(found, lang), json)?;
             rotary_bug::not_shown(&found)
         }
     };

@@ -1,5 +1,7 @@
 //! Numbers and names as a reader sees them, the same in the terminal and on the page.
 
+use posenc::Language;
+
 /// The verdict in one word, the same as in the files.
 pub use posenc_lab::csv::reach_name as reach;
 
@@ -42,9 +44,18 @@ pub fn number(x: f64) -> String {
     if x < 0.0 { format!("−{text}") } else { text }
 }
 
+/// The same in English or in Chinese.
+pub fn say(lang: Language, en: impl Into<String>, zh: impl Into<String>) -> String {
+    match lang {
+        Language::English => en.into(),
+        Language::Chinese => zh.into(),
+    }
+}
+
 /// Claims of a demonstration with a mark each: seen, or loudly not.
-pub fn verdicts(claims: impl Iterator<Item = (bool, String)>, columns: usize) -> String {
-    let mark = |holds| if holds { "✓ " } else { "✗ NOT SHOWN: " };
+pub fn verdicts(claims: impl Iterator<Item = (bool, String)>, lang: Language, columns: usize) -> String {
+    let not_shown = say(lang, "✗ NOT SHOWN: ", "✗ 未能显示：");
+    let mark = |holds| if holds { "✓ " } else { not_shown.as_str() };
     claims
         .map(|(holds, claim)| crate::columns::paragraph(mark(holds), &claim, columns))
         .collect()

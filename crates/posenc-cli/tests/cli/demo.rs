@@ -3,6 +3,7 @@
 use posenc::catalogue::catalogue;
 use serde_json::Value;
 
+use crate::list::columns;
 use crate::ran::Folder;
 
 fn json(folder: &Folder, words: &str) -> Value {
@@ -128,14 +129,26 @@ fn the_text_fits_a_terminal() {
         "demo rotary-bug",
         "demo order --seed 18446744073709551615",
         "demo rotary-bug --seed 0",
+        "demo order --lang zh",
+        "demo rotary-bug --lang zh",
     ] {
         let text = folder.finish(words).stdout;
-        assert!(
-            text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line),
-            "{text}"
-        );
+        assert!(text.lines().all(|line| columns(line) <= 80 && line.trim_end() == line), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf") && !text.contains('\x1b'), "{text}");
     }
+}
+
+#[test]
+fn it_is_told_in_two_languages() {
+    let folder = Folder::new();
+    let is_chinese = |text: &str| text.chars().any(|c| ('一'..='鿿').contains(&c));
+    for name in ["order", "rotary-bug"] {
+        let english = folder.finish(&format!("demo {name}")).stdout;
+        let chinese = folder.finish(&format!("demo {name} --lang zh")).stdout;
+        assert!(is_chinese(&chinese) && !is_chinese(&english), "{english}\n{chinese}");
+        assert_eq!(english.matches('✓').count(), chinese.matches('✓').count());
+    }
+    folder.refuse("demo order --lang fr", &["'fr'", "zh"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! keeps every distance |i − j|. And a causal mask alone, without any encoding, tells orders apart.
 //!
 //! **The layer.** Self-attention in f64, `model_dim` 32, 4 heads, input and output projections as PyTorch draws them, everything from one seed. A word is a vector drawn from
-//! N(0, 1) by its name. Encodings are the catalogue's presets for 64 tokens; every number that they learn is drawn from N(0, 1): tables that begin with zeros, as most do, say nothing before training.
+//! N(0, 1) by its name. Encodings are the catalogue's presets for 64 tokens; every number that they learn is drawn from N(0, 1): tables that begin with zeros, as many do, say nothing before training.
 //! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders): its form for both sides follows in a row of its own.
 //!
 //! **The measure.** How far two multisets of outputs are apart: over all ways to pair the outputs of one sentence with those of the other, the least largest difference of a coordinate.
@@ -17,7 +17,7 @@
 //! * a weight's relative error is at most twice that, and m·u for softmax itself;
 //! * the output, |out| ≤ O·AX, is then off by at most O·AX·m·u·(2(S + n) + 5): weights, values, their sum, the output projection, the mean over tokens.
 //!
-//! Two computed outputs are at most twice that apart: `bound` = 2·m·ε·O·AX·(S + n + 3). Real roundings cancel, so what is equal is usually some 10⁵ times nearer than the bound.
+//! Two computed outputs are at most twice that apart: `bound` = 2·m·ε·O·AX·(S + n + 3). Real roundings cancel, so what is equal is usually 10⁶ times nearer than the bound, or more.
 
 use super::{EPSILON, apart, larger};
 use crate::error::LabError;
