@@ -463,7 +463,7 @@ impl Pair {
 }
 
 impl Measured {
-    /// The outputs of a pair are further apart than rounding explains, and so is their mean, or some word's outputs.
+    /// The multisets of outputs of a pair are further apart than rounding explains.
     fn tells_apart(&self, pair: usize) -> bool {
         // Not `!same`: a NaN is neither.
         self.pairs[pair].difference > self.bound
