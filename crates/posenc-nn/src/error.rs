@@ -1,6 +1,6 @@
 //! What can go wrong, with what was expected and what was given.
 
-use crate::weights::Storage;
+use crate::weights::Dtype;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -73,7 +73,7 @@ pub enum Error {
         /// The number.
         value: f64,
         /// The type.
-        into: Storage,
+        into: Dtype,
     },
 }
 

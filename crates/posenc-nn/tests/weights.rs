@@ -2,10 +2,10 @@
 
 use half::{bf16, f16};
 use posenc::{Dims, Init, ParamSpec, Params, Rng};
-use posenc_nn::weights::{self, Source, Storage};
+use posenc_nn::weights::{self, Dtype, Source};
 use posenc_nn::{Error, MultiheadAttention};
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype as Typed, SafeTensors};
 
 fn specs() -> Vec<ParamSpec> {
     vec![
@@ -21,7 +21,7 @@ fn store(specs: &[ParamSpec]) -> Params<f32> {
 }
 
 /// A file of one tensor, by the format's own writer.
-fn file(name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) -> Vec<u8> {
+fn file(name: &str, dtype: Typed, shape: &[usize], data: &[u8]) -> Vec<u8> {
     safetensors::serialize([(name, TensorView::new(dtype, shape.to_vec(), data).unwrap())], None).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn bytes_come_back_bit_for_bit_and_the_formats_own_code_reads_and_writes_the_sam
         .specs()
         .iter()
         .zip(&data)
-        .map(|(spec, data)| (spec.name.as_str(), TensorView::new(Dtype::F32, spec.shape.clone(), data).unwrap()));
+        .map(|(spec, data)| (spec.name.as_str(), TensorView::new(Typed::F32, spec.shape.clone(), data).unwrap()));
     let metadata = [("encoding".to_string(), "alibi".to_string())].into();
     assert_eq!(safetensors::serialize(views, Some(metadata)).unwrap(), bytes);
 
@@ -100,10 +100,10 @@ fn every_storage_type_is_written_rounded_once_and_read_back() {
     let written = |storage| weights::to_bytes_as(&single, storage, &[]).unwrap();
     let read = |bytes: &[u8]| weights::from_bytes::<f64>(bytes).unwrap().flat().to_vec();
     for (storage, bytes, narrowed) in [
-        (Storage::F64, 8, (|x| f64::from(x)) as fn(f32) -> f64),
-        (Storage::F32, 4, |x| f64::from(x)),
-        (Storage::F16, 2, |x| f16::from_f32(x).to_f64()),
-        (Storage::Bf16, 2, |x| bf16::from_f32(x).to_f64()),
+        (Dtype::F64, 8, (|x| f64::from(x)) as fn(f32) -> f64),
+        (Dtype::F32, 4, |x| f64::from(x)),
+        (Dtype::F16, 2, |x| f16::from_f32(x).to_f64()),
+        (Dtype::Bf16, 2, |x| bf16::from_f32(x).to_f64()),
     ] {
         let file = written(storage);
         let theirs = SafeTensors::deserialize(&file).unwrap();
@@ -116,25 +116,25 @@ fn every_storage_type_is_written_rounded_once_and_read_back() {
         assert_eq!(read(&file), expected, "{storage}");
     }
     // A store of half precision, as a module of that precision keeps it.
-    let half: Params<bf16> = weights::from_bytes(&written(Storage::F64)).unwrap();
-    assert_eq!(weights::to_bytes(&half, &[]).unwrap(), written(Storage::Bf16));
+    let half: Params<bf16> = weights::from_bytes(&written(Dtype::F64)).unwrap();
+    assert_eq!(weights::to_bytes(&half, &[]).unwrap(), written(Dtype::Bf16));
     assert_eq!(half.flat(), single.cast::<bf16>().flat());
-    let error = weights::from_bytes::<f16>(&file("a", Dtype::F32, &[1], &7e4f32.to_le_bytes())).unwrap_err();
+    let error = weights::from_bytes::<f16>(&file("a", Typed::F32, &[1], &7e4f32.to_le_bytes())).unwrap_err();
     assert!(matches!(
         error,
         Error::Overflow {
             index: 0,
-            into: Storage::F16,
+            into: Dtype::F16,
             ..
         }
     ));
     // From f64 too it is one rounding: no neighbour in the type is nearer, and of two that are as near the even one is taken.
     for (storage, up) in [
         (
-            Storage::F16,
+            Dtype::F16,
             (|x| f16::from_bits(f16::from_f64(x).to_bits() + 1).to_f64()) as fn(f64) -> f64,
         ),
-        (Storage::Bf16, |x| bf16::from_bits(bf16::from_f64(x).to_bits() + 1).to_f64()),
+        (Dtype::Bf16, |x| bf16::from_bits(bf16::from_f64(x).to_bits() + 1).to_f64()),
     ] {
         let back = read(&weights::to_bytes_as(&double, storage, &[]).unwrap());
         for (x, y) in double.flat().iter().zip(&back) {
@@ -161,22 +161,22 @@ fn numbers_that_are_too_large_are_named_and_others_that_are_not_finite_pass() {
     let mut params: Params<f32> = Params::zeros(&spec).unwrap();
     // 65 520 is the first number that rounds past the largest f16.
     params.flat_mut().copy_from_slice(&[65_519.0, 65_520.0]);
-    let error = weights::to_bytes_as(&params, Storage::F16, &[]).unwrap_err();
+    let error = weights::to_bytes_as(&params, Dtype::F16, &[]).unwrap_err();
     assert!(matches!(
         error,
         Error::Overflow {
             index: 1,
-            into: Storage::F16,
+            into: Dtype::F16,
             ..
         }
     ));
     params.flat_mut().copy_from_slice(&[f32::NEG_INFINITY, f32::NAN]);
-    for storage in [Storage::F64, Storage::F32, Storage::F16, Storage::Bf16] {
+    for storage in [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::Bf16] {
         let back: Params<f32> = weights::from_bytes(&weights::to_bytes_as(&params, storage, &[]).unwrap()).unwrap();
         assert!(back.flat()[0] == f32::NEG_INFINITY && back.flat()[1].is_nan(), "{storage}");
     }
 
-    let bytes = |x: [f64; 2]| file("a", Dtype::F64, &[2], &x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+    let bytes = |x: [f64; 2]| file("a", Typed::F64, &[2], &x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
     let _ = weights::load(&mut params, &bytes([0.1, f64::INFINITY])).unwrap();
     assert_eq!(params.flat(), [0.1, f32::INFINITY]);
     let error = weights::load(&mut params, &bytes([0.0, 1e300])).unwrap_err();
@@ -184,7 +184,7 @@ fn numbers_that_are_too_large_are_named_and_others_that_are_not_finite_pass() {
         error,
         Error::Overflow {
             index: 1,
-            into: Storage::F32,
+            into: Dtype::F32,
             ..
         }
     ));
@@ -346,12 +346,12 @@ fn a_shape_that_no_store_can_have_is_refused_without_its_memory() {
 #[test]
 fn other_kinds_of_numbers_are_refused_where_they_are_asked_for_and_nowhere_else() {
     for (dtype, bytes) in [
-        (Dtype::I64, 8),
-        (Dtype::I32, 4),
-        (Dtype::U8, 1),
-        (Dtype::BOOL, 1),
-        (Dtype::F8_E4M3, 1),
-        (Dtype::C64, 8),
+        (Typed::I64, 8),
+        (Typed::I32, 4),
+        (Typed::U8, 1),
+        (Typed::BOOL, 1),
+        (Typed::F8_E4M3, 1),
+        (Typed::C64, 8),
     ] {
         let ids = file("position_ids", dtype, &[2], &vec![0; 2 * bytes]);
         let error = weights::from_bytes::<f32>(&ids).unwrap_err();
@@ -379,7 +379,7 @@ fn other_kinds_of_numbers_are_refused_where_they_are_asked_for_and_nowhere_else(
 fn tensors_that_are_missing_other_or_more_than_asked_for_are_named() {
     let mut params = store(&specs());
     let before = params.flat().to_vec();
-    let error = weights::load(&mut params, &file("model.a", Dtype::F32, &[4], &[0; 16])).unwrap_err();
+    let error = weights::load(&mut params, &file("model.a", Typed::F32, &[4], &[0; 16])).unwrap_err();
     assert!(
         matches!(&error, Error::MissingTensors { names, others } if names == &["b.weight", "a", "scalar", "empty"] && others == &["model.a"]),
     );
@@ -387,7 +387,7 @@ fn tensors_that_are_missing_other_or_more_than_asked_for_are_named() {
     let mut one = store(&[ParamSpec::new("a", [4], Init::Zeros)]);
     for shape in [&[2, 2][..], &[1, 4], &[4, 1], &[8, 0]] {
         let size: usize = shape.iter().product();
-        let error = weights::load(&mut one, &file("a", Dtype::F32, shape, &vec![1; 4 * size])).unwrap_err();
+        let error = weights::load(&mut one, &file("a", Typed::F32, shape, &vec![1; 4 * size])).unwrap_err();
         assert!(matches!(
             &error,
             Error::Core(posenc::Error::ParameterShape { name, expected, given }) if name == "a" && expected == &[4] && given == shape
@@ -448,7 +448,7 @@ fn separate_projections_load_into_the_fused_one_and_a_wrong_split_is_refused() {
         }
     };
     let mut params = store(&attn.specs());
-    let bytes = weights::to_bytes_as(&theirs, Storage::F64, &[]).unwrap();
+    let bytes = weights::to_bytes_as(&theirs, Dtype::F64, &[]).unwrap();
     assert_eq!(
         weights::load_from(&mut params, &bytes, source(rows)).unwrap(),
         ["x.norm.bias", "x.norm.weight"]
@@ -522,7 +522,7 @@ fn mutilated_files_are_errors_or_other_files() {
                 for spec in store.specs() {
                     let tensor = theirs.tensor(&spec.name).unwrap();
                     assert_eq!(tensor.shape(), spec.shape);
-                    if tensor.dtype() == Dtype::F32 {
+                    if tensor.dtype() == Typed::F32 {
                         let ours: Vec<u8> = store.get(&spec.name).unwrap().iter().flat_map(|x| x.to_le_bytes()).collect();
                         // A signalling NaN may have become a quiet one.
                         let same = |(a, b): (&[u8; 4], &[u8; 4])| a == b || f32::from_le_bytes(*b).is_nan();

@@ -21,123 +21,19 @@
 //! nearest even, and a finite number that would become infinite is an error. Integers and eight-bit numbers are errors where the store asks for them, and
 //! are left alone where it does not (a buffer of position ids beside the weights).
 
+mod dtype;
 mod header;
 
+pub use dtype::Dtype;
+pub(crate) use dtype::Stored;
+
 use crate::error::{Error, Result};
+use crate::storage::Storage;
 use half::{bf16, f16};
 use header::{Entry, File};
-use posenc::{Element, Init, ParamSpec, Params, Real};
+use posenc::{Init, ParamSpec, Params, Real};
 use std::collections::HashSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// What the numbers of a file are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storage {
-    /// Eight bytes.
-    F64,
-    /// Four bytes.
-    F32,
-    /// IEEE's half precision: eleven bits of significand, at most 65 504.
-    F16,
-    /// The upper half of an f32: eight bits of significand, f32's range.
-    Bf16,
-}
-
-impl Storage {
-    const ALL: [Storage; 4] = [Storage::F64, Storage::F32, Storage::F16, Storage::Bf16];
-
-    /// Its name in a file.
-    fn name(self) -> &'static str {
-        match self {
-            Storage::F64 => "F64",
-            Storage::F32 => "F32",
-            Storage::F16 => "F16",
-            Storage::Bf16 => "BF16",
-        }
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Storage::F64 => 8,
-            Storage::F32 => 4,
-            Storage::F16 | Storage::Bf16 => 2,
-        }
-    }
-
-    /// Appends a number, rounded once; whether it is still finite.
-    fn write(self, x: f64, out: &mut Vec<u8>) -> bool {
-        fn put<T: Stored>(x: f64, out: &mut Vec<u8>) -> bool {
-            let x = T::rounded(x);
-            x.write(out);
-            x.widen().is_finite()
-        }
-        match self {
-            Storage::F64 => put::<f64>(x, out),
-            Storage::F32 => put::<f32>(x, out),
-            Storage::F16 => put::<f16>(x, out),
-            Storage::Bf16 => put::<bf16>(x, out),
-        }
-    }
-}
-
-/// What a store of parameters may hold: the four types of [`Element`], with their names in a file. No other type can implement it.
-pub trait Stored: Element {
-    /// Its name in a file.
-    const STORAGE: Storage;
-    /// The nearest number, of two that are as near the even one.
-    fn rounded(x: f64) -> Self;
-    /// Appends its little-endian bytes.
-    fn write(self, out: &mut Vec<u8>);
-}
-
-macro_rules! stored {
-    ($($name:ident $type:ty: $rounded:expr;)*) => {$(
-        impl Stored for $type {
-            const STORAGE: Storage = Storage::$name;
-
-            #[inline]
-            fn rounded(x: f64) -> $type {
-                $rounded(x)
-            }
-
-            #[inline]
-            fn write(self, out: &mut Vec<u8>) {
-                out.extend(self.to_le_bytes());
-            }
-        }
-    )*};
-}
-
-stored! {
-    F64 f64: std::convert::identity;
-    F32 f32: |x| x as f32;
-    F16 f16: |x| f16::from_f32(to_odd(x));
-    Bf16 bf16: |x| bf16::from_f32(to_odd(x));
-}
-
-impl fmt::Display for Storage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The f32 next to a number that is not one on the side of zero, with its last bit set (Boldo and Melquiond, *Emulation of FMA and correctly rounded
-/// sums: proved algorithms using rounding to odd*, 2008): rounding that once more to a type with at least two bits less gives what rounding the number at
-/// once gives. `half` narrows an f64 through the nearest f32, which rounds twice.
-fn to_odd(x: f64) -> f32 {
-    let nearest = x as f32;
-    let exact = f64::from(nearest);
-    if exact == x || x.is_nan() {
-        return nearest;
-    }
-    let inner = if exact.abs() > x.abs() {
-        nearest.to_bits() - 1
-    } else {
-        nearest.to_bits()
-    };
-    f32::from_bits(inner | 1)
-}
 
 /// Where [`load_from`] finds a tensor of the store in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,29 +48,29 @@ pub enum Source {
 ///
 /// # Errors
 /// A tensor whose name is the format's own (`__metadata__`), a key of the metadata that comes twice, more than 100 MB of names.
-pub fn to_bytes<T: Stored>(params: &Params<T>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
-    to_bytes_as(params, T::STORAGE, metadata)
+pub fn to_bytes<T: Storage>(params: &Params<T>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+    to_bytes_as(params, T::DTYPE, metadata)
 }
 
 /// As [`to_bytes`], with numbers of another type, rounded once.
 ///
 /// # Errors
 /// As [`to_bytes`], or a finite number that the type cannot hold.
-pub fn to_bytes_as<T: Stored>(params: &Params<T>, storage: Storage, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
+pub fn to_bytes_as<T: Storage>(params: &Params<T>, dtype: Dtype, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     // By name, as the format's own writer does.
     let mut specs: Vec<&ParamSpec> = params.specs().iter().collect();
     specs.sort_by(|a, b| a.name.cmp(&b.name));
     let tensors: Vec<(&str, &[usize], usize)> = specs
         .iter()
-        .map(|spec| (spec.name.as_str(), &spec.shape[..], spec.size() * storage.bytes()))
+        .map(|spec| (spec.name.as_str(), &spec.shape[..], spec.size() * dtype.bytes()))
         .collect();
-    let mut out = header::write(storage.name(), &tensors, metadata)?;
-    out.reserve(params.size() * storage.bytes());
+    let mut out = header::write(dtype.name(), &tensors, metadata)?;
+    out.reserve(params.size() * dtype.bytes());
     for spec in specs {
         for (index, x) in params.get(&spec.name)?.iter().enumerate() {
             let x = x.widen().to_f64();
-            if !storage.write(x, &mut out) && x.is_finite() {
-                return Err(overflow(&spec.name, index, x, storage));
+            if !dtype.write(x, &mut out) && x.is_finite() {
+                return Err(overflow(&spec.name, index, x, dtype));
             }
         }
     }
@@ -188,7 +84,7 @@ pub fn to_bytes_as<T: Stored>(params: &Params<T>, storage: Storage, metadata: &[
 /// Not a safetensors file, tensors missing (all are named), another shape or another kind of number, a finite number that the store's type cannot
 /// hold.
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load<T: Stored>(params: &mut Params<T>, bytes: &[u8]) -> Result<Vec<String>> {
+pub fn load<T: Storage>(params: &mut Params<T>, bytes: &[u8]) -> Result<Vec<String>> {
     load_from(params, bytes, |name| Source::Tensor(name.to_string()))
 }
 
@@ -229,7 +125,7 @@ pub fn load<T: Stored>(params: &mut Params<T>, bytes: &[u8]) -> Result<Vec<Strin
 /// # Errors
 /// As [`load`]; rows that do not add up to the store's tensor.
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load_from<T: Stored>(params: &mut Params<T>, bytes: &[u8], mut source: impl FnMut(&str) -> Source) -> Result<Vec<String>> {
+pub fn load_from<T: Storage>(params: &mut Params<T>, bytes: &[u8], mut source: impl FnMut(&str) -> Source) -> Result<Vec<String>> {
     let file = File::read(bytes)?;
     let sources: Vec<Source> = params.specs().iter().map(|spec| source(&spec.name)).collect();
     let asked: HashSet<&str> = sources.iter().flat_map(Source::names).collect();
@@ -290,7 +186,7 @@ impl Source {
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_bytes<T: Stored>(bytes: &[u8]) -> Result<Params<T>> {
+pub fn from_bytes<T: Storage>(bytes: &[u8]) -> Result<Params<T>> {
     let file = File::read(bytes)?;
     let mut values = Vec::new();
     let mut specs = Vec::new();
@@ -315,7 +211,7 @@ pub fn metadata(bytes: &[u8]) -> Result<Vec<(String, String)>> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save_file<T: Stored>(path: impl AsRef<Path>, params: &Params<T>, metadata: &[(&str, &str)]) -> Result<()> {
+pub fn save_file<T: Storage>(path: impl AsRef<Path>, params: &Params<T>, metadata: &[(&str, &str)]) -> Result<()> {
     let path = path.as_ref();
     let bytes = to_bytes(params, metadata)?;
     let mut partial = path.as_os_str().to_owned();
@@ -330,7 +226,7 @@ pub fn save_file<T: Stored>(path: impl AsRef<Path>, params: &Params<T>, metadata
 /// # Errors
 /// The file cannot be read, or as [`load`].
 #[must_use = "the names of tensors that were not loaded"]
-pub fn load_file<T: Stored>(path: impl AsRef<Path>, params: &mut Params<T>) -> Result<Vec<String>> {
+pub fn load_file<T: Storage>(path: impl AsRef<Path>, params: &mut Params<T>) -> Result<Vec<String>> {
     let path = path.as_ref();
     load(params, &std::fs::read(path).map_err(at(path))?)
 }
@@ -345,18 +241,18 @@ fn another_shape(name: &str, expected: &[usize], given: &[usize]) -> Error {
     posenc::Error::ParameterShape { name, expected, given }.into()
 }
 
-fn overflow(name: &str, index: usize, value: f64, into: Storage) -> Error {
+fn overflow(name: &str, index: usize, value: f64, into: Dtype) -> Error {
     let name = name.to_string();
     Error::Overflow { name, index, value, into }
 }
 
 /// Appends a tensor's numbers, converted. The bytes fit the shape: the header was checked.
-fn read<T: Stored>(entry: &Entry<'_>, values: &mut Vec<T>) -> Result<()> {
-    match Storage::ALL.into_iter().find(|storage| storage.name() == entry.dtype) {
-        Some(Storage::F32) => convert(entry, |b| f64::from(f32::from_le_bytes(b)), values),
-        Some(Storage::F64) => convert(entry, f64::from_le_bytes, values),
-        Some(Storage::F16) => convert(entry, |b| f16::from_le_bytes(b).to_f64(), values),
-        Some(Storage::Bf16) => convert(entry, |b| bf16::from_le_bytes(b).to_f64(), values),
+fn read<T: Storage>(entry: &Entry<'_>, values: &mut Vec<T>) -> Result<()> {
+    match Dtype::ALL.into_iter().find(|dtype| dtype.name() == entry.dtype) {
+        Some(Dtype::F32) => convert(entry, |b| f64::from(f32::from_le_bytes(b)), values),
+        Some(Dtype::F64) => convert(entry, f64::from_le_bytes, values),
+        Some(Dtype::F16) => convert(entry, |b| f16::from_le_bytes(b).to_f64(), values),
+        Some(Dtype::Bf16) => convert(entry, |b| bf16::from_le_bytes(b).to_f64(), values),
         None => Err(Error::Dtype {
             name: entry.name.clone(),
             given: entry.dtype.clone(),
@@ -365,14 +261,14 @@ fn read<T: Stored>(entry: &Entry<'_>, values: &mut Vec<T>) -> Result<()> {
 }
 
 /// Every accepted type is exact in f64, so the only rounding is to the store's type.
-fn convert<T: Stored, const B: usize>(entry: &Entry<'_>, number: impl Fn([u8; B]) -> f64, values: &mut Vec<T>) -> Result<()> {
+fn convert<T: Storage, const B: usize>(entry: &Entry<'_>, number: impl Fn([u8; B]) -> f64, values: &mut Vec<T>) -> Result<()> {
     let (numbers, _) = entry.data.as_chunks::<B>();
     values.reserve(numbers.len());
     for (index, bytes) in numbers.iter().enumerate() {
         let value = number(*bytes);
         let narrowed = T::rounded(value);
         if value.is_finite() && !narrowed.widen().is_finite() {
-            return Err(overflow(&entry.name, index, value, T::STORAGE));
+            return Err(overflow(&entry.name, index, value, T::DTYPE));
         }
         values.push(narrowed);
     }
