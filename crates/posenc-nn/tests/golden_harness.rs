@@ -116,6 +116,7 @@ fn an_operator_that_answers_another_question_fails() {
         ("test_attention_3d_gqa", "out/Y"),
         ("test_attention_4d_gqa_with_past_and_present", "out/Y"),
         ("test_attention_4d_gqa_with_past_and_present", "out/present_value"),
+        ("test_attention_3d_with_past_and_present_qk_matmul_softmax", "out/qk_matmul_output"),
         ("test_rotary_embedding_with_interleaved_rotary_dim", "out/output"),
         ("test_rotary_embedding_with_rotary_dim", "out/output"),
     ] {

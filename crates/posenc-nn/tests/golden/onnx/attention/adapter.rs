@@ -2,7 +2,7 @@
 
 use super::Given;
 use crate::golden::onnx::{Node, Sample};
-use crate::golden::set::{Data, Outcome, Tensor, fail};
+use crate::golden::set::{Data, Outcome, Tensor, fail, skip};
 use posenc::attention::{Inputs, Outputs, Workspace};
 use posenc::{
     Attends, Attention, BlockMut, Call, Dims, Encoding, Mask, Mode, Needs, Params, Positions, ScoreTerm, Tile, View, ViewMut, Window,
@@ -43,7 +43,9 @@ impl<T: Sample + Default> Case<T> {
         let flat = q.shape.len() == 3;
         let split = |place: usize, what: &str, heads: &str| -> Outcome<([usize; 4], Vec<T>)> {
             let tensor = node.required("inputs", place)?;
-            let data = tensor.numbers::<T>(what)?;
+            let Some(data) = T::of(&tensor.data) else {
+                return skip(format!("{what} of another type than Q is not known here: the core takes one type"));
+            };
             if !flat {
                 return Ok((tensor.rank(what)?, data.to_vec()));
             }

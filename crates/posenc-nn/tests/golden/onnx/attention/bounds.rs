@@ -138,11 +138,17 @@ fn softmax(how: Arithmetic, scores: &[Option<Bounded>]) -> Vec<Option<Bounded>> 
     let total = format.dot(powers.iter().flatten().map(|p| (*p, one)), -1.0);
     let weight = |p: Bounded| {
         let value = p.value / total.value;
+        // In a worst case that reaches 0 the quotient has no bound, and the spread alone counts.
         let smallest = total.value - total.error;
+        let worst = if smallest > 0.0 {
+            (p.error + value * total.error) / smallest
+        } else {
+            f64::INFINITY
+        };
         let quotient = Bounded {
             value,
-            error: (p.error + value * total.error) / smallest,
-            spread: p.spread.hypot(value * total.spread) / smallest,
+            error: worst,
+            spread: p.spread.hypot(value * total.spread) / total.value,
         };
         // Divided, or multiplied by a rounded inverse; then back in the type of the scores.
         how.scores.narrowed(format.round(quotient, 2.0), format)
