@@ -497,6 +497,9 @@ fn mutilated_files_are_errors_or_other_files() {
     for _ in 0..20_000 {
         let mut bytes = bytes.clone();
         for _ in 0..1 + below(3) {
+            if bytes.is_empty() {
+                break;
+            }
             let at = below(bytes.len());
             let in_header = below(header.min(bytes.len()));
             match below(7) {
@@ -506,7 +509,7 @@ fn mutilated_files_are_errors_or_other_files() {
                 }
                 1 => bytes[in_header] ^= 1 << below(8),
                 2 => bytes[in_header] = b"{}[]\",:0123456789eE-. \\"[below(23)],
-                3 => bytes.truncate(at.max(1)),
+                3 => bytes.truncate(at),
                 4 => drop(bytes.remove(in_header)),
                 5 => bytes.insert(in_header, b"0123456789,"[below(11)]),
                 _ => bytes.extend([0; 4]),

@@ -150,16 +150,16 @@ fn place(mut entries: Vec<(String, Info)>, data: &[u8]) -> Result<Vec<Entry<'_>>
             return Err(Error::Dtype { name, given: dtype });
         };
         let (begin, end) = data_offsets;
-        let offsets = format!("data_offsets [{begin}, {end}]");
+        let offsets = || format!("data_offsets [{begin}, {end}]");
         if begin > end || end > data.len() {
             let expected = format!("BEGIN ≤ END ≤ {}", data.len());
-            return Err(damaged(Some(name), expected, offsets));
+            return Err(damaged(Some(name), expected, offsets()));
         }
         if begin != covered {
             return Err(damaged(
                 Some(name),
                 format!("a tensor that begins at {covered}, where the one before ends"),
-                offsets,
+                offsets(),
             ));
         }
         let size = shape
@@ -171,7 +171,7 @@ fn place(mut entries: Vec<(String, Info)>, data: &[u8]) -> Result<Vec<Entry<'_>>
             let expected = size.map_or("a shape whose bytes can be counted".to_string(), |bits| {
                 format!("{} bytes", bits / 8)
             });
-            return Err(damaged(Some(name), expected, format!("{dtype} {shape:?} in {offsets}")));
+            return Err(damaged(Some(name), expected, format!("{dtype} {shape:?} in {}", offsets())));
         }
         covered = end;
         let data = &data[begin..end];
