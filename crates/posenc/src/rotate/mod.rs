@@ -2,6 +2,8 @@
 
 pub mod rotary;
 mod rotation;
+pub mod scaling;
 
 pub use rotary::{Pairing, Precision, Rotary};
 pub use rotation::{Rotation, RotationPair, Side, Turn};
+pub use scaling::{Frequencies, LongRope, Magnitude, Scaling, Yarn, yarn_magnitude};
