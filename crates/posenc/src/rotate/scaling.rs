@@ -146,7 +146,7 @@ pub struct Frequencies {
 /// ```
 /// use posenc::rotate::yarn_magnitude;
 /// assert_eq!(yarn_magnitude(1.0, 1.0), 1.0);
-/// assert!((yarn_magnitude(40.0, 1.0).powi(2) - 1.8738).abs() < 5e-5); // DeepSeek-V3
+/// assert!((yarn_magnitude(40.0, 1.0).powi(2) - 1.873_854).abs() < 1e-6); // DeepSeek-V3
 /// ```
 #[doc(alias = "yarn_get_mscale")]
 pub fn yarn_magnitude(factor: f64, mscale: f64) -> f64 {
