@@ -6,6 +6,7 @@ pub mod compare;
 mod encodings;
 mod mpnet;
 mod oracle;
+mod rotation;
 mod set;
 
 use compare::Worst;
