@@ -1,6 +1,8 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
+mod decoding;
 mod gradients;
+mod product;
 mod refusals;
 mod semantics;
 
