@@ -24,7 +24,11 @@ pub fn encodings() -> Vec<(&'static str, Encoding)> {
         ("input table, projected", InputTable::new(ROWS).projected().into()),
         (
             "input table, stretched",
-            InputTable::new(ROWS).with_overflow(Overflow::Interpolate).into(),
+            InputTable::new(5).with_overflow(Overflow::Interpolate).into(),
+        ),
+        (
+            "input table, stretched to a length",
+            InputTable::new(5).with_overflow(Overflow::InterpolateTo(ROWS)).into(),
         ),
         ("sinusoidal, inputs", Sinusoidal::paper().added_to(AddTo::AttentionInputs).into()),
         ("sinusoidal, projected", Sinusoidal::paper().added_to(AddTo::Projected).into()),
