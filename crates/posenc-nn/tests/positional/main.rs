@@ -1,6 +1,7 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
 mod decoding;
+mod finite;
 mod gradients;
 mod product;
 mod refusals;
