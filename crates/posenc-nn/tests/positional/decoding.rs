@@ -1,7 +1,7 @@
 //! Decoding with a cache equals attention over the whole, for every encoding.
 
-use crate::product::{encodings, rounding_bound};
-use crate::{BATCH, HEADS, WIDTH, random, with_params};
+use crate::product::encodings;
+use crate::{BATCH, HEADS, WIDTH, random, rounding, with_params};
 use posenc::{Attention, Dims, Encoding, Error, InputTable, LayerSpec, Mode, Overflow, Params, Positions, Window};
 use posenc_nn::{AttentionTrace, AttnMask, DecodeArgs, KvCache, PositionalArgs, PositionalMultiheadAttention, Result, Streams};
 use std::ops::Range;
@@ -26,7 +26,7 @@ impl Subject {
         let module = PositionalMultiheadAttention::of_layer(&layer, Dims::new(WIDTH, HEADS)?.with_kv_heads(kv_heads)?)?;
         let (params, x) = (with_params(&module), random(BATCH * LEN * WIDTH, 1));
         // The same sums in another order: each pass lies this far from the exact numbers.
-        let bound = 2.0 * rounding_bound(&module, &params, [&x; 3], LEN, 0.5 * f64::EPSILON);
+        let bound = 2.0 * rounding::bound(&module, &params, [&x; 3], LEN, 0.5 * f64::EPSILON);
         Ok(Subject { module, params, x, bound })
     }
 

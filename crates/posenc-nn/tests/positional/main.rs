@@ -5,7 +5,9 @@ mod finite;
 mod gradients;
 mod product;
 mod refusals;
+mod rounding;
 mod semantics;
+mod settings;
 
 use posenc::{Mode, Params, Rng};
 use posenc_nn::{AttentionTrace, Number, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};

@@ -3,7 +3,7 @@
 //!
 //! A new encoding is a line in [`encodings`], a new mask or setting one in [`groups`].
 
-use crate::{BATCH, HEADS, WIDTH, gradients, random, with_params};
+use crate::{BATCH, HEADS, WIDTH, gradients, random, rounding, with_params};
 use posenc::{
     AddTo, Alibi, Attention, ClippedBias, Dims, Direction, Encoding, InputTable, LayerSpec, Learned, Mode, Overflow, Pairing, Params,
     Positions, Rotary, SharedBias, Shaw, Sinusoidal, T5Bias, Window,
@@ -407,7 +407,7 @@ fn check(encoding: &Encoding, case: &Case<f64>, in_f32: &Case<f32>) -> posenc_nn
 
     let [query, key, value] = &streams::<f32>();
     let single = run(&module, &narrow, [query, key, value], in_f32)?.out;
-    let bound = rounding_bound(&module, &params, all, K_LEN, 0.5 * f64::from(f32::EPSILON));
+    let bound = rounding::bound(&module, &params, all, K_LEN, 0.5 * f64::from(f32::EPSILON));
     for (i, (double, single)) in output.out.iter().zip(single).enumerate() {
         let error = (double - f64::from(single)).abs();
         assert!(
@@ -494,38 +494,6 @@ fn unit(n: usize, seed: u64) -> Vec<f64> {
     let direction: Vec<f64> = random(n, seed);
     let length = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
     direction.into_iter().map(|x| x / length).collect()
-}
-
-/// How far arithmetic with unit roundoff `u` may lie from exact numbers, in the worst case (Higham, *Accuracy and Stability of Numerical Algorithms*,
-/// chapter 3), from the largest magnitudes: u per operation, n of them in a sum of n; a score that is off by δ makes each weight wrong by the share 2δ.
-/// The error of f64 beside f32's is 2⁻²⁹ of it, and lies in what the magnitudes leave over.
-pub fn rounding_bound(module: &PositionalMultiheadAttention, params: &Params<f64>, all: [&[f64]; 3], keys: usize, u: f64) -> f64 {
-    let largest = |x: &[f64]| x.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-    let tensor = |name: &str| params.get(name).expect("its own parameter");
-    let row_sum = |w: &[f64]| {
-        w.chunks(WIDTH)
-            .map(|row| row.iter().map(|x| x.abs()).sum::<f64>())
-            .fold(0.0, f64::max)
-    };
-    let (dim, keys, width) = ((WIDTH / HEADS) as f64, keys as f64, WIDTH as f64);
-    // Numbers of the encoding: a table's, or a sine.
-    let own = module
-        .plan
-        .parameters()
-        .iter()
-        .map(|spec| largest(tensor(&spec.name)))
-        .fold(1.0, f64::max);
-    let x = all.into_iter().map(largest).fold(0.0, f64::max) + own;
-    // A projection: a sum of width + 1 products of rounded sums; then a rotation (4) and an addition.
-    let p = (row_sum(tensor("attn.in_proj_weight")) * x + largest(tensor("attn.in_proj_bias")) + own) * std::f64::consts::SQRT_2;
-    let d_p = (width + 8.0) * u * p;
-    // A score: q·k of that, scaled; a vector per distance, a bias, a mask and a sink, each of order `own`; a penalty of at most the largest distance.
-    let terms = dim * p * own + 8.0 * own + ROWS as f64;
-    let d_s = dim * (2.0 * p * d_p + own * d_p) + (dim + 8.0) * u * (dim * p * p + terms);
-    let value = p + own;
-    let d_context = value * (2.0 * d_s + (2.0 * keys + 8.0) * u) + d_p;
-    let out = row_sum(tensor("attn.out_proj.weight"));
-    out * d_context + (width + 2.0) * u * (out * value + largest(tensor("attn.out_proj.bias")))
 }
 
 /// The name of a typed error, as the table has it.
