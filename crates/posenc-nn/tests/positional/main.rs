@@ -1,5 +1,6 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
+mod constructors;
 mod decoding;
 mod finite;
 mod gradients;
@@ -8,6 +9,7 @@ mod refusals;
 mod rounding;
 mod semantics;
 mod settings;
+mod storage;
 
 use posenc::{Mode, Params, Rng};
 use posenc_nn::{AttentionTrace, Number, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
