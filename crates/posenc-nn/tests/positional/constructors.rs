@@ -4,8 +4,11 @@ use crate::{BATCH, HEADS, WIDTH, random, with_params};
 use posenc::{Attention, Dims, Error, LayerSpec, Mode, Pairing, ParamSpec, Params, Rotary, T5Bias, Window};
 use posenc_nn::{AttentionTrace, Linear, PositionalArgs, PositionalMultiheadAttention, Streams, weights};
 
+/// A parameter's name and shape.
+type Named = (&'static str, Vec<usize>);
+
 /// Each constructor with the names and shapes of upstream's parameters.
-fn constructed() -> Vec<(PositionalMultiheadAttention, Vec<(&'static str, Vec<usize>)>)> {
+fn constructed() -> Vec<(PositionalMultiheadAttention, Vec<Named>)> {
     let (wide, square, line) = (vec![3 * WIDTH, WIDTH], vec![WIDTH, WIDTH], vec![WIDTH]);
     let fused = [
         ("attn.in_proj_weight", wide),
@@ -13,7 +16,7 @@ fn constructed() -> Vec<(PositionalMultiheadAttention, Vec<(&'static str, Vec<us
         ("attn.out_proj.weight", square.clone()),
         ("attn.out_proj.bias", line.clone()),
     ];
-    let with = |first: Option<(&'static str, Vec<usize>)>| first.into_iter().chain(fused.clone()).collect();
+    let with = |first: Option<Named>| first.into_iter().chain(fused.clone()).collect();
     let separate = [
         "q_proj.weight",
         "q_proj.bias",

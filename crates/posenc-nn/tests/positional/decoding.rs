@@ -1,6 +1,6 @@
 //! Decoding with a cache equals attention over the whole, for every encoding.
 
-use crate::product::encodings;
+use crate::cases::encodings;
 use crate::{BATCH, HEADS, WIDTH, random, rounding, with_params};
 use posenc::{Attention, Dims, Encoding, Error, InputTable, LayerSpec, Mode, Overflow, Params, Positions, Window};
 use posenc_nn::{AttentionTrace, AttnMask, DecodeArgs, KvCache, PositionalArgs, PositionalMultiheadAttention, Result, Streams};

@@ -1,6 +1,6 @@
 //! Finite numbers in, finite numbers out: masks, positions and streams at the ends of their ranges.
 
-use crate::product::encodings;
+use crate::cases::encodings;
 use crate::{BATCH, HEADS, WIDTH, random, with_params};
 use half::{bf16, f16};
 use posenc::{Attention, Dims, LayerSpec, Mode, Params, Positions};

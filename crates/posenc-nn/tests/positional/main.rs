@@ -1,5 +1,6 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
+mod cases;
 mod constructors;
 mod decoding;
 mod finite;

@@ -27,7 +27,12 @@ pub fn bound(module: &PositionalMultiheadAttention, params: &Params<f64>, all: [
         .fold(0.0, f64::max);
     let sines = if has(|m| matches!(m, Method::Sinusoidal(_))) { 1.0 } else { 0.0 };
     let added = if has(|m| matches!(m, Method::InputTable(_))) { own } else { sines };
-    let penalty = LARGEST_PENALTY + module.attn.attention.sinks.then(|| largest(tensor("attn.sinks"))).unwrap_or(0.0);
+    let sinks = if module.attn.attention.sinks {
+        largest(tensor("attn.sinks"))
+    } else {
+        0.0
+    };
+    let penalty = LARGEST_PENALTY + sinks;
 
     // A projected head: its length, and the length of its error. Each number is a sum of width + 1 products of rounded sums; then come a rotation (4) and an
     // addition (1). What is added to a stream, or to the projection, is at most `added` per number.

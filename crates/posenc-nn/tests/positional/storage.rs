@@ -1,6 +1,6 @@
 //! Modules stored in half precision: f32 inside, one rounding at the end.
 
-use crate::product::encodings;
+use crate::cases::encodings;
 use crate::{BATCH, HEADS, WIDTH, random, with_params};
 use half::{bf16, f16};
 use posenc::{Attention, Dims, LayerSpec, Mode, Params, Positions};
