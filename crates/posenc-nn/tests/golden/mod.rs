@@ -8,6 +8,7 @@ mod format;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod rotation;
 mod set;
 
 use compare::Worst;
