@@ -38,5 +38,6 @@ fn run() -> Result<(), Failure> {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::List(arguments) => command::list::run(&arguments),
         Command::Explain(arguments) => command::explain::run(&arguments),
+        Command::Show(arguments) => command::show::run(&arguments),
     }
 }

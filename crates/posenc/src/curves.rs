@@ -16,7 +16,7 @@ use crate::dims::Dims;
 use crate::embed::{Sinusoidal, sinusoid};
 use crate::encoding::{Encoding, Method};
 use crate::error::{Error, Result};
-use crate::params::{Init, ParamSpec, Params};
+use crate::params::{Init, Params};
 use crate::plan::Plan;
 use crate::positions::Positions;
 use crate::reference::rotary::pair;
@@ -266,11 +266,16 @@ impl Biased {
     /// # Ok::<(), posenc::Error>(())
     /// ```
     pub fn new(name: &str, heads: usize, trained: usize, seed: u64) -> Result<Biased> {
-        let mut biased = Biased::planned(name, heads, trained)?;
-        let specs: Vec<ParamSpec> = biased.plan.parameters().iter().cloned().map(visible).collect();
-        biased.drawn_from = specs.first().map(|spec| spec.init);
-        biased.params = Params::init(&specs, seed)?;
-        Ok(biased)
+        let biased = Biased::planned(name, heads, trained)?;
+        let mut encoding = biased.plan.encoding().clone();
+        encoding.methods.iter_mut().for_each(make_visible);
+        let plan = encoding.plan(biased.plan.dims())?;
+        Ok(Biased {
+            drawn_from: plan.parameters().first().map(|spec| spec.init),
+            params: plan.init(seed)?,
+            plan,
+            ..biased
+        })
     }
 
     /// A bias by name with its table as a file holds it: `[rows, heads]`, or `[rows]` for all heads. Distances and buckets follow from the number of rows.
@@ -388,13 +393,13 @@ impl Biased {
 }
 
 /// A table of zeros shows nothing.
-fn visible(spec: ParamSpec) -> ParamSpec {
-    match spec.init {
-        Init::Zeros => ParamSpec {
-            init: Init::Normal(1.0),
-            ..spec
-        },
-        _ => spec,
+fn make_visible(method: &mut Method) {
+    let visible = Init::Normal(1.0);
+    match method {
+        Method::ClippedBias(m) if m.init == Init::Zeros => m.init = visible,
+        Method::SharedBias(m) if m.init == Init::Zeros => m.init = visible,
+        Method::T5Bias(m) if m.init == Some(Init::Zeros) => m.init = Some(visible),
+        _ => {}
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod explain;
 pub mod list;
+pub mod show;
 mod units;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use compare::CompareArguments;
 use explain::ExplainArguments;
 use list::ListArguments;
+use show::ShowArguments;
 use posenc::Language;
 
 /// Position encodings for transformers: which there are, what they do past the trained length, and what that costs.
@@ -24,6 +26,7 @@ Examples:
   posenc compare                                      train and judge the default encodings
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
+  posenc show rotation                                a picture, as SVG and PNG
 
 `posenc COMMAND --help` explains every option.")]
 pub struct Arguments {
@@ -39,6 +42,7 @@ pub enum Command {
     Compare(Box<CompareArguments>),
     List(ListArguments),
     Explain(ExplainArguments),
+    Show(ShowArguments),
 }
 
 /// Reads a command line, the program's name first.

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod explain;
 pub mod list;
+pub mod show;
 
 use std::io::{self, Write};
 

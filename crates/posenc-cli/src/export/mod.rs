@@ -1,8 +1,9 @@
-//! What a comparison writes for people: every function here takes [`posenc_lab::results::Results`] and returns text. Nothing is measured, read or written.
+//! What a comparison writes for people, and pictures: every function here takes results or numbers and returns text, or pixels. Nothing is measured, read or written.
 //!
 //! - [`table::table`]: the answer and the verdicts for the terminal;
 //! - [`html::report`]: `report.html`, one self-contained page with inline plots;
-//! - [`command::command`]: the command that repeats a comparison.
+//! - [`command::command`]: the command that repeats a comparison;
+//! - [`pictures`]: what `posenc show` draws.
 //!
 //! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
@@ -13,6 +14,7 @@ pub mod answer;
 mod axis;
 pub mod command;
 pub mod html;
+pub mod pictures;
 mod plots;
 mod svg;
 pub mod table;
