@@ -20,7 +20,11 @@ pub enum Failure {
     /// The file of weights cannot be read, or a tensor of it.
     Weights { path: PathBuf, error: posenc_nn::Error },
     /// The file holds no such tensor, or several and none was named.
-    Tensor { path: PathBuf, wanted: Option<String>, present: Vec<String> },
+    Tensor {
+        path: PathBuf,
+        wanted: Option<String>,
+        present: Vec<String>,
+    },
     /// A picture's file cannot be written.
     Unwritable { path: PathBuf, source: io::Error },
     /// A picture's file has the name of something else.
@@ -77,7 +81,10 @@ fn tensor(f: &mut fmt::Formatter<'_>, path: &Path, wanted: Option<&str>, present
     match wanted {
         Some(wanted) => {
             write!(f, "{path} holds no tensor `{wanted}`")?;
-            if let posenc::Error::UnknownName { nearest: Some(nearest), .. } = posenc::Error::unknown_name("tensor", wanted, present) {
+            if let posenc::Error::UnknownName {
+                nearest: Some(nearest), ..
+            } = posenc::Error::unknown_name("tensor", wanted, present)
+            {
                 write!(f, "; did you mean `{nearest}`?")?;
             }
         }

@@ -139,7 +139,11 @@ pub fn equal_vectors(frequencies: &[f64], distances: &[f64]) -> Vec<f64> {
 /// ```
 pub fn sinusoids(table: &Sinusoidal, length: usize, width: usize) -> Result<Vec<f64>> {
     let mut rows = vec![0.0; product("length times width", &[length, width])?];
-    sinusoid(table, &Positions::range(0..length as i64), ViewMut::new(&mut rows, [1, length, width])?)?;
+    sinusoid(
+        table,
+        &Positions::range(0..length as i64),
+        ViewMut::new(&mut rows, [1, length, width])?,
+    )?;
     Ok(rows)
 }
 
@@ -224,7 +228,12 @@ pub fn biases() -> Result<Vec<&'static str>> {
     for entry in CATALOGUE {
         if adds_bias(&preset(entry.name, &PresetOptions::new(64))?)? {
             names.push(entry.name);
-            names.extend(FOR_ENCODERS.iter().map(|(name, _)| *name).filter(|name| name.starts_with(entry.name)));
+            names.extend(
+                FOR_ENCODERS
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .filter(|name| name.starts_with(entry.name)),
+            );
         }
     }
     Ok(names)
@@ -431,13 +440,27 @@ mod tests {
     #[test]
     fn the_decay_bound_has_its_known_values() {
         let known: [(usize, &[(f64, f64)]); 2] = [
-            (128, &[(0.0, 32.5), (10.0, 17.954), (50.0, 12.629), (100.0, 10.227), (200.0, 7.245), (250.0, 6.548), (1000.0, 4.471)]),
+            (
+                128,
+                &[
+                    (0.0, 32.5),
+                    (10.0, 17.954),
+                    (50.0, 12.629),
+                    (100.0, 10.227),
+                    (200.0, 7.245),
+                    (250.0, 6.548),
+                    (1000.0, 4.471),
+                ],
+            ),
             (64, &[(0.0, 16.5), (50.0, 5.733), (100.0, 7.465), (250.0, 3.669)]),
         ];
         for (head_dim, known) in known {
             for &(distance, value) in known {
                 let bound = decay_bound(&frequencies(head_dim), &[distance])[0];
-                assert!((bound - value).abs() <= 5e-4, "d = {head_dim}, distance {distance}: {bound}, not {value}");
+                assert!(
+                    (bound - value).abs() <= 5e-4,
+                    "d = {head_dim}, distance {distance}: {bound}, not {value}"
+                );
             }
         }
     }
@@ -452,7 +475,13 @@ mod tests {
             }
         }
         // Document 004's count: 23 of 64 pairs take more than 2048 positions for a turn.
-        assert_eq!(wavelengths(&frequencies(128)).iter().filter(|&&wavelength| wavelength > 2048.0).count(), 23);
+        assert_eq!(
+            wavelengths(&frequencies(128))
+                .iter()
+                .filter(|&&wavelength| wavelength > 2048.0)
+                .count(),
+            23
+        );
     }
 
     #[test]
@@ -520,13 +549,18 @@ mod tests {
         let slopes = alibi_slopes(4).unwrap();
         let alibi = Biased::new("ALiBi", 4, 32, 0).unwrap();
         assert!(alibi.causal && !Biased::new("alibi_symmetric", 4, 32, 0).unwrap().causal);
-        assert_eq!(alibi.by_distance(&[3]).unwrap(), slopes.iter().map(|m| -3.0 * m).collect::<Vec<_>>());
+        assert_eq!(
+            alibi.by_distance(&[3]).unwrap(),
+            slopes.iter().map(|m| -3.0 * m).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn what_has_no_bias_is_refused_with_the_names_of_those_that_have() {
         for name in ["rotary", "none", "alibbi"] {
-            let Err(Error::UnknownName { nearest, known, .. }) = Biased::new(name, 4, 32, 0) else { panic!("{name}") };
+            let Err(Error::UnknownName { nearest, known, .. }) = Biased::new(name, 4, 32, 0) else {
+                panic!("{name}")
+            };
             assert!(known.contains(&"t5-encoder".to_string()) && !known.contains(&"rotary".to_string()));
             assert_eq!(nearest.as_deref(), (name == "alibbi").then_some("alibi"));
         }
@@ -543,7 +577,10 @@ mod tests {
         let table: Vec<f64> = (0..10).map(f64::from).collect();
         let clipped = Biased::with_table("clipped", 64, &[5, 2], &table).unwrap();
         // Row 0 is key − query = −2, that is distance 2; beyond it the row repeats.
-        assert_eq!(clipped.by_distance(&[9, 2, 0, -9]).unwrap(), [0.0, 0.0, 4.0, 8.0, 1.0, 1.0, 5.0, 9.0]);
+        assert_eq!(
+            clipped.by_distance(&[9, 2, 0, -9]).unwrap(),
+            [0.0, 0.0, 4.0, 8.0, 1.0, 1.0, 5.0, 9.0]
+        );
         let t5 = Biased::with_table("t5", 64, &[10, 1], &table).unwrap();
         assert_eq!(t5.by_distance(&[0, 3, 100_000]).unwrap(), [0.0, 3.0, 9.0]);
         let refused = |name, shape: &[usize], table: &[f64]| Biased::with_table(name, 64, shape, table).unwrap_err();

@@ -4,7 +4,7 @@ pub mod compare;
 pub mod explain;
 pub mod list;
 pub mod show;
-mod units;
+pub mod units;
 
 use std::ffi::OsString;
 
@@ -15,8 +15,8 @@ use crate::failure::Failure;
 use compare::CompareArguments;
 use explain::ExplainArguments;
 use list::ListArguments;
-use show::ShowArguments;
 use posenc::Language;
+use show::ShowArguments;
 
 /// Position encodings for transformers: which there are, what they do past the trained length, and what that costs.
 #[derive(Debug, Parser)]

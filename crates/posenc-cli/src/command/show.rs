@@ -37,7 +37,11 @@ pub fn run(arguments: &ShowArguments) -> Result<(), Failure> {
     } else {
         let kind = Kind::named(name)?;
         refuse_unread(kind, options)?;
-        let tensor = options.weights.as_deref().map(|path| read(path, options.tensor.as_deref())).transpose()?;
+        let tensor = options
+            .weights
+            .as_deref()
+            .map(|path| read(path, options.tensor.as_deref()))
+            .transpose()?;
         (kind.make)(options, tensor.as_ref())?
     };
     print(&written(&write(&pictures, arguments)?))
@@ -73,6 +77,10 @@ fn refuse_unread(kind: &Kind, options: &PictureOptions) -> Result<(), Failure> {
 fn read(path: &Path, wanted: Option<&str>) -> Result<Tensor, Failure> {
     let refused = |error| Failure::Weights { path: path.into(), error };
     let io = |source| refused(posenc_nn::Error::Io { path: path.into(), source });
+    // A device or a pipe may have no end.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(io(io::Error::other("it is not a file")));
+    }
     let bytes = fs::read(path).map_err(io)?;
     // A store of nothing takes nothing, and so hears of all that is there.
     let mut nothing: Params<f64> = Params::zeros(&[]).map_err(|error| refused(error.into()))?;
@@ -107,7 +115,7 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<Tensor, Failure> {
         }));
     }
     Ok(Tensor {
-        source: format!("`{name}` of {}", path.display()),
+        source: format!("{name} of {}", path.display()),
         shape,
         values,
     })

@@ -14,18 +14,25 @@ use crate::export::words::escape;
 const DASHES: [&str; 8] = ["", "9 4", "3 3", "12 3 3 3", "6 3", "2 4", "14 4", "5 2 1 2"];
 /// Widths, by position: where arrows lie on each other, the first is the widest and all can be seen.
 const WIDTHS: [f64; 8] = [5.0, 3.5, 2.75, 2.0, 1.75, 1.5, 1.5, 1.5];
-/// Room around the circle for labels.
-const AROUND: f64 = 50.0;
+/// Room beside the circle for labels, and above and below it for labels and titles.
+const BESIDE: f64 = 38.0;
+const ABOVE: f64 = 50.0;
 
 /// Arrows of one pair; `titles`: the coordinate that runs to the right stands below, the one that runs upwards above.
-pub fn panel(heading: String, captions: &[String], arrows: &[Arrow], titles: [&str; 2], size: f64) -> Panel {
+pub fn panel(heading: String, captions: &[String], arrows: &[Arrow], titles: [&str; 2], width: f64) -> Panel {
     let top = 18.0 * captions.len() as f64;
-    let (cx, cy, radius) = (size / 2.0, top + size / 2.0, size / 2.0 - AROUND);
+    let radius = width / 2.0 - BESIDE;
+    let (cx, cy) = (width / 2.0, top + ABOVE + radius);
     let longest = arrows.iter().map(|arrow| arrow.x.hypot(arrow.y)).fold(0.0, f64::max);
     let unit = if longest > 0.0 { radius / longest } else { radius };
     let mut body = String::new();
     for (i, caption) in captions.iter().enumerate() {
-        let _ = write!(body, "<text class=\"tick\" x=\"0\" y=\"{}\">{}</text>", 12.0 + 18.0 * i as f64, escape(caption));
+        let _ = write!(
+            body,
+            "<text class=\"tick\" x=\"0\" y=\"{}\">{}</text>",
+            12.0 + 18.0 * i as f64,
+            escape(caption)
+        );
     }
     let reach = radius + 10.0;
     let _ = write!(
@@ -52,7 +59,14 @@ pub fn panel(heading: String, captions: &[String], arrows: &[Arrow], titles: [&s
         let at = |r: f64| (cx + r * label.cos(), cy - r * label.sin());
         let (from, to) = ((radius + 4.0), (radius + 12.0));
         let tie = (cx + from * angles[i].cos(), cy - from * angles[i].sin());
-        let _ = write!(body, "<path class=\"tie\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/></g>", tie.0, tie.1, at(to).0, at(to).1);
+        let _ = write!(
+            body,
+            "<path class=\"tie\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/></g>",
+            tie.0,
+            tie.1,
+            at(to).0,
+            at(to).1
+        );
         let (x, y) = at(radius + 16.0);
         let anchor = match label.cos() {
             c if c > 0.35 => "start",
@@ -68,8 +82,8 @@ pub fn panel(heading: String, captions: &[String], arrows: &[Arrow], titles: [&s
     }
     Panel {
         heading,
-        width: size,
-        height: top + size,
+        width,
+        height: top + 2.0 * (ABOVE + radius),
         body,
     }
 }
@@ -120,7 +134,9 @@ fn shaft(body: &mut String, from: (f64, f64), tip: (f64, f64), index: usize) {
 
 /// What each arrow is, one line each.
 pub fn legend(arrows: &[Arrow], width: f64) -> Panel {
-    let mut body = String::from("<text class=\"title\" x=\"0\" y=\"14\">position</text><text class=\"title\" x=\"150\" y=\"14\">turned since 0</text>");
+    let mut body = String::from(
+        "<text class=\"title\" x=\"0\" y=\"14\">position</text><text class=\"title\" x=\"150\" y=\"14\">turned since 0</text>",
+    );
     for (i, arrow) in arrows.iter().enumerate() {
         let y = 40.0 + 26.0 * i as f64;
         let _ = write!(body, "<g class=\"p{}\">", i % ARROWS.len());

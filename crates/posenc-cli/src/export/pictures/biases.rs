@@ -36,7 +36,7 @@ pub fn matrix(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<Vec<P
                 csv.row(&[&(i / (side * side)), &(i / side % side), &(i % side), value]);
             }
             let read = |i: usize| !biased.causal || i % side <= i / side % side;
-            let colours = Colours::of(values.iter().enumerate().filter(|(i, _)| read(*i)).map(|(_, value)| *value));
+            let colours = Colours::of(values.iter().enumerate().filter(|(i, _)| read(*i)).map(|(_, value)| *value)).rooted();
             let heads = same_heads(&biased, &values);
             let shown = heads.min(MATRICES);
             let (size, across) = if shown == 1 { (520.0, 1) } else { (200.0, 4) };
@@ -68,6 +68,7 @@ pub fn matrix(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<Vec<P
             if biased.causal {
                 notes.push("Hatched: keys after the query, which the causal mask hides.".into());
             }
+            notes.extend(colours.note());
             notes.extend(few(heads, shown));
             notes.extend(merged);
             Ok(Picture {
@@ -88,7 +89,12 @@ pub fn by_distance(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<
         .into_iter()
         .map(|biased| {
             let distances: Vec<i64> = (if biased.causal { 0 } else { -most }..=most).collect();
-            at_most("--heads times --length", biased.heads() * distances.len(), 1 << 24, "at most 16777216 numbers")?;
+            at_most(
+                "--heads times --length",
+                biased.heads() * distances.len(),
+                1 << 24,
+                "at most 16777216 numbers",
+            )?;
             let values = biased.by_distance(&distances)?;
             let mut csv = Csv::new("head,distance,bias");
             for (i, value) in values.iter().enumerate() {
@@ -102,7 +108,11 @@ pub fn by_distance(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<
                 .enumerate()
                 .map(|(head, values)| {
                     let points = distances.iter().map(|d| *d as f64).zip(values.iter().copied()).collect();
-                    let name = if heads == 1 && biased.heads() > 1 { "all heads".into() } else { format!("head {head}") };
+                    let name = if heads == 1 && biased.heads() > 1 {
+                        "all heads".into()
+                    } else {
+                        format!("head {head}")
+                    };
                     Series::over_seeds(head, &name, &[points])
                 })
                 .collect();
@@ -171,7 +181,10 @@ pub fn staircase(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Pic
             }
         }
         let mut line = Series::over_seeds(i, name, &[Vec::new()]);
-        line.points = points.into_iter().map(|(x, y)| crate::export::svg::Point { x, y, low: y, high: y }).collect();
+        line.points = points
+            .into_iter()
+            .map(|(x, y)| crate::export::svg::Point { x, y, low: y, high: y })
+            .collect();
         series.push(line);
     }
     let powers: Vec<usize> = (0..17).map(|i| 1 << i).filter(|x| (*x as i64) < until).collect();
@@ -215,7 +228,10 @@ fn asked(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<Vec<Biased
         };
         return Ok(vec![Biased::with_table(name, trained, &tensor.shape, &tensor.values)?]);
     }
-    let heads = options.heads.map(|heads| at_most("--heads", heads, 1024, "at most 1024")).transpose()?;
+    let heads = options
+        .heads
+        .map(|heads| at_most("--heads", heads, 1024, "at most 1024"))
+        .transpose()?;
     let make = |name: &str| {
         let with = |heads| Biased::new(name, heads, trained, options.seed.unwrap_or(0));
         match (heads, with(heads.unwrap_or(RULED))?) {
@@ -238,7 +254,11 @@ fn same_heads(biased: &Biased, values: &[f64]) -> usize {
 }
 
 fn caption(biased: &Biased, heads: usize, head: usize, range: Option<(f64, f64)>) -> String {
-    let who = if heads == 1 && biased.heads() > 1 { "all heads".into() } else { format!("head {head}") };
+    let who = if heads == 1 && biased.heads() > 1 {
+        "all heads".into()
+    } else {
+        format!("head {head}")
+    };
     match range {
         Some((low, high)) => format!("{who}: {} to {}", digits(low), digits(high)),
         None => who,

@@ -34,6 +34,7 @@ pub struct Colours {
     low: f64,
     high: f64,
     map: &'static [[f64; 3]; 5],
+    rooted: bool,
 }
 
 impl Colours {
@@ -46,6 +47,7 @@ impl Colours {
                 low: -most,
                 high: most,
                 map: &DIVERGING,
+                rooted: false,
             };
         }
         // A single value has a range too, so that its colour is defined.
@@ -54,11 +56,39 @@ impl Colours {
             low,
             high,
             map: &SEQUENTIAL,
+            rooted: false,
         }
     }
 
-    fn level(&self, value: f64) -> Option<usize> {
+    /// The same for values that fall from zero at very different rates: the colour follows the square root, so that the flattest can be seen beside the steepest.
+    pub fn rooted(self) -> Colours {
+        Colours {
+            rooted: self.high == 0.0,
+            ..self
+        }
+    }
+
+    /// What a reader must know of how colours are spread.
+    pub fn note(&self) -> Option<String> {
+        self.rooted.then(|| {
+            "Colours follow the square root of the bias, the same in all heads, so that the flattest can be seen beside the steepest."
+                .into()
+        })
+    }
+
+    /// What the numbers at the colour bar are, and how they are spread.
+    pub fn title(&self, what: &str) -> String {
+        format!("{what}{}", if self.rooted { " (√)" } else { "" })
+    }
+
+    /// Where a value lies between the first colour and the last.
+    fn share(&self, value: f64) -> f64 {
         let share = (value - self.low) / (self.high - self.low);
+        if self.rooted { 1.0 - (1.0 - share).max(0.0).sqrt() } else { share }
+    }
+
+    fn level(&self, value: f64) -> Option<usize> {
+        let share = self.share(value);
         share.is_finite().then(|| ((share * LEVELS as f64) as usize).min(LEVELS - 1))
     }
 
@@ -127,7 +157,12 @@ impl Heat<'_> {
             scale.0,
             scale.1
         );
-        for (level, path) in self.runs(colours, rows, columns).iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+        for (level, path) in self
+            .runs(colours, rows, columns)
+            .iter()
+            .enumerate()
+            .filter(|(_, path)| !path.is_empty())
+        {
             let _ = write!(body, "<path stroke=\"{}\" d=\"{path}\"/>", colours.hex(level));
         }
         body.push_str("</g>");
@@ -238,7 +273,10 @@ fn hatch(body: &mut String, left: f64, right: f64, top: f64, bottom: f64) {
 /// The colours with their values, as tall as the panels beside it.
 pub fn bar(colours: &Colours, title: &str, height: f64) -> Panel {
     let (top, bottom, left, wide) = (24.0, height - 44.0, 4.0, 16.0);
-    let mut body = format!("<text class=\"title\" x=\"{left}\" y=\"14\">{}</text><g shape-rendering=\"crispEdges\">", escape(title));
+    let mut body = format!(
+        "<text class=\"title\" x=\"{left}\" y=\"14\">{}</text><g shape-rendering=\"crispEdges\">",
+        escape(&colours.title(title))
+    );
     let step = (bottom - top) / LEVELS as f64;
     for level in 0..LEVELS {
         let y = bottom - step * (level + 1) as f64;
@@ -249,10 +287,13 @@ pub fn bar(colours: &Colours, title: &str, height: f64) -> Panel {
             colours.hex(level)
         );
     }
-    let _ = write!(body, "</g><path class=\"axis\" d=\"M{left} {top}H{}V{bottom}H{left}Z\"/>", left + wide);
-    let axis = Axis::new(Scale::Linear, (colours.low, colours.high), bottom, top);
-    for tick in ticks(axis.low, axis.high, 6) {
-        let at = axis.place(tick.at);
+    let _ = write!(
+        body,
+        "</g><path class=\"axis\" d=\"M{left} {top}H{}V{bottom}H{left}Z\"/>",
+        left + wide
+    );
+    for tick in ticks(colours.low, colours.high, 6) {
+        let at = bottom - colours.share(tick.at) * (bottom - top);
         let _ = write!(
             body,
             "<path class=\"axis\" d=\"M{} {at:.1}h4\"/><text class=\"tick\" x=\"{}\" y=\"{:.1}\">{}</text>",
@@ -297,6 +338,9 @@ mod tests {
         assert!(r.abs_diff(g) < 8 && g.abs_diff(b) < 8);
         assert_eq!(Colours::of([3.0]).level(3.0), Some(0));
         assert_eq!(Colours::of([]).level(f64::NAN), None);
+        let falling = Colours::of([-32.0, 0.0]).rooted();
+        assert_eq!([-32.0, -8.0, 0.0].map(|x| falling.share(x)), [0.0, 0.5, 1.0]);
+        assert!(!Colours::of([0.0, 3.0]).rooted().rooted && !Colours::of([-1.0, 1.0]).rooted().rooted);
     }
 
     #[test]
@@ -316,7 +360,10 @@ mod tests {
         };
         assert_eq!(heat.block(), (8, 8));
         assert!(heat.merged().unwrap().contains("8 × 8"));
-        let known: f64 = (0..8).flat_map(|r| (0..8).map(move |c| (r, c))).map(|(r, c)| values[r * side + c]).sum();
+        let known: f64 = (0..8)
+            .flat_map(|r| (0..8).map(move |c| (r, c)))
+            .map(|(r, c)| values[r * side + c])
+            .sum();
         assert_eq!(heat.mean(0, 0), Some(known / 64.0));
         assert!(heat.panel(&Colours::of(values.iter().copied()), 400.0, 400.0).body.len() < 200_000);
     }

@@ -71,7 +71,7 @@ pub const KINDS: [Kind; 10] = [
     Kind {
         name: "rotation",
         line: "rotary: one vector at several positions",
-        reads: &["positions", "base"],
+        reads: &["positions"],
         needs_file: false,
         make: rotations::rotation,
     },
@@ -194,10 +194,9 @@ impl Csv {
     }
 }
 
-/// A number as a reader writes it.
+/// A number as a reader writes it: no −0, and no row of zeros.
 fn number(x: f64) -> String {
-    // Not −0.
-    let text = format!("{}", x + 0.0);
+    let text = if x.abs() >= 1e6 { format!("{x:e}") } else { format!("{}", x + 0.0) };
     text.replace('-', "−")
 }
 
@@ -233,7 +232,12 @@ fn at_most(what: &'static str, given: usize, most: usize, expected: &'static str
 
 /// The length of a matrix, or its default.
 fn length(options: &PictureOptions, default: usize) -> Result<usize, Error> {
-    at_most("--length", options.length.unwrap_or(default), 2048, "at most 2048: the picture is a matrix of that side")
+    at_most(
+        "--length",
+        options.length.unwrap_or(default),
+        2048,
+        "at most 2048: the picture is a matrix of that side",
+    )
 }
 
 #[cfg(test)]

@@ -60,11 +60,26 @@ pub fn svg(picture: &Picture, theme: Theme) -> String {
     let mut y = NOTES + LEADING * notes.len() as f64 + 8.0;
     let mut panels = String::new();
     for row in &picture.rows {
-        let heading = if row.iter().any(|panel| !panel.heading.is_empty()) { HEADING } else { 0.0 };
+        let heading = if row.iter().any(|panel| !panel.heading.is_empty()) {
+            HEADING
+        } else {
+            0.0
+        };
         let mut x = MARGIN;
-        for Panel { heading: text, width, body, .. } in row {
+        for Panel {
+            heading: text,
+            width,
+            body,
+            ..
+        } in row
+        {
             if !text.is_empty() {
-                let _ = write!(panels, "<text class=\"panel\" x=\"{x}\" y=\"{:.1}\">{}</text>", y + 16.0, escape(text));
+                let _ = write!(
+                    panels,
+                    "<text class=\"panel\" x=\"{x}\" y=\"{:.1}\">{}</text>",
+                    y + 16.0,
+                    escape(text)
+                );
             }
             let _ = writeln!(panels, "<g transform=\"translate({x} {:.1})\">{body}</g>", y + heading);
             x += width + GAP;
@@ -103,7 +118,10 @@ fn style(theme: Theme) -> String {
 
 /// Names and values of the colours in the report's style sheet, its first set or its second.
 fn palette(dark: bool) -> Vec<(&'static str, &'static str)> {
-    let set = REPORT.split(":root {").nth(1 + usize::from(dark)).and_then(|rest| rest.split('}').next());
+    let set = REPORT
+        .split(":root {")
+        .nth(1 + usize::from(dark))
+        .and_then(|rest| rest.split('}').next());
     let declarations = set.unwrap_or_default().split(';');
     declarations
         .filter_map(|declaration| declaration.trim().strip_prefix("--")?.split_once(": "))
@@ -134,9 +152,9 @@ fn rules(palette: &[(&str, &str)]) -> String {
 }
 
 fn filled(rule: &str, palette: &[(&str, &str)]) -> String {
-    palette
-        .iter()
-        .fold(rule.to_string(), |rule, (name, value)| rule.replace(&format!("var(--{name})"), value))
+    palette.iter().fold(rule.to_string(), |rule, (name, value)| {
+        rule.replace(&format!("var(--{name})"), value)
+    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
-use super::page::{MARK, Theme, svg};
 use super::Picture;
+use super::page::{MARK, Theme, svg};
 
 /// DejaVu Sans with the characters that pictures use; `assets/LICENSE-DejaVu` is its licence.
 const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-subset.ttf");

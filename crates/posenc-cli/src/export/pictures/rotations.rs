@@ -18,9 +18,8 @@ const COORDINATES: [&str; 2] = ["first coordinate", "second coordinate"];
 /// One vector at several positions: black at 0, then red, blue, green.
 pub fn rotation(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Picture>, Error> {
     let positions = positions(options, &[0.0, 1.0, 2.0, 3.0])?;
-    let base = bases(options)?[0];
-    // The first pair of any head turns by one radian per position.
-    let found = turned(&rotary(base), 2, BASE_VECTOR, &[0], &positions)?;
+    // The first pair of any head turns by one radian per position, whatever the base.
+    let found = turned(&Rotary::new(Pairing::Halves), 2, BASE_VECTOR, &[0], &positions)?;
     let arrows = arrows::panel(String::new(), &[], &found, COORDINATES, 460.0);
     Ok(vec![Picture {
         name: "rotation".into(),
@@ -55,7 +54,8 @@ pub fn frequencies(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<P
         ];
         arrows::panel(format!("pair {pair}"), &captions, arrows, COORDINATES, 213.0)
     });
-    let until = positions.iter().copied().fold(1.0, f64::max);
+    // As far as the fastest pair can be followed by eye.
+    let until = positions.iter().copied().fold(1.0, f64::max).min(12.0 * waves[0]);
     let dense: Vec<f64> = (0..=400).map(|i| until * f64::from(i) / 400.0).collect();
     let curve = turned(&rotary, head_dim, BASE_VECTOR, &pairs, &dense)?;
     let series = pairs.iter().zip(curve.chunks(dense.len())).enumerate().map(|(i, (pair, arrows))| {
@@ -91,7 +91,10 @@ pub fn frequencies(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<P
                 list(&positions.iter().map(|p| number(*p)).collect::<Vec<_>>())
             ),
         ],
-        rows: vec![panels.collect::<Vec<Panel>>(), vec![chart("What a coordinate does from position to position", &waves, 330.0)]],
+        rows: vec![
+            panels.collect::<Vec<Panel>>(),
+            vec![chart("What a coordinate does from position to position", &waves, 330.0)],
+        ],
         tables: vec![arrows_csv(&found).table(""), arrows_csv(&curve).table("-curve")],
     }])
 }
@@ -130,7 +133,10 @@ pub fn wavelengths(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<P
         marker: None,
         references: vec![
             (trained as f64, format!("trained length {}: one turn in training", count(trained))),
-            (trained as f64 / 32.0, format!("{}: 32 turns in training", number(trained as f64 / 32.0))),
+            (
+                trained as f64 / 32.0,
+                format!("{}: 32 turns in training", number(trained as f64 / 32.0)),
+            ),
         ],
         series,
     };
@@ -194,7 +200,11 @@ pub fn decay(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Picture
         )],
         rows: vec![
             vec![chart("The bound", &lines("bound", "mean of |S_j|", 0.0, bounds), 350.0)],
-            vec![chart("Equal vectors", &lines("equal", "score, as a share of that at distance 0", 0.0, equals), 350.0)],
+            vec![chart(
+                "Equal vectors",
+                &lines("equal", "score, as a share of that at distance 0", 0.0, equals),
+                350.0,
+            )],
         ],
         tables: vec![csv.table("")],
     }])
@@ -214,7 +224,12 @@ fn arrows_csv(arrows: &[Arrow]) -> Csv {
 
 fn positions(options: &PictureOptions, default: &[f64]) -> Result<Vec<f64>, Error> {
     let positions = options.positions.as_ref().map_or(default, |list| &list.0);
-    at_most("--positions", positions.len(), 8, "at most 8 positions: more arrows cannot be told apart")?;
+    at_most(
+        "--positions",
+        positions.len(),
+        8,
+        "at most 8 positions: more arrows cannot be told apart",
+    )?;
     match positions.iter().find(|p| !(0.0..=1e9).contains(*p)) {
         Some(wrong) => Err(Error::Invalid {
             what: "--positions",

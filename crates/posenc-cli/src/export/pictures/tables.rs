@@ -78,7 +78,10 @@ pub fn similarity(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<V
     if rows < all {
         notes.push(format!("The first {rows} rows are shown."));
     }
-    notes.push("A trained table has bands: near positions are alike. Rows that training never reached keep the length of their initial values.".into());
+    notes.push(
+        "A trained table has bands: near positions are alike. Rows that training never reached keep the length of their initial values."
+            .into(),
+    );
     notes.extend(heat.merged());
     Ok(vec![Picture {
         name: "table-similarity".into(),
