@@ -10,7 +10,7 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::{Alibi, Form, T5Bias, t5_bucket};
+use crate::bias::{Alibi, Form, t5_bucket};
 use crate::catalogue::{CATALOGUE, Entry, PresetOptions, preset};
 use crate::dims::Dims;
 use crate::embed::{Sinusoidal, sinusoid};
@@ -228,32 +228,33 @@ pub fn biases() -> Result<Vec<&'static str>> {
     for entry in CATALOGUE {
         if adds_bias(&preset(entry.name, &PresetOptions::new(64))?)? {
             names.push(entry.name);
-            names.extend(
-                FOR_ENCODERS
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .filter(|name| name.starts_with(entry.name)),
-            );
+            names.extend(FOR_ENCODERS.iter().filter(|name| name.starts_with(entry.name)));
         }
     }
     Ok(names)
 }
 
 /// Forms that the catalogue's presets, all a decoder's, leave out.
-const FOR_ENCODERS: [(&str, fn(&PresetOptions) -> Result<Encoding>); 2] = [
-    ("alibi-symmetric", |_| Ok(Alibi::symmetric().into())),
-    ("t5-encoder", |options| match preset("t5", options)?.methods.pop() {
-        Some(Method::T5Bias(decoder)) => Ok(T5Bias {
-            bidirectional: true,
-            // A bucket is at least one wide, and half of them are for each side.
-            buckets: decoder.buckets.next_multiple_of(4),
-            max_distance: decoder.max_distance.max(8),
-            ..decoder
+const FOR_ENCODERS: [&str; 2] = ["alibi-symmetric", "t5-encoder"];
+
+fn encoding(name: &str, options: &PresetOptions) -> Result<Encoding> {
+    match name {
+        "alibi-symmetric" => Ok(Alibi::symmetric().into()),
+        "t5-encoder" => {
+            let mut encoding = preset("t5", options)?;
+            for method in &mut encoding.methods {
+                if let Method::T5Bias(t5) = method {
+                    // A bucket is at least one wide, and half of them are for each side.
+                    let (buckets, max_distance) = (t5.buckets.next_multiple_of(4), t5.max_distance.max(8));
+                    *t5 = t5.clone().with_buckets(buckets, max_distance);
+                    t5.bidirectional = true;
+                }
+            }
+            Ok(encoding)
         }
-        .into()),
-        _ => unreachable!("the preset `t5` is one bias"),
-    }),
-];
+        name => preset(name, options),
+    }
+}
 
 fn adds_bias(encoding: &Encoding) -> Result<bool> {
     let plan = encoding.plan(Dims::new(16, 2)?)?;
@@ -337,13 +338,14 @@ impl Biased {
     fn planned(name: &str, heads: usize, trained: usize) -> Result<Biased> {
         let options = PresetOptions::new(trained);
         let wanted = name.trim().to_lowercase().replace('_', "-");
-        let (name, encoding) = match FOR_ENCODERS.iter().find(|(name, _)| *name == wanted) {
-            Some((name, make)) => (*name, make(&options)?),
+        let name = match FOR_ENCODERS.iter().find(|name| **name == wanted) {
+            Some(name) => name,
             None => match Entry::named(&wanted) {
-                Ok(entry) => (entry.name, preset(entry.name, &options)?),
+                Ok(entry) => entry.name,
                 Err(_) => return Err(Error::unknown_name("bias", name, &biases()?)),
             },
         };
+        let encoding = encoding(name, &options)?;
         if !adds_bias(&encoding)? {
             return Err(Error::unknown_name("bias", name, &biases()?));
         }

@@ -38,11 +38,11 @@ pub struct Arguments {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    // Boxed: it has many times the options of the others.
+    // Boxed: they have many times the options of the others.
     Compare(Box<CompareArguments>),
     List(ListArguments),
     Explain(ExplainArguments),
-    Show(ShowArguments),
+    Show(Box<ShowArguments>),
 }
 
 /// Reads a command line, the program's name first.
