@@ -43,7 +43,7 @@ text { font-family: system-ui, -apple-system, \"Segoe UI\", Roboto, \"Liberation
 .halo { paint-order: stroke; stroke: var(--bg); stroke-width: 4px; stroke-linejoin: round; }
 .grid { stroke: var(--rule); stroke-width: 1; fill: none; } .axis { stroke: var(--muted); stroke-width: 1; fill: none; }
 .mark { stroke: var(--ink); stroke-width: 1.25; } .reference { stroke: var(--muted); stroke-dasharray: 1 4; stroke-width: 1.5; stroke-linecap: round; }
-.blank { fill: var(--grid); } .hatch { stroke: var(--rule); stroke-width: 1.5; fill: none; }
+.blank { fill: var(--grid); } .hatch { stroke: var(--muted); stroke-width: 1; opacity: .55; fill: none; }
 .line { fill: none; stroke: var(--c); stroke-width: 2.25; stroke-linejoin: round; }
 .dot { fill: var(--c); stroke: var(--bg); stroke-width: 1; } .open { fill: var(--bg); stroke: var(--c); stroke-width: 1.75; }
 .leader { stroke: var(--c); opacity: .55; } .stop { stroke: var(--c); stroke-width: 2.25; fill: none; }

@@ -79,7 +79,7 @@ pub fn similarity(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<V
         notes.push(format!("The first {rows} rows are shown."));
     }
     notes.push(
-        "A trained table has bands: near positions are alike. Rows that training never reached keep the length of their initial values."
+        "After training near positions are usually alike: a band along the diagonal. Rows that training never reached keep the length that they began with."
             .into(),
     );
     notes.extend(heat.merged());
