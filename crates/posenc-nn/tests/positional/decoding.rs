@@ -215,29 +215,35 @@ fn memory_is_read_once(subject: &Subject) -> Result<()> {
     };
     let whole = module.forward(&subject.params, streams, BATCH, &args, Mode::Evaluate, &mut trace)?;
 
-    let mut cache = module.cache(BATCH)?;
-    for tokens in [0..3, 3..5] {
-        let ids: Vec<i64> = tokens.clone().map(|t| [4, 5, 6, 2, 1][t]).collect();
+    // What is padding is masked at each step, or was never kept.
+    for (kept, padding) in [([5, 5], padding), ([5, 4], None)] {
+        let mut cache = module.cache(BATCH)?;
+        for tokens in [0..3, 3..5] {
+            let ids: Vec<i64> = tokens.clone().map(|t| [4, 5, 6, 2, 1][t]).collect();
+            let lengths = kept.map(|kept| kept.min(tokens.end) - tokens.start);
+            let args = DecodeArgs {
+                positions: Some(Positions::whole(&ids)),
+                lengths: Some(&lengths),
+                ..Default::default()
+            };
+            let [key, value] = [&memory, &values].map(|x| part(x, 5, tokens.clone()));
+            module.remember(&subject.params, &key, &value, &mut cache, &args, &mut trace)?;
+        }
         let args = DecodeArgs {
-            positions: Some(Positions::whole(&ids)),
+            key_padding_mask: padding,
+            causal: false,
+            need_weights: true,
             ..Default::default()
         };
-        let [key, value] = [&memory, &values].map(|x| part(x, 5, tokens.clone()));
-        module.remember(&subject.params, &key, &value, &mut cache, &args, &mut trace)?;
+        for t in 0..LEN {
+            let (query, mode) = (subject.tokens(t..t + 1), Mode::Evaluate);
+            let step = module.recall(&subject.params, &query, &cache, &args, &[t; BATCH], mode, &mut trace)?;
+            subject.agree("recalled", &step.out, &part(&whole.out, LEN, t..t + 1));
+            let weights = step.weights.expect("asked for");
+            assert!(weights.len() == BATCH * 5 && weights[9] == 0.0, "{weights:?}");
+        }
+        assert_eq!(cache.lens(), kept, "recalling appends nothing");
     }
-    let args = DecodeArgs {
-        key_padding_mask: padding,
-        causal: false,
-        need_weights: true,
-        ..Default::default()
-    };
-    for t in 0..LEN {
-        let (query, mode) = (subject.tokens(t..t + 1), Mode::Evaluate);
-        let step = module.recall(&subject.params, &query, &cache, &args, &[t; BATCH], mode, &mut trace)?;
-        subject.agree("recalled", &step.out, &part(&whole.out, LEN, t..t + 1));
-        assert_eq!(step.weights.expect("asked for").len(), BATCH * 5);
-    }
-    assert_eq!(cache.lens(), [5; BATCH], "recalling appends nothing");
     Ok(())
 }
 
