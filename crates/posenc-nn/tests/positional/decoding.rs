@@ -309,6 +309,92 @@ fn a_table_stretched_over_the_call_is_refused() {
     assert_eq!(cache(Overflow::Clamp).ok(), Some(BATCH));
 }
 
+/// What is padding among the new tokens has neither output nor weights.
+#[test]
+fn padding_has_no_weights() {
+    let subject = Subject::new(&Encoding::none(), Attention::default(), HEADS).expect("plain attention");
+    for average_attn_weights in [true, false] {
+        let args = DecodeArgs {
+            lengths: Some(&[3, 1]),
+            need_weights: true,
+            average_attn_weights,
+            ..Default::default()
+        };
+        let (mut cache, mut trace) = (subject.module.cache(BATCH).expect("a cache"), AttentionTrace::default());
+        let x = subject.tokens(0..3);
+        let output = subject
+            .module
+            .decode(&subject.params, &x, &mut cache, &args, Mode::Evaluate, &mut trace)
+            .expect("a step");
+        let weights = output.weights.expect("asked for");
+        let heads = if average_attn_weights { 1 } else { HEADS };
+        for (row, weights) in weights.chunks(3).enumerate() {
+            let (b, i) = (row / (heads * 3), row % 3);
+            let expected = f64::from(u8::from(i < [3, 1][b]));
+            assert!(
+                (weights.iter().sum::<f64>() - expected).abs() <= 4.0 * f64::EPSILON,
+                "row {b}, query {i}: {weights:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let subject = Subject::new(&Encoding::none(), Attention::default(), HEADS).expect("plain attention");
+    let mut cache = subject.module.cache(BATCH).expect("a cache");
+    let (x, flags, none) = (subject.tokens(0..2), [false; 12], DecodeArgs::default());
+    let mut say = |x: &[f64], args: DecodeArgs<'_, f64>, name: &str, numbers: [&str; 2]| {
+        let text = subject.step(x, &mut cache, &args).expect_err("a refusal").to_string();
+        assert!(text.contains(name) && numbers.iter().all(|n| text.contains(n)), "{text}");
+    };
+    say(&x[1..], none.clone(), "x [batch, n, embed_dim]", ["31", "16"]);
+    let (lengths, at) = (Some(&[1, 1, 1][..]), Some(Positions::range(0..3)));
+    say(&x, DecodeArgs { lengths, ..none.clone() }, "lengths", ["[2]", "[3]"]);
+    say(
+        &x,
+        DecodeArgs {
+            lengths: Some(&[1, 3]),
+            ..none.clone()
+        },
+        "lengths",
+        ["3", "at most"],
+    );
+    say(
+        &x,
+        DecodeArgs {
+            positions: at,
+            ..none.clone()
+        },
+        "positions",
+        ["[2, 2]", "[1, 3]"],
+    );
+    let position_mask = Some(&flags[..3]);
+    say(
+        &x,
+        DecodeArgs {
+            position_mask,
+            ..none.clone()
+        },
+        "position_mask",
+        ["[2, 2]", "[3]"],
+    );
+    let attn_mask = Some(AttnMask::Blocked(&flags[..6], &[2, 3]));
+    say(
+        &x,
+        DecodeArgs { attn_mask, ..none.clone() },
+        "attn_mask",
+        ["[2, 2, 2, 2]", "[2, 3]"],
+    );
+    let key_padding_mask = Some(AttnMask::Blocked(&flags[..6], &[2, 3]));
+    say(
+        &x,
+        DecodeArgs { key_padding_mask, ..none },
+        "key_padding_mask",
+        ["[2, 2]", "[2, 3]"],
+    );
+}
+
 /// A cache belongs to the widths that it was made for.
 #[test]
 fn a_cache_of_another_module_is_refused() {
