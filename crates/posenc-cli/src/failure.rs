@@ -29,6 +29,8 @@ pub enum Failure {
     Unwritable { path: PathBuf, source: io::Error },
     /// A picture's file has the name of something else.
     Foreign { path: PathBuf },
+    /// A demonstration ran, and these claims of its were not seen.
+    NotShown(Vec<String>),
     /// The output cannot be written.
     Output(io::Error),
 }
@@ -67,6 +69,11 @@ impl fmt::Display for Failure {
                 f,
                 "{} exists and is not a picture of `posenc show`: nothing was written; move it, or choose another --out",
                 path.display()
+            ),
+            Failure::NotShown(claims) => write!(
+                f,
+                "the demonstration does not show what it claims: {}; that is a fault of this program, please report it with the command that was run",
+                claims.join("; ")
             ),
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use posenc::{Pairing, Rotary, curves};
-//! let frequencies = Rotary::new(Pairing::Halves).frequencies(128)?;
+//! let frequencies = Rotary::new(Pairing::Halves).frequencies(128, 51)?.pairs;
 //! let bound = curves::decay_bound(&frequencies, &[0.0, 50.0]);
 //! assert!((bound[0] - 32.5).abs() < 1e-12 && (bound[1] - 12.629).abs() < 5e-4);
 //! # Ok::<(), posenc::Error>(())
@@ -52,9 +52,10 @@ pub struct Arrow {
 /// # Ok::<(), posenc::Error>(())
 /// ```
 pub fn turned(rotary: &Rotary, head_dim: usize, vector: [f64; 2], pairs: &[usize], positions: &[f64]) -> Result<Vec<Arrow>> {
-    let frequencies = rotary.frequencies(head_dim)?;
+    let at = Positions::real(positions)?;
+    let frequencies = rotary.frequencies(head_dim, rotary.length_of(&[&at]))?.pairs;
     let r = 2 * frequencies.len();
-    let rotation = rotary.rotation::<f64>(head_dim, &Positions::real(positions)?)?;
+    let rotation = rotary.rotation::<f64>(head_dim, &at)?;
     let mut arrows = Vec::with_capacity(pairs.len() * positions.len());
     let mut row = vec![0.0; head_dim];
     for &i in pairs {
@@ -86,7 +87,7 @@ pub fn turned(rotary: &Rotary, head_dim: usize, vector: [f64; 2], pairs: &[usize
 ///
 /// ```
 /// use posenc::{Pairing, Rotary, curves::wavelengths};
-/// let of = wavelengths(&Rotary::new(Pairing::Halves).frequencies(4)?);
+/// let of = wavelengths(&Rotary::new(Pairing::Halves).frequencies(4, 1)?.pairs);
 /// assert!((of[0] - 6.2832).abs() < 1e-4 && (of[1] - 628.32).abs() < 1e-2);
 /// # Ok::<(), posenc::Error>(())
 /// ```
@@ -435,7 +436,7 @@ mod tests {
     use crate::rotate::Pairing;
 
     fn frequencies(head_dim: usize) -> Vec<f64> {
-        Rotary::new(Pairing::Halves).frequencies(head_dim).unwrap()
+        Rotary::new(Pairing::Halves).frequencies(head_dim, 1).unwrap().pairs
     }
 
     /// Values computed apart from this code, to the digits that are written: half a unit of the last digit.

@@ -1,6 +1,7 @@
 //! What can be typed, as types: clap makes the parser, its messages and the help from them. One file per subcommand that takes more than a few words.
 
 pub mod compare;
+pub mod demo;
 pub mod explain;
 pub mod list;
 pub mod show;
@@ -13,6 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
 use compare::CompareArguments;
+use demo::DemoArguments;
 use explain::ExplainArguments;
 use list::ListArguments;
 use posenc::Language;
@@ -26,6 +28,7 @@ Examples:
   posenc compare                                      train and judge the default encodings
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
+  posenc demo order                                   what word order is without an encoding, and with each
   posenc show rotation                                a picture, as SVG and PNG
 
 `posenc COMMAND --help` explains every option.")]
@@ -42,6 +45,7 @@ pub enum Command {
     Compare(Box<CompareArguments>),
     List(ListArguments),
     Explain(ExplainArguments),
+    Demo(DemoArguments),
     Show(Box<ShowArguments>),
 }
 
