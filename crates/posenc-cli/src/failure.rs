@@ -17,8 +17,6 @@ pub enum Failure {
     Encoding(posenc::Error),
     /// The lab refuses.
     Lab(LabError),
-    /// A demonstration ran, and these claims of its were not seen.
-    NotShown(Vec<String>),
     /// The file of weights cannot be read, or a tensor of it.
     Weights { path: PathBuf, error: posenc_nn::Error },
     /// The file holds no such tensor, or several and none was named.
@@ -31,6 +29,8 @@ pub enum Failure {
     Unwritable { path: PathBuf, source: io::Error },
     /// A picture's file has the name of something else.
     Foreign { path: PathBuf },
+    /// A demonstration ran, and these claims of its were not seen.
+    NotShown(Vec<String>),
     /// The output cannot be written.
     Output(io::Error),
 }
@@ -54,11 +54,6 @@ impl fmt::Display for Failure {
                 write!(f, "{} must be {expected}, and {given} was given; change it", option(field))
             }
             Failure::Lab(error) => write!(f, "{error}"),
-            Failure::NotShown(claims) => write!(
-                f,
-                "the demonstration does not show what it claims: {}; that is a fault of this program, please report it with the command that was run",
-                claims.join("; ")
-            ),
             Failure::Weights {
                 path,
                 error: posenc_nn::Error::Io { source, .. },
@@ -74,6 +69,11 @@ impl fmt::Display for Failure {
                 f,
                 "{} exists and is not a picture of `posenc show`: nothing was written; move it, or choose another --out",
                 path.display()
+            ),
+            Failure::NotShown(claims) => write!(
+                f,
+                "the demonstration does not show what it claims: {}; that is a fault of this program, please report it with the command that was run",
+                claims.join("; ")
             ),
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }

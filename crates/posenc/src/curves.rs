@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use posenc::{Pairing, Rotary, curves};
-//! let frequencies = Rotary::new(Pairing::Halves).frequencies(128, 1)?.pairs;
+//! let frequencies = Rotary::new(Pairing::Halves).frequencies(128, 51)?.pairs;
 //! let bound = curves::decay_bound(&frequencies, &[0.0, 50.0]);
 //! assert!((bound[0] - 32.5).abs() < 1e-12 && (bound[1] - 12.629).abs() < 5e-4);
 //! # Ok::<(), posenc::Error>(())
@@ -52,10 +52,10 @@ pub struct Arrow {
 /// # Ok::<(), posenc::Error>(())
 /// ```
 pub fn turned(rotary: &Rotary, head_dim: usize, vector: [f64; 2], pairs: &[usize], positions: &[f64]) -> Result<Vec<Arrow>> {
-    let length = positions.iter().fold(0.0f64, |a, p| a.max(*p)).floor() as usize + 1;
-    let frequencies = rotary.frequencies(head_dim, length)?.pairs;
+    let at = Positions::real(positions)?;
+    let frequencies = rotary.frequencies(head_dim, rotary.length_of(&[&at]))?.pairs;
     let r = 2 * frequencies.len();
-    let rotation = rotary.rotation::<f64>(head_dim, &Positions::real(positions)?)?;
+    let rotation = rotary.rotation::<f64>(head_dim, &at)?;
     let mut arrows = Vec::with_capacity(pairs.len() * positions.len());
     let mut row = vec![0.0; head_dim];
     for &i in pairs {

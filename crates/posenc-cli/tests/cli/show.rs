@@ -134,7 +134,11 @@ fn a_file_that_cannot_be_read_is_said() {
     show("lost.safetensors", "", &["lost.safetensors", "cannot read the weights"]);
     show(".", "", &["cannot read the weights"]);
     for file in ["short", "header", "empty", "text"] {
-        show(&format!("{file}.safetensors"), "wpe.weight", &[file, "not a safetensors file"]);
+        show(
+            &format!("{file}.safetensors"),
+            "wpe.weight",
+            &[file, "safetensors file", "save it again"],
+        );
     }
     show("model.safetensors", "", &["4 tensors", "--tensor", "rel.weight, wpe.weight"]);
     show("none.safetensors", "", &["0 tensors"]);

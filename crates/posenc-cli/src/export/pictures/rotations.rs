@@ -13,6 +13,8 @@ use crate::export::words::{count, extent, list};
 
 /// The base vector: along the first coordinate, so that an arrow's angle is how far it has turned.
 const BASE_VECTOR: [f64; 2] = [1.0, 0.0];
+/// Tokens in a call: frequencies that are not scaled are the same at any length.
+const UNSCALED: usize = 1;
 const COORDINATES: [&str; 2] = ["first coordinate", "second coordinate"];
 
 /// One vector at several positions: black at 0, then red, blue, green.
@@ -39,7 +41,7 @@ pub fn frequencies(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<P
     let positions = positions(options, &[0.0, 2.0, 10.0, 50.0])?;
     let (head_dim, base) = (head_dims(options, &[64])?[0], bases(options)?[0]);
     let rotary = rotary(base);
-    let theta = rotary.frequencies(head_dim, 1)?.pairs;
+    let theta = rotary.frequencies(head_dim, UNSCALED)?.pairs;
     let (waves, last) = (wavelengths_of(&theta), theta.len() - 1);
     // The fastest, the slowest and two between, as far apart as the head allows.
     let mut pairs = vec![0, head_dim / 8, head_dim / 4, last];
@@ -107,7 +109,7 @@ pub fn wavelengths(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<P
     let mut csv = Csv::new("base,pair,radians_per_position,wavelength,turns_in_trained_length");
     let (mut series, mut incomplete) = (Vec::new(), Vec::new());
     for (i, &base) in bases.iter().enumerate() {
-        let theta = rotary(base).frequencies(head_dim, 1)?.pairs;
+        let theta = rotary(base).frequencies(head_dim, UNSCALED)?.pairs;
         let waves = wavelengths_of(&theta);
         for (pair, (theta, wave)) in theta.iter().zip(&waves).enumerate() {
             csv.row(&[&base, &pair, theta, wave, &(trained as f64 / wave)]);
@@ -160,7 +162,7 @@ pub fn decay(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Picture
     let mut csv = Csv::new("head_dim,distance,bound,equal_vectors");
     let (mut bounds, mut equals) = (Vec::new(), Vec::new());
     for (i, &head_dim) in head_dims.iter().enumerate() {
-        let theta = rotary(base).frequencies(head_dim, 1)?.pairs;
+        let theta = rotary(base).frequencies(head_dim, UNSCALED)?.pairs;
         let (bound, equal) = (decay_bound(&theta, &distances), equal_vectors(&theta, &distances));
         for ((distance, bound), equal) in distances.iter().zip(&bound).zip(&equal) {
             csv.row(&[&head_dim, distance, bound, equal]);
