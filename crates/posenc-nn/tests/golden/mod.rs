@@ -4,6 +4,7 @@ mod attention;
 mod bounded;
 pub mod compare;
 mod encodings;
+mod layers;
 mod mpnet;
 mod oracle;
 mod set;
@@ -16,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 6] = ["attention", "encodings", "hf_rotary", mpnet::NAME, "onnx", "rope_scaling"];
+const SETS: [&str; 7] = ["attention", "encodings", "hf_rotary", "layers", mpnet::NAME, "onnx", "rope_scaling"];
 
 /// What came of one set.
 #[derive(Debug, Default)]
@@ -64,6 +65,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
+        "layers" => layers::check,
         _ => {
             let reason = match name {
                 "hf_rotary" => "model configs come with a later issue",

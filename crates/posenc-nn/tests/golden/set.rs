@@ -51,6 +51,7 @@ pub struct Tensor {
 
 #[derive(Clone, Debug)]
 pub enum Data {
+    F64(Vec<f64>),
     F32(Vec<f32>),
     I64(Vec<i64>),
     Bool(Vec<bool>),
@@ -84,6 +85,7 @@ impl Set {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{name}.safetensors is damaged: {error}"))?;
         let tensors = file.iter().map(|(name, view)| {
             let data = match view.dtype() {
+                Dtype::F64 => Data::F64(numbers(view.data(), f64::from_le_bytes)),
                 Dtype::F32 => Data::F32(numbers(view.data(), f32::from_le_bytes)),
                 Dtype::I64 => Data::I64(numbers(view.data(), i64::from_le_bytes)),
                 Dtype::BOOL => Data::Bool(view.data().iter().map(|b| *b != 0).collect()),
