@@ -106,7 +106,7 @@ fn a_number_that_is_wrong_by_a_thousandth_fails_and_is_named() {
 
 #[test]
 fn a_layer_that_is_wrong_by_a_thousandth_fails() {
-    // 2⁻¹⁰ of the number in f64, as above in f32.
+    // 2⁻¹⁰ of the number, whose bound is a share of the tensor's largest; 2⁻⁷ of it in f32.
     for (record, tensor) in [
         ("encoder-pre-gelu-additive", "out"),
         ("encoder-post-relu-boolean", "grad_src"),
@@ -120,7 +120,7 @@ fn a_layer_that_is_wrong_by_a_thousandth_fails() {
     }
     for tensor in ["out", "grad_x", "grad.kv_b_proj.weight", "grad.q_a_layernorm.weight"] {
         let index = if tensor.ends_with("norm.weight") { 3 } else { 20 };
-        let report = spoilt("layers", "mla-lora-interleaved-bias", tensor, 4 * index + 1, 0x20);
+        let report = spoilt("layers", "mla-lora-interleaved-bias", tensor, 4 * index + 2, 0x01);
         assert_eq!(report.failed.len(), 1, "{tensor}: {report}");
     }
 }
