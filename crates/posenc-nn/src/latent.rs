@@ -1,13 +1,12 @@
 //! Multi-head latent attention with its decoupled rotary part (DeepSeek-AI 2024, *DeepSeek-V2*, arXiv 2405.04434, section 2.1).
 
-use crate::attention::StreamGrads;
 use crate::error::Result;
 use crate::linear::Linear;
 use crate::number::Number;
 use crate::positional::{PositionalArgs, PositionalOutput, mean_over_heads, positions};
 use crate::rms_norm::RmsNorm;
 use crate::shape::{join, rows, size};
-use crate::storage::Storage;
+use crate::storage::{Storage, stored_gradient};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 use posenc::{Attention, Call, Dims, Encoding, Error, Mask, Mode, ParamSpec, Params, Plan, Rotary, View, ViewMut};
 
@@ -354,10 +353,7 @@ impl MultiheadLatentAttention {
         let params = T::parameters(params, &self.specs())?;
         let (call, mask) = self.call(&params, [batch, len], args)?;
         let x = T::widened(x);
-        T::gradients(StreamGrads::Same(dx), |dx| {
-            let StreamGrads::Same(dx) = dx else {
-                unreachable!("one stream was given")
-            };
+        stored_gradient(dx, |dx| {
             self.attention_adjoint(&params, &x, [batch, len], &call, &mask, mode, &T::widened(d_out), dx, grads, trace)
         })
     }

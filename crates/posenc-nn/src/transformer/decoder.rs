@@ -10,7 +10,7 @@ use crate::linear::Linear;
 use crate::number::Number;
 use crate::positional::{DecodeArgs, PositionalArgs, PositionalMultiheadAttention};
 use crate::shape::{join, size};
-use crate::storage::Storage;
+use crate::storage::{Storage, stored_gradient};
 use posenc::{Error, Mode, ParamSpec, Params};
 
 /// Self-attention, attention over a memory (an encoder's output), and a feed-forward network, each with a residual connection and a layer norm:
@@ -188,6 +188,7 @@ impl TransformerDecoderLayer {
                 Ok(output.out)
             },
         )?;
+        trace.memory = memory.len();
         Ok(stored(out, weights))
     }
 
@@ -217,6 +218,7 @@ impl TransformerDecoderLayer {
         size("d_tgt [batch, tgt_len, embed_dim]", d_tgt.len(), &stream)?;
         size("d_memory [batch, memory_len, embed_dim]", d_memory.len(), &[memory.len()])?;
         self.check_adjoint(grads, trace, &stream)?;
+        size("trace of a forward pass over as large a memory", trace.memory, &[memory.len()])?;
         let params = parameters(self, params)?;
         let calls = [
             self.self_attn.call_for(&params, batch, [len, len], args[0])?,
@@ -233,41 +235,33 @@ impl TransformerDecoderLayer {
             inner,
             streams,
             hidden,
+            ..
         } = trace;
-        let into = StreamGrads::Apart {
-            query: d_tgt,
-            key: d_memory,
-            value: &mut [],
-        };
-        T::gradients(into, |into| {
-            let StreamGrads::Apart {
-                query: d, key: d_memory, ..
-            } = into
-            else {
-                unreachable!("streams apart were given")
-            };
-            d.copy_from_slice(&T::widened(d_out));
-            let [first, second, third] = self.residuals(mode, len);
-            third.adjoint(&params, &streams[1], &inner[2], d, grads, |x, dy, dx, grads| {
-                self.feed_forward(mode, len).adjoint(&params, x, dy, dx, grads, hidden)
-            })?;
-            second.adjoint(&params, &streams[0], &inner[1], d, grads, |x, dy, dx, grads| {
-                let mut d_values = vec![T::Real::default(); memory.len()];
-                let into = StreamGrads::Apart {
-                    query: dx,
-                    key: d_memory,
-                    value: &mut d_values,
-                };
-                let (x, mode) = (apart(x, &memory), Place::CrossAttention.mode(mode));
-                let attn = &self.multihead_attn.attn;
-                attn.adjoint(&params, &calls[1], x, &masks[1], mode, dy, into, grads, cross)?;
-                super::sublayer::add(d_memory, &d_values);
-                Ok(())
-            })?;
-            first.adjoint(&params, &tgt, &inner[0], d, grads, |x, dy, dx, grads| {
-                let (x, dx) = (Streams::Same(x), StreamGrads::Same(dx));
-                let attn = &self.self_attn.attn;
-                attn.adjoint(&params, &calls[0], x, &masks[0], mode, dy, dx, grads, self_attn)
+        stored_gradient(d_tgt, |d| {
+            stored_gradient(d_memory, |d_memory| {
+                d.copy_from_slice(&T::widened(d_out));
+                let [first, second, third] = self.residuals(mode, len);
+                third.adjoint(&params, &streams[1], &inner[2], d, grads, |x, dy, dx, grads| {
+                    self.feed_forward(mode, len).adjoint(&params, x, dy, dx, grads, hidden)
+                })?;
+                second.adjoint(&params, &streams[0], &inner[1], d, grads, |x, dy, dx, grads| {
+                    let mut d_values = vec![T::Real::default(); memory.len()];
+                    let into = StreamGrads::Apart {
+                        query: dx,
+                        key: d_memory,
+                        value: &mut d_values,
+                    };
+                    let (x, mode) = (apart(x, &memory), Place::CrossAttention.mode(mode));
+                    let attn = &self.multihead_attn.attn;
+                    attn.adjoint(&params, &calls[1], x, &masks[1], mode, dy, into, grads, cross)?;
+                    super::sublayer::add(d_memory, &d_values);
+                    Ok(())
+                })?;
+                first.adjoint(&params, &tgt, &inner[0], d, grads, |x, dy, dx, grads| {
+                    let (x, dx) = (Streams::Same(x), StreamGrads::Same(dx));
+                    let attn = &self.self_attn.attn;
+                    attn.adjoint(&params, &calls[0], x, &masks[0], mode, dy, dx, grads, self_attn)
+                })
             })
         })
     }
@@ -329,6 +323,7 @@ impl TransformerDecoderLayer {
                 Ok(output.out)
             },
         );
+        trace.forget();
         if out.is_err() {
             cache.truncate(&first)?;
         }

@@ -10,7 +10,7 @@ use crate::linear::Linear;
 use crate::number::Number;
 use crate::positional::{DecodeArgs, PositionalArgs, PositionalMultiheadAttention, PositionalOutput};
 use crate::shape::{join, size};
-use crate::storage::Storage;
+use crate::storage::{Storage, stored_gradient};
 use posenc::{Mode, ParamSpec, Params};
 
 /// Self-attention and a feed-forward network, each with a residual connection and a layer norm, after Vaswani et al. 2017 (arXiv 1706.03762):
@@ -176,10 +176,7 @@ impl TransformerEncoderLayer {
             hidden,
             ..
         } = trace;
-        T::gradients(StreamGrads::Same(d_src), |d| {
-            let StreamGrads::Same(d) = d else {
-                unreachable!("one stream was given")
-            };
+        stored_gradient(d_src, |d| {
             d.copy_from_slice(&T::widened(d_out));
             let [first, second] = self.residuals(mode, len);
             second.adjoint(&params, &streams[0], &inner[1], d, grads, |x, dy, dx, grads| {
@@ -238,6 +235,7 @@ impl TransformerEncoderLayer {
             weights = output.weights;
             Ok(output.out)
         });
+        trace.forget();
         if out.is_err() {
             cache.truncate(&before)?;
         }

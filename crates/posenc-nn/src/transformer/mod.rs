@@ -30,6 +30,8 @@ pub struct TransformerTrace<R> {
     /// The stream after the first sublayer, and in a decoder after the second.
     streams: [Vec<R>; 2],
     hidden: Hidden<R>,
+    /// Numbers of the memory.
+    memory: usize,
 }
 
 impl<R: Number> Default for TransformerTrace<R> {
@@ -40,7 +42,15 @@ impl<R: Number> Default for TransformerTrace<R> {
             inner: Default::default(),
             streams: Default::default(),
             hidden: Hidden::default(),
+            memory: 0,
         }
+    }
+}
+
+impl<R> TransformerTrace<R> {
+    /// After decoding: there is nothing that an adjoint could use.
+    fn forget(&mut self) {
+        self.streams.iter_mut().for_each(Vec::clear);
     }
 }
 

@@ -147,12 +147,10 @@ fn decoder_adjoint_matches_finite_differences() {
         key_padding_mask: Some(AttnMask::Blocked(&padding, &[BATCH, 5])),
         ..Default::default()
     };
-    for attention in attentions() {
-        for activation in activations() {
-            let layer = decoder(attention.clone()).with_activation(activation);
-            check_decoder(&layer, [&own, &over], Mode::Evaluate);
-            check_decoder(&layer.with_norm_first(), [&own, &PositionalArgs::default()], Mode::Evaluate);
-        }
+    for (i, attention) in attentions().into_iter().enumerate() {
+        let layer = decoder(attention).with_activation(activations()[i % 3]);
+        check_decoder(&layer, [&own, &over], Mode::Evaluate);
+        check_decoder(&layer.with_norm_first(), [&own, &PositionalArgs::default()], Mode::Evaluate);
     }
     check_decoder(&decoder(attentions().remove(2)).without_bias(), [&own, &over], Mode::Evaluate);
 }

@@ -1,6 +1,7 @@
 //! What a layer refuses, before it writes anything.
 
 use super::*;
+use posenc_nn::DecodeArgs;
 
 #[test]
 fn widths_and_settings_are_checked() {
@@ -78,6 +79,42 @@ fn a_refused_adjoint_writes_nothing() {
     assert_eq!(try_adjoint([&plain, &plain], memory.len(), &lacking, false), (true, true));
     assert_eq!(try_adjoint([&plain, &plain], memory.len(), &zeros, true), (true, true));
     assert_eq!(try_adjoint([&plain, &plain], memory.len(), &zeros, false), (false, false));
+}
+
+#[test]
+fn an_adjoint_wants_the_trace_of_its_own_forward_pass() {
+    let (args, mode) = (PositionalArgs::default(), Mode::Evaluate);
+    let layer = decoder(attentions().remove(2));
+    let params = with_params::<f32>(&layer.specs());
+    let (tgt, memory): (Vec<f32>, Vec<f32>) = (random(BATCH * 3 * WIDTH, 1), random(BATCH * 5 * WIDTH, 2));
+    let mut trace = TransformerTrace::default();
+    let mut grads = params.zeros_like();
+    let (mut d_tgt, mut d_memory) = (tgt.clone(), memory.clone());
+    // A memory of another length.
+    layer.forward(&params, &tgt, &tgt, BATCH, [&args, &args], mode, &mut trace).unwrap();
+    let refused = layer.adjoint(
+        &params,
+        &tgt,
+        &memory,
+        BATCH,
+        [&args, &args],
+        mode,
+        &tgt,
+        &mut d_tgt,
+        &mut d_memory,
+        &mut grads,
+        &mut trace,
+    );
+    assert!(refused.is_err() && d_tgt == tgt && d_memory == memory && grads.flat().iter().all(|g| *g == 0.0));
+    // A decoded step.
+    let layer = encoder(attentions().remove(2));
+    let (params, mut cache) = (with_params::<f32>(&layer.specs()), layer.cache(BATCH).unwrap());
+    layer
+        .decode(&params, &tgt, &mut cache, &DecodeArgs::default(), mode, &mut trace)
+        .unwrap();
+    let mut grads = params.zeros_like();
+    let refused = layer.adjoint(&params, &tgt, BATCH, &args, mode, &tgt, &mut d_tgt, &mut grads, &mut trace);
+    assert!(refused.is_err() && grads.flat().iter().all(|g| *g == 0.0));
 }
 
 #[test]
