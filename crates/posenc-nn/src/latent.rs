@@ -49,8 +49,8 @@ pub struct LatentDims {
 /// biases of `q_a_proj`, `kv_a_proj_with_mqa` and `o_proj`.
 ///
 /// Conventions: the pairing is an argument ([`posenc::Pairing`]). DeepSeek's checkpoints pair neighbours: `rope_interleave` in the configuration of V3, complex numbers in V2.
-/// The norms' ε is 1e-6 whatever the configuration's `rms_norm_eps` says, as upstream. With YaRN upstream multiplies the scale by a square of its own (`mscale_all_dim`): set
-/// [`Attention::scale`].
+/// The norms' ε is 1e-6 whatever the configuration's `rms_norm_eps` says, as upstream. With YaRN upstream multiplies the scale by the square of
+/// [`yarn_magnitude`](posenc::rotate::yarn_magnitude) at `mscale_all_dim`: set [`Attention::scale`].
 ///
 /// ```
 /// use posenc::{Mode, Pairing, Params, Positions, Rotary};
