@@ -82,6 +82,10 @@ fn a_number_that_is_wrong_by_a_thousandth_fails_and_is_named() {
         );
     }
     for (record, tensor) in [
+        ("additive_rel-bias-posmask", "grad.rel_bias"),
+        ("additive_rel-nobias-causal", "out"),
+        ("rope-bias-pos2d", "grad.k_proj.weight"),
+        ("rope-nobias-mask3d", "weights"),
         ("olm-alibi-h6", "grad.k_proj.weight"),
         ("olm-rope", "out"),
         ("olm-absolute-positions", "grad_table"),
@@ -195,8 +199,14 @@ fn an_operator_that_answers_another_question_fails() {
 
 #[test]
 fn a_parameter_that_is_off_by_one_bit_in_a_thousand_fails() {
-    let report = spoilt("attention", "additive_pos-nobias-posmask", "param.pos_emb", 4 * 30 + 1, 0x40);
-    assert_eq!(report.failed.len(), 1, "{report}");
+    for (record, tensor, number) in [
+        ("additive_pos-nobias-posmask", "param.pos_emb", 30),
+        ("additive_rel-nobias-self", "param.rel_bias", 4),
+        ("rope-nobias-cross", "param.q_proj.weight", 30),
+    ] {
+        let report = spoilt("attention", record, tensor, 4 * number + 1, 0x40);
+        assert_eq!(report.failed.len(), 1, "{report}");
+    }
 }
 
 #[test]

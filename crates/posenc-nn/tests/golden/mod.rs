@@ -9,6 +9,7 @@ mod layers;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod rotation;
 mod set;
 
 use compare::Worst;
