@@ -114,6 +114,27 @@ fn a_number_that_is_wrong_by_a_thousandth_fails_and_is_named() {
 }
 
 #[test]
+fn a_layer_that_is_wrong_by_a_thousandth_fails() {
+    // 2⁻¹⁰ of the number, whose bound is a share of the tensor's largest; 2⁻⁷ of it in f32.
+    for (record, tensor) in [
+        ("encoder-pre-gelu-additive", "out"),
+        ("encoder-post-relu-boolean", "grad_src"),
+        ("decoder-pre-relu-per-head-per-head-nobias", "grad.multihead_attn.in_proj_weight"),
+        ("decoder-post-gelu-additive", "grad_memory"),
+        ("encoder-pre-relu-causal", "param.norm2.weight"),
+    ] {
+        let index = if tensor.starts_with("param") { 3 } else { 20 };
+        let report = spoilt("layers", record, tensor, 8 * index + 5, 0x04);
+        assert_eq!(report.failed.len(), 1, "{record} {tensor}: {report}");
+    }
+    for tensor in ["out", "grad_x", "grad.kv_b_proj.weight", "grad.q_a_layernorm.weight"] {
+        let index = if tensor.ends_with("norm.weight") { 3 } else { 20 };
+        let report = spoilt("layers", "mla-lora-interleaved-bias", tensor, 4 * index + 2, 0x01);
+        assert_eq!(report.failed.len(), 1, "{tensor}: {report}");
+    }
+}
+
+#[test]
 fn an_operator_that_answers_another_question_fails() {
     // An f32, a number before which a past lies, an output that is only a copy, and a rotation: off by 2⁻¹⁰ of the number or more.
     for (id, tensor) in [
