@@ -70,6 +70,7 @@ mod plan;
 mod positions;
 
 mod call;
+mod distances;
 mod dropout;
 mod term;
 

@@ -30,9 +30,9 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::{KeyRun, add_scaled, check_distance, check_one_axis, key_runs, owner};
 use crate::call::Parts;
 use crate::dims::Dims;
+use crate::distances::{KeyRun, add_scaled, check_distance, check_one_axis, dot, key_runs, owner, sum};
 use crate::error::Result;
 use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -222,34 +222,6 @@ impl<'p, R: Real> Table<'p, R> {
             visit(row, pending);
         }
     }
-}
-
-/// x·y in 16 partial sums, so that it becomes vector code.
-#[inline]
-fn dot<R: Real>(x: &[R], y: &[R]) -> R {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut sums = [R::ZERO; 16];
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..16 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: R = x_rest.iter().zip(y_rest).map(|(x, y)| *x * *y).sum();
-    sums.into_iter().sum::<R>() + rest
-}
-
-/// The sum of x, in 16 partial sums.
-#[inline]
-fn sum<R: Real>(x: &[R]) -> R {
-    let (x, rest) = x.as_chunks::<16>();
-    let mut sums = [R::ZERO; 16];
-    for x in x {
-        for lane in 0..16 {
-            sums[lane] += x[lane];
-        }
-    }
-    let rest: R = rest.iter().copied().sum();
-    sums.into_iter().sum::<R>() + rest
 }
 
 struct ShawTerm<'p, R> {
