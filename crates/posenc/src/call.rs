@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
+use crate::project::Projected;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
 use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
@@ -36,6 +37,8 @@ pub(crate) struct Parts<'p, R: Real> {
     pub rotations: Vec<Arc<RotationPair<R>>>,
     pub content: Vec<Arc<dyn ScoreTerm<R> + 'p>>,
     pub bias: Vec<Arc<dyn ScoreTerm<R> + 'p>>,
+    /// Content terms that wait for their tables.
+    pub projected: Vec<Projected<'p, R>>,
 }
 
 /// An encoding with positions and parameters resolved. Holds O(T) or O(T·d) numbers, never O(T²).
@@ -45,8 +48,10 @@ pub struct Call<'p, R: Real = f32> {
     k_at: Positions,
     prepared: Arc<[Arc<dyn Prepared<R>>]>,
     /// Where the model's and the layer's parameters stand in their store: gradients go to the same names.
-    prefixes: [String; 2],
-    parts: Parts<'p, R>,
+    pub(crate) prefixes: [String; 2],
+    pub(crate) parts: Parts<'p, R>,
+    /// The terms that waited have their tables.
+    pub(crate) tabled: bool,
     /// The caller has added terms of its own.
     pushed: bool,
 }
@@ -64,6 +69,7 @@ impl<'p, R: Real> Call<'p, R> {
             rotations: Vec::new(),
             content: Vec::new(),
             bias: Vec::new(),
+            projected: Vec::new(),
         };
         for method in prepared.iter() {
             method.bind(params, &mut parts)?;
@@ -75,11 +81,12 @@ impl<'p, R: Real> Call<'p, R> {
             prepared,
             prefixes: params.prefixes(),
             parts,
+            tabled: false,
             pushed: false,
         })
     }
 
-    /// The same call for another layer: its own parameters, the same position tables.
+    /// The same call for another layer: its own parameters, the same position tables. Where the plan has projections, it waits for that layer's tables ([`Call::with_tables`]).
     ///
     /// # Errors
     /// A parameter that is missing, or a call that terms were pushed to: they are one layer's, so each layer's call gets its own, afterwards.
@@ -359,8 +366,24 @@ impl<'p, R: Real> Call<'p, R> {
     /// [`Attention::adjoint`](crate::Attention::adjoint), of this call or of another layer of the same plan.
     ///
     /// # Errors
-    /// Slots of another call's adjoint, or of none; a parameter that is missing from `grads`.
+    /// Slots of another call's adjoint, or of none; a parameter that is missing from `grads`; a call with projected tables, whose gradients need a store of their own
+    /// ([`Call::adjoint_with_tables`]).
     pub fn adjoint(&self, slots: &crate::attention::Slots<R>, grads: &mut Params<R>) -> Result<()> {
+        if !self.parts.projected.is_empty() {
+            return Err(Error::Unsupported {
+                method: "Call::adjoint",
+                what: "this call has projected tables, whose gradients need a store; use adjoint_with_tables",
+            });
+        }
+        self.collect(slots, grads, None)
+    }
+
+    pub(crate) fn collect(
+        &self,
+        slots: &crate::attention::Slots<R>,
+        grads: &mut Params<R>,
+        d_tables: Option<&mut Params<R>>,
+    ) -> Result<()> {
         let expected: Vec<usize> = self.terms().map(|term| term.needs().slots * self.dims().heads).collect();
         let given = slots.lengths();
         if given != expected {
@@ -370,7 +393,7 @@ impl<'p, R: Real> Call<'p, R> {
                 given,
             });
         }
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]).with_tables(d_tables);
         for (i, term) in self.terms().enumerate() {
             term.collect(slots.term(i), &mut grads)?;
         }

@@ -28,7 +28,7 @@ pub(crate) struct Span {
 impl Span {
     /// Every distance of a call, if they are O(q_len + k_len): always for ranges, and for packed documents and padded rows.
     pub fn whole(q_at: &Positions, k_at: &Positions) -> Option<Span> {
-        let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at), extent(k_at)) else {
+        let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at, None), extent(k_at, None)) else {
             return Some(Span { lowest: 0, count: 1 });
         };
         let (lowest, highest) = (k_low.checked_sub(q_high)?, k_high.checked_sub(q_low)?);
@@ -38,7 +38,7 @@ impl Span {
 
     /// The distances of a call as far as a method tells them apart: those beyond ±`reach` count as `reach`.
     pub fn clipped(reach: i64, q_at: &Positions, k_at: &Positions) -> Span {
-        let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at), extent(k_at)) else {
+        let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at, None), extent(k_at, None)) else {
             return Span { lowest: 0, count: 1 };
         };
         let lowest = k_low.saturating_sub(q_high).clamp(-reach, reach);
@@ -103,13 +103,13 @@ pub(crate) fn key_runs(at: &At<'_>, cols: usize) -> Vec<KeyRun> {
     runs
 }
 
-/// The smallest and the largest id; `None` if no token has one.
-fn extent(at: &Positions) -> Option<(i64, i64)> {
+/// The smallest and the largest id, in a row of the batch or in all; `None` if no token has one.
+pub(crate) fn extent(at: &Positions, batch: Option<usize>) -> Option<(i64, i64)> {
     if let Some(first) = at.start() {
         return (!at.is_empty()).then(|| (first, first.saturating_add(at.len() as i64 - 1)));
     }
     let mut extent = None;
-    for b in 0..at.batch() {
+    for b in batch.map_or(0..at.batch(), |b| b..b + 1) {
         let row = at.at(0, b, 0, at.len());
         for id in (0..at.len()).filter_map(|t| row.whole(t)) {
             let (low, high) = extent.unwrap_or((id, id));

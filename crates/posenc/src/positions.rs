@@ -368,6 +368,65 @@ impl Positions {
         Ok(self)
     }
 
+    /// The same positions with those of `other` as a further axis: the segments of [`XlNet`](crate::XlNet), or another coordinate. A token has a position where it has one in both.
+    ///
+    /// # Errors
+    /// Another number of tokens, or batches of which neither is 1 and that differ.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let at = Positions::range(0..3).with_axis(&Positions::whole(&[7, 7, 8]))?;
+    /// assert_eq!((at.axes(), at.get(0, 0, 2), at.get(1, 0, 2)), (2, Some(2.0), Some(8.0)));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn with_axis(self, other: &Positions) -> Result<Positions> {
+        let (own, others) = (self.batch(), other.batch());
+        if self.len != other.len || (own != others && own != 1 && others != 1) {
+            return Err(Error::Shape {
+                what: "positions of a further axis [batch, seq]",
+                expected: vec![own, self.len],
+                given: vec![others, other.len],
+            });
+        }
+        self.check_len()?;
+        let (batch, len) = (self.batch.max(other.batch), self.len);
+        let axes = || {
+            (0..self.axes)
+                .map(|axis| (&self, axis))
+                .chain((0..other.axes).map(|axis| (other, axis)))
+        };
+        // The ids alone: whether a token has one is looked up beside them.
+        let ids = |(from, axis): (&Positions, usize)| {
+            let bare = Positions {
+                present: None,
+                ..from.clone()
+            };
+            (0..batch * len).map(move |i| {
+                let at = bare.at(axis, i / len, i % len, 1);
+                (at.whole(0).unwrap_or(0), at.get(0).unwrap_or(0.0))
+            })
+        };
+        let real = [&self, other].iter().any(|from| matches!(from.ids, Ids::Real(_)));
+        let ids = if real {
+            Ids::Real(axes().flat_map(ids).map(|(_, id)| id).collect())
+        } else {
+            Ids::Whole(axes().flat_map(ids).map(|(id, _)| id).collect())
+        };
+        let rows = own.max(others);
+        let placed = |i: usize| [&self, other].iter().all(|from| from.at(0, i / len, i % len, 1).get(0).is_some());
+        let present = (self.present.is_some() || other.present.is_some()).then(|| Presence {
+            flags: (0..rows * len).map(placed).collect(),
+            batch: rows,
+        });
+        Ok(Positions {
+            ids,
+            batch,
+            len,
+            axes: self.axes + other.axes,
+            present,
+        })
+    }
+
     /// Tokens in a row.
     pub fn len(&self) -> usize {
         self.len
