@@ -46,7 +46,9 @@ mod loss;
 mod matrix;
 mod number;
 mod positional;
+mod rms_norm;
 mod shape;
+mod storage;
 pub mod weights;
 
 pub use adamw::*;
@@ -60,3 +62,5 @@ pub use loss::*;
 pub use matrix::*;
 pub use number::*;
 pub use positional::*;
+pub use rms_norm::*;
+pub use storage::*;

@@ -59,3 +59,12 @@ pub(crate) fn same_layout<R: Real>(a: &Params<R>, b: &Params<R>) -> Result<()> {
     }
     Ok(())
 }
+
+/// A name under a prefix; an empty prefix changes nothing.
+pub(crate) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        name.to_string()
+    } else {
+        format!("{prefix}.{name}")
+    }
+}

@@ -1,7 +1,7 @@
 //! Parameters by name: one flat store that a plan, a module, an optimiser and a file all see the same way.
 
 use crate::error::{Error, Result};
-use crate::real::Real;
+use crate::real::{Element, Real};
 use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -31,12 +31,13 @@ impl Init {
     pub const NAMES: [&'static str; 5] = ["normal", "normal-0.02", "zeros", "ones", "xavier"];
 
     /// Writes initial values for a tensor of this shape.
-    pub fn fill<R: Real>(self, shape: &[usize], rng: &mut Rng, out: &mut [R]) {
-        let uniform = |rng: &mut Rng, bound: f64| R::of((2.0 * rng.uniform() - 1.0) * bound);
+    pub fn fill<T: Element>(self, shape: &[usize], rng: &mut Rng, out: &mut [T]) {
+        let number = |x: f64| T::narrow(T::Real::of(x));
+        let uniform = |rng: &mut Rng, bound: f64| number((2.0 * rng.uniform() - 1.0) * bound);
         match self {
-            Init::Zeros => out.fill(R::ZERO),
-            Init::Ones => out.fill(R::ONE),
-            Init::Normal(std) => out.iter_mut().for_each(|x| *x = R::of(rng.normal() * std)),
+            Init::Zeros => out.fill(number(0.0)),
+            Init::Ones => out.fill(number(1.0)),
+            Init::Normal(std) => out.iter_mut().for_each(|x| *x = number(rng.normal() * std)),
             Init::Uniform(bound) => out.iter_mut().for_each(|x| *x = uniform(rng, bound)),
             Init::XavierUniform => {
                 let fan_in = shape.last().copied().unwrap_or(1);
@@ -160,19 +161,20 @@ struct Layout {
     index: HashMap<String, usize>,
 }
 
-/// Tensors by name in one flat vector.
+/// Tensors by name in one flat vector. Storage is any [`Element`]; plans and layers read [`Real`] ones, modules of half precision widen theirs
+/// ([`Params::part`]).
 #[derive(Clone, Debug)]
-pub struct Params<R> {
+pub struct Params<T> {
     layout: Arc<Layout>,
-    data: Vec<R>,
+    data: Vec<T>,
 }
 
-impl<R: Real> Params<R> {
+impl<T: Element> Params<T> {
     /// All zeros.
     ///
     /// # Errors
     /// Two parameters share a name, or memory cannot hold them.
-    pub fn zeros(specs: &[ParamSpec]) -> Result<Params<R>> {
+    pub fn zeros(specs: &[ParamSpec]) -> Result<Params<T>> {
         let size = total_size(specs)?;
         let (mut ranges, mut index, mut end) = (Vec::new(), HashMap::new(), 0);
         for (i, spec) in specs.iter().enumerate() {
@@ -183,7 +185,7 @@ impl<R: Real> Params<R> {
             }
         }
         // Asked first and given back: `vec!` of zeros takes fresh pages as they are, but ends the process where there is no memory.
-        if Vec::<R>::new().try_reserve_exact(size).is_err() {
+        if Vec::<T>::new().try_reserve_exact(size).is_err() {
             return Err(Error::Invalid {
                 what: "size of the parameters",
                 given: size.to_string(),
@@ -196,7 +198,7 @@ impl<R: Real> Params<R> {
                 ranges,
                 index,
             }),
-            data: vec![R::ZERO; size],
+            data: vec![T::narrow(T::Real::ZERO); size],
         })
     }
 
@@ -204,7 +206,7 @@ impl<R: Real> Params<R> {
     ///
     /// # Errors
     /// As [`Params::zeros`].
-    pub fn init(specs: &[ParamSpec], seed: u64) -> Result<Params<R>> {
+    pub fn init(specs: &[ParamSpec], seed: u64) -> Result<Params<T>> {
         let mut params = Params::zeros(specs)?;
         params.reset(seed);
         Ok(params)
@@ -220,10 +222,10 @@ impl<R: Real> Params<R> {
     }
 
     /// Zeros of the same layout: where gradients are summed.
-    pub fn zeros_like(&self) -> Params<R> {
+    pub fn zeros_like(&self) -> Params<T> {
         Params {
             layout: self.layout.clone(),
-            data: vec![R::ZERO; self.data.len()],
+            data: vec![T::narrow(T::Real::ZERO); self.data.len()],
         }
     }
 
@@ -238,12 +240,12 @@ impl<R: Real> Params<R> {
     }
 
     /// All tensors end to end, in the order of [`Params::specs`].
-    pub fn flat(&self) -> &[R] {
+    pub fn flat(&self) -> &[T] {
         &self.data
     }
 
     /// All tensors end to end, to be written.
-    pub fn flat_mut(&mut self) -> &mut [R] {
+    pub fn flat_mut(&mut self) -> &mut [T] {
         &mut self.data
     }
 
@@ -251,7 +253,7 @@ impl<R: Real> Params<R> {
     ///
     /// # Errors
     /// No such name.
-    pub fn get(&self, name: &str) -> Result<&[R]> {
+    pub fn get(&self, name: &str) -> Result<&[T]> {
         let i = self.position(name)?;
         Ok(&self.data[self.layout.ranges[i].clone()])
     }
@@ -260,7 +262,7 @@ impl<R: Real> Params<R> {
     ///
     /// # Errors
     /// No such name.
-    pub fn get_mut(&mut self, name: &str) -> Result<&mut [R]> {
+    pub fn get_mut(&mut self, name: &str) -> Result<&mut [T]> {
         let i = self.position(name)?;
         Ok(&mut self.data[self.layout.ranges[i].clone()])
     }
@@ -269,7 +271,7 @@ impl<R: Real> Params<R> {
     ///
     /// # Errors
     /// No such name, or another shape.
-    pub fn set(&mut self, name: &str, shape: &[usize], values: &[R]) -> Result<()> {
+    pub fn set(&mut self, name: &str, shape: &[usize], values: &[T]) -> Result<()> {
         let i = self.position(name)?;
         let expected = &self.layout.specs[i].shape;
         if expected != shape || self.layout.ranges[i].len() != values.len() {
@@ -283,16 +285,32 @@ impl<R: Real> Params<R> {
         Ok(())
     }
 
-    /// The same numbers in another precision.
-    pub fn cast<S: Real>(&self) -> Params<S> {
+    /// The same numbers in another precision, rounded to the nearest (by way of f32 where it is f16 or bf16).
+    pub fn cast<S: Element>(&self) -> Params<S> {
         Params {
             layout: self.layout.clone(),
-            data: self.data.iter().map(|x| S::of(x.to_f64())).collect(),
+            data: self.data.iter().map(|x| S::narrow(S::Real::of(x.widen().to_f64()))).collect(),
         }
     }
 
+    /// A store of some of the tensors, in the arithmetic of this one's: what a module of half precision computes with.
+    ///
+    /// # Errors
+    /// A tensor is missing, or has another shape.
+    pub fn part(&self, specs: &[ParamSpec]) -> Result<Params<T::Real>> {
+        let mut part = Params::zeros(specs)?;
+        for (spec, range) in specs.iter().zip(part.layout.clone().ranges.iter()) {
+            let values = self.bound("", "").get(spec)?;
+            part.data[range.clone()]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(to, from)| *to = from.widen());
+        }
+        Ok(part)
+    }
+
     /// The tensors of a plan inside this store: those of the model under one prefix, those of a layer under another.
-    pub fn bound<'p>(&'p self, model_prefix: &str, layer_prefix: &str) -> Bound<'p, R> {
+    pub fn bound<'p>(&'p self, model_prefix: &str, layer_prefix: &str) -> Bound<'p, T> {
         Bound {
             store: self,
             model_prefix: model_prefix.to_string(),
@@ -301,7 +319,7 @@ impl<R: Real> Params<R> {
     }
 
     /// Where a plan's gradients go in this store, under the prefixes of [`Params::bound`].
-    pub fn bound_mut<'p>(&'p mut self, model_prefix: &'p str, layer_prefix: &'p str) -> BoundMut<'p, R> {
+    pub fn bound_mut<'p>(&'p mut self, model_prefix: &'p str, layer_prefix: &'p str) -> BoundMut<'p, T> {
         BoundMut {
             store: self,
             model_prefix,
@@ -311,7 +329,7 @@ impl<R: Real> Params<R> {
     }
 
     /// Tensor `i`, which is to have the shape of the spec.
-    fn at_mut(&mut self, i: usize, name: &str, spec: &ParamSpec) -> Result<&mut [R]> {
+    fn at_mut(&mut self, i: usize, name: &str, spec: &ParamSpec) -> Result<&mut [T]> {
         let given = &self.layout.specs[i].shape;
         if given != &spec.shape {
             return Err(Error::ParameterShape {
@@ -340,14 +358,14 @@ pub struct Bound<'p, R> {
     layer_prefix: String,
 }
 
-impl<'p, R: Real> From<&'p Params<R>> for Bound<'p, R> {
+impl<'p, R: Element> From<&'p Params<R>> for Bound<'p, R> {
     /// A store that holds one plan's parameters and nothing else.
     fn from(store: &'p Params<R>) -> Self {
         store.bound("", "")
     }
 }
 
-impl<'p, R: Real> Bound<'p, R> {
+impl<'p, R: Element> Bound<'p, R> {
     /// The prefixes of the model's and the layer's tensors.
     pub(crate) fn prefixes(&self) -> [String; 2] {
         [self.model_prefix.clone(), self.layer_prefix.clone()]
@@ -389,13 +407,13 @@ pub struct BoundMut<'p, R> {
     tables: Option<&'p mut Params<R>>,
 }
 
-impl<'p, R: Real> From<&'p mut Params<R>> for BoundMut<'p, R> {
+impl<'p, R: Element> From<&'p mut Params<R>> for BoundMut<'p, R> {
     fn from(store: &'p mut Params<R>) -> Self {
         store.bound_mut("", "")
     }
 }
 
-impl<'p, R: Real> BoundMut<'p, R> {
+impl<'p, R: Element> BoundMut<'p, R> {
     /// The same, with a store for the gradients of projected tables.
     pub(crate) fn with_tables(self, tables: Option<&'p mut Params<R>>) -> BoundMut<'p, R> {
         BoundMut { tables, ..self }

@@ -52,6 +52,11 @@ pub(crate) trait Prepare: fmt::Display {
         false
     }
 
+    /// What it does to a token depends on how many there are: such a sequence cannot be decoded token by token.
+    fn depends_on_length(&self) -> bool {
+        false
+    }
+
     /// Resolves the positions of a call: all that the layers of a model share. O(T) or O(T·d).
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>>;
 }
@@ -143,6 +148,13 @@ impl Plan {
     /// Columns that [`Call::embed`] appends to each embedding.
     pub fn concat_width(&self) -> usize {
         self.inner.concat_width
+    }
+
+    /// A method whose vectors depend on how many tokens a call has, and not on their positions alone ([`Overflow::Interpolate`](crate::Overflow)): with it a
+    /// sequence that is decoded token by token is not the same as the whole.
+    pub fn depends_on_length(&self) -> Option<&Method> {
+        let depends = |method: &&Method| each_method!(method, m => m.depends_on_length());
+        self.inner.encoding.methods.iter().find(depends)
     }
 
     /// Initial parameters for one layer: a store that [`Plan::call`] takes as it is.

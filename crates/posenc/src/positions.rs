@@ -395,22 +395,12 @@ impl Positions {
                 .map(|axis| (&self, axis))
                 .chain((0..other.axes).map(|axis| (other, axis)))
         };
-        // The ids alone: whether a token has one is looked up beside them.
-        let ids = |(from, axis): (&Positions, usize)| {
-            let bare = Positions {
-                present: None,
-                ..from.clone()
-            };
-            (0..batch * len).map(move |i| {
-                let at = bare.at(axis, i / len, i % len, 1);
-                (at.whole(0).unwrap_or(0), at.get(0).unwrap_or(0.0))
-            })
-        };
-        let real = [&self, other].iter().any(|from| matches!(from.ids, Ids::Real(_)));
-        let ids = if real {
-            Ids::Real(axes().flat_map(ids).map(|(_, id)| id).collect())
+        let every = axes().flat_map(|(from, axis)| (0..batch * len).map(move |i| (from, axis, i / len, i % len)));
+        // Ids of tokens without a position are kept as they are: `at` reads them whatever the flag.
+        let ids = if [&self, other].iter().any(|from| matches!(from.ids, Ids::Real(_))) {
+            Ids::Real(every.map(|(from, axis, b, t)| from.raw(axis, b, t)).collect())
         } else {
-            Ids::Whole(axes().flat_map(ids).map(|(id, _)| id).collect())
+            Ids::Whole(every.map(|(from, axis, b, t)| from.raw_whole(axis, b, t)).collect())
         };
         let rows = own.max(others);
         let placed = |i: usize| [&self, other].iter().all(|from| from.at(0, i / len, i % len, 1).get(0).is_some());
@@ -425,6 +415,117 @@ impl Positions {
             axes: self.axes + other.axes,
             present,
         })
+    }
+
+    /// The positions of a cache that has grown: for each batch row its first `kept[b]` tokens of these, then its first `taken[b]` tokens of `more`, then
+    /// fillers without a position up to the longest row.
+    ///
+    /// # Errors
+    /// Another number of axes, more tokens than there are, or batches that do not match.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let cached = Positions::range(0..3);
+    /// let grown = cached.followed_by(&Positions::range(7..8), &[3, 1], &[1, 1])?;
+    /// assert_eq!((grown.batch(), grown.len()), (2, 4));
+    /// assert_eq!((grown.get(0, 0, 3), grown.get(0, 1, 1), grown.get(0, 1, 2)), (Some(7.0), Some(7.0), None));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn followed_by(&self, more: &Positions, kept: &[usize], taken: &[usize]) -> Result<Positions> {
+        let batch = kept.len();
+        if taken.len() != batch || [self.batch(), more.batch()].iter().any(|rows| ![1, batch].contains(rows)) {
+            return Err(Error::Shape {
+                what: "tokens kept and taken per batch row [batch]",
+                expected: vec![self.batch().max(more.batch())],
+                given: vec![batch, taken.len()],
+            });
+        }
+        if self.axes != more.axes {
+            return Err(Error::Shape {
+                what: "axes of the positions",
+                expected: vec![self.axes],
+                given: vec![more.axes],
+            });
+        }
+        for (at, counts) in [(self, kept), (more, taken)] {
+            at.check_len()?;
+            if let Some(count) = counts.iter().find(|count| **count > at.len) {
+                return Err(Error::Invalid {
+                    what: "tokens of a row",
+                    given: count.to_string(),
+                    expected: "at most as many as there are positions",
+                });
+            }
+        }
+        let len = kept.iter().zip(taken).map(|(kept, taken)| kept + taken).max().unwrap_or(0);
+        // One range after the other, of every row: still a range, which biases by distance read faster.
+        if let (Some(start), Some(next)) = (self.start(), more.start())
+            && kept.iter().all(|n| *n == kept[0])
+            && taken.iter().all(|n| *n == taken[0])
+            && start.checked_add(kept[0] as i64) == Some(next)
+            && batch > 0
+        {
+            return Ok(Positions::range(start..start.saturating_add(len as i64)));
+        }
+        // Where each slot's id is found; a filler has none.
+        let slots = (0..batch).flat_map(|b| (0..len).map(move |t| (b, t)));
+        let source = |(b, t): (usize, usize)| -> Option<(&Positions, usize)> {
+            match t.checked_sub(kept[b]) {
+                None => Some((self, t)),
+                Some(t) => (t < taken[b]).then_some((more, t)),
+            }
+        };
+        let flags: Vec<bool> = slots
+            .clone()
+            .map(|(b, t)| source((b, t)).is_some_and(|(at, t)| at.at(0, b, t, 1).get(0).is_some()))
+            .collect();
+        let whole = ![self, more].iter().any(|at| matches!(at.ids, Ids::Real(_)));
+        let axes = 0..self.axes;
+        let every = axes.flat_map(|axis| slots.clone().map(move |slot| (axis, slot)));
+        // Ids of tokens without a position are kept as they are: `at` reads them whatever the flag.
+        let ids = if whole {
+            Ids::Whole(
+                every
+                    .map(|(axis, (b, t))| source((b, t)).map_or(0, |(at, t)| at.raw_whole(axis, b, t)))
+                    .collect(),
+            )
+        } else {
+            Ids::Real(
+                every
+                    .map(|(axis, (b, t))| source((b, t)).map_or(0.0, |(at, t)| at.raw(axis, b, t)))
+                    .collect(),
+            )
+        };
+        let all = Positions {
+            ids,
+            batch,
+            len,
+            axes: self.axes,
+            present: None,
+        };
+        if flags.iter().all(|flag| *flag) {
+            Ok(all)
+        } else {
+            all.with_presence_rows(&flags, batch)
+        }
+    }
+
+    /// The id that stands at a token, whether or not it counts.
+    fn raw(&self, axis: usize, batch: usize, token: usize) -> f64 {
+        match self.at(axis, batch, token, 1).ids {
+            AtIds::Range(id) => id as f64,
+            AtIds::Whole(ids) => ids[0] as f64,
+            AtIds::Real(ids) => ids[0],
+        }
+    }
+
+    /// The same of positions that are whole numbers.
+    fn raw_whole(&self, axis: usize, batch: usize, token: usize) -> i64 {
+        match self.at(axis, batch, token, 1).ids {
+            AtIds::Range(id) => id,
+            AtIds::Whole(ids) => ids[0],
+            AtIds::Real(ids) => ids[0] as i64,
+        }
     }
 
     /// Tokens in a row.
@@ -674,5 +775,42 @@ mod tests {
     #[test]
     fn packed_documents_begin_again() {
         assert_eq!(Positions::packed(&[2, 3]), Positions::whole(&[0, 1, 0, 1, 2]));
+    }
+
+    #[test]
+    fn a_grown_cache_keeps_ids_presence_axes_and_ranges() {
+        let old = Positions::range(3..6);
+        assert_eq!(
+            old.followed_by(&Positions::range(6..8), &[3], &[2]).unwrap(),
+            Positions::range(3..8)
+        );
+        assert_eq!(
+            old.followed_by(&Positions::range(9..10), &[3], &[1]).unwrap(),
+            Positions::whole(&[3, 4, 5, 9])
+        );
+        let real = old.followed_by(&Positions::real(&[6.5]).unwrap(), &[3], &[1]).unwrap();
+        assert_eq!((real.get(0, 0, 2), real.get(0, 0, 3)), (Some(5.0), Some(6.5)));
+
+        let masked = Positions::whole_rows(&[5, 6, 7, 8], 2)
+            .unwrap()
+            .with_presence_rows(&[true, false, true, true], 2)
+            .unwrap();
+        let grown = old.followed_by(&masked, &[1, 3], &[2, 1]).unwrap();
+        let row = |b| (0..4).map(|t| grown.get(0, b, t)).collect::<Vec<_>>();
+        assert_eq!((grown.batch(), grown.len()), (2, 4));
+        assert_eq!(row(0), [Some(3.0), Some(5.0), None, None]);
+        assert_eq!(row(1), [Some(3.0), Some(4.0), Some(5.0), Some(7.0)]);
+
+        let grid = Positions::grid(2, 2);
+        let twice = grid.followed_by(&grid, &[4], &[1]).unwrap();
+        assert_eq!(
+            (twice.axes(), twice.get(0, 0, 3), twice.get(1, 0, 3), twice.get(1, 0, 4)),
+            (2, Some(1.0), Some(1.0), Some(0.0))
+        );
+
+        assert!(matches!(old.followed_by(&grid, &[3], &[1]), Err(Error::Shape { .. })));
+        assert!(matches!(old.followed_by(&old, &[4], &[1]), Err(Error::Invalid { .. })));
+        assert!(matches!(masked.followed_by(&old, &[1], &[1]), Err(Error::Shape { .. })));
+        assert!(matches!(old.followed_by(&old, &[1], &[]), Err(Error::Shape { .. })));
     }
 }

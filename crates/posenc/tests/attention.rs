@@ -1,7 +1,7 @@
 //! The tile driver beyond one tile and one length: queries and keys of different lengths, offsets, windows, masks that are finite, values that are empty.
 
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Alibi, Attention, Blocked, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut};
+use posenc::{Alibi, Attention, Blocked, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut, Window};
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
@@ -22,81 +22,84 @@ fn random<R: Real>(n: usize, seed: u64) -> Vec<R> {
     (0..n).map(|_| R::of(rng.normal())).collect()
 }
 
-/// Lengths, the order of the first query if causal, and the window.
+/// Lengths, the order of the first query, how far it sees, and whether there are sinks.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     q_len: usize,
     k_len: usize,
-    causal: Option<usize>,
-    window: Option<usize>,
+    first: usize,
+    causal: bool,
+    window: Window,
+    sinks: bool,
+}
+
+const NO_WINDOW: Window = Window { left: None, right: None };
+
+const fn case([q_len, k_len]: [usize; 2], first: usize) -> Case {
+    Case {
+        q_len,
+        k_len,
+        first,
+        causal: false,
+        window: NO_WINDOW,
+        sinks: false,
+    }
+}
+
+const fn causal(lengths: [usize; 2], first: usize) -> Case {
+    Case {
+        causal: true,
+        ..case(lengths, first)
+    }
 }
 
 /// Row blocks hold 64 queries and tiles 128 keys: every case but the first crosses both.
-const CASES: [Case; 8] = [
-    Case {
-        q_len: 3,
-        k_len: 7,
-        causal: Some(4),
-        window: None,
-    },
-    Case {
-        q_len: 150,
-        k_len: 300,
-        causal: Some(150),
-        window: None,
-    },
-    Case {
-        q_len: 150,
-        k_len: 300,
-        causal: Some(150),
-        window: Some(70),
-    },
-    Case {
-        q_len: 130,
-        k_len: 257,
-        causal: None,
-        window: Some(40),
-    },
-    Case {
-        q_len: 200,
-        k_len: 129,
-        causal: Some(0),
-        window: None,
-    },
-    Case {
-        q_len: 200,
-        k_len: 129,
-        causal: Some(0),
-        window: Some(1),
-    },
-    Case {
-        q_len: 65,
-        k_len: 400,
-        causal: None,
-        window: None,
-    },
-    Case {
-        q_len: 70,
-        k_len: 140,
-        causal: Some(300),
-        window: Some(200),
-    },
+const CASES: [Case; 12] = [
+    causal([3, 7], 4),
+    causal([150, 300], 150),
+    causal([150, 300], 150).seeing(Some(69), Some(69)),
+    case([130, 257], 0).seeing(Some(39), Some(39)),
+    causal([200, 129], 0),
+    causal([200, 129], 0).seeing(Some(0), Some(0)),
+    case([65, 400], 0),
+    causal([70, 140], 300).seeing(Some(199), Some(199)),
+    case([70, 300], 200).seeing(Some(20), Some(3)),
+    case([70, 300], 100).seeing(None, Some(5)),
+    case([65, 200], 100).seeing(Some(30), None).with_sinks(),
+    causal([130, 140], 0).with_sinks(),
 ];
 
 impl Case {
+    const fn seeing(self, left: Option<usize>, right: Option<usize>) -> Case {
+        Case {
+            window: Window { left, right },
+            ..self
+        }
+    }
+
+    const fn with_sinks(self) -> Case {
+        Case { sinks: true, ..self }
+    }
+
     /// The rule of causality and windows in words: order of the query and of the key, nothing else.
     fn visible(&self, i: usize, j: usize) -> bool {
-        let order = i + self.causal.unwrap_or(0);
-        (self.causal.is_none() || j <= order) && self.window.is_none_or(|w| order.abs_diff(j) < w)
+        let order = i + self.first;
+        (!self.causal || j <= order)
+            && self.window.left.is_none_or(|left| j + left >= order)
+            && self.window.right.is_none_or(|right| j <= order + right)
     }
 
     fn mask<R: Real>(&self) -> Mask<'static, R> {
-        self.causal.map_or(Mask::none(), |first| Mask::none().causal(first))
+        match self.causal {
+            true => Mask::none().causal(self.first),
+            false => Mask::none().after(self.first),
+        }
     }
 
     fn attention(&self) -> Attention {
         Attention {
-            window: self.window,
+            window: Some(self.window),
+            sinks: self.sinks,
             ..Attention::default()
         }
     }
@@ -105,19 +108,23 @@ impl Case {
 struct Pass<R> {
     out: Vec<R>,
     weights: Vec<R>,
-    grads: [Vec<R>; 3],
+    /// Of queries, keys, values and sinks.
+    grads: [Vec<R>; 4],
 }
 
 /// One batch row: out, weights, and the gradients of `Σ g·out`.
-fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usize; 2], [q, k, v, g]: [&[R]; 4]) -> Pass<R> {
+fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usize; 2], [q, k, v, g, sinks]: [&[R]; 5]) -> Pass<R> {
     let params: Params<R> = plan().init(0).unwrap();
     let call = plan().call(&params, &Positions::absent(q_len), &Positions::absent(k_len)).unwrap();
     let (q_shape, k_shape) = ([1, HEADS, q_len, DIM], [1, KV_HEADS, k_len, DIM]);
-    let inputs = Inputs {
-        q: View::new(q, q_shape).unwrap(),
-        k: View::new(k, k_shape).unwrap(),
-        v: View::new(v, k_shape).unwrap(),
-    };
+    let mut inputs = Inputs::new(
+        View::new(q, q_shape).unwrap(),
+        View::new(k, k_shape).unwrap(),
+        View::new(v, k_shape).unwrap(),
+    );
+    if attention.sinks {
+        inputs = inputs.with_sinks(sinks);
+    }
     let nan = |n: usize| vec![R::of(f64::NAN); n];
     let (mut out, mut weights) = (nan(q.len()), nan(HEADS * q_len * k_len));
     let mut saved = Saved::default();
@@ -135,8 +142,9 @@ fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usi
         weights: Some(ViewMut::new(&mut weights, [1, HEADS, q_len, k_len]).unwrap()),
     };
     attention.forward(&call, inputs, mask, Mode::Evaluate, outputs, &mut work).unwrap();
-    let mut grads = [nan(q.len()), nan(k.len()), nan(v.len())];
-    let [dq, dk, dv] = &mut grads;
+    let mut grads = [nan(q.len()), nan(k.len()), nan(v.len()), Vec::new()];
+    let [dq, dk, dv, d_sinks] = &mut grads;
+    let mut slots = Slots::default();
     let into = Grads {
         dq: ViewMut::new(dq, q_shape).unwrap(),
         dk: ViewMut::new(dk, k_shape).unwrap(),
@@ -144,33 +152,24 @@ fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usi
     };
     let (o, d_o) = (View::new(&out, q_shape).unwrap(), View::new(g, q_shape).unwrap());
     attention
-        .adjoint(
-            &call,
-            inputs,
-            mask,
-            Mode::Evaluate,
-            o,
-            d_o,
-            &saved,
-            into,
-            &mut Slots::default(),
-            &mut work,
-        )
+        .adjoint(&call, inputs, mask, Mode::Evaluate, o, d_o, &saved, into, &mut slots, &mut work)
         .unwrap();
+    d_sinks.extend_from_slice(slots.sinks());
     Pass { out, weights, grads }
 }
 
-fn inputs<R: Real>(case: &Case) -> [Vec<R>; 4] {
+/// Queries, keys, values, the gradient of the outputs, sinks.
+fn inputs<R: Real>(case: &Case) -> [Vec<R>; 5] {
     let (q, k) = (HEADS * case.q_len * DIM, KV_HEADS * case.k_len * DIM);
-    [random(q, 1), random(k, 2), random(k, 3), random(q, 4)]
+    [random(q, 1), random(k, 2), random(k, 3), random(q, 4), random(HEADS, 5)]
 }
 
 /// Bound in f64: a score is off by some (DIM + 8)·2⁻⁵³ of its size, below 200 with ALiBi's steepest slope over 400 keys; a weight by twice that: 1e-12.
 #[test]
 fn every_length_offset_and_window_equals_plain_attention() {
     for case in CASES {
-        let [q, k, v, g] = inputs::<f64>(&case);
-        let got = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [&q, &k, &v, &g]);
+        let [q, k, v, g, sinks] = inputs::<f64>(&case);
+        let got = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [&q, &k, &v, &g, &sinks]);
         let slopes = posenc::alibi_slopes(HEADS).unwrap();
         for h in 0..HEADS {
             for i in 0..case.q_len {
@@ -181,7 +180,8 @@ fn every_length_offset_and_window_equals_plain_attention() {
                 };
                 let visible: Vec<usize> = (0..case.k_len).filter(|&j| case.visible(i, j)).collect();
                 let max = visible.iter().map(|&j| score(j)).fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = visible.iter().map(|&j| (score(j) - max).exp()).sum();
+                let sink = if case.sinks { (sinks[h] - max).exp() } else { 0.0 };
+                let sum = sink + visible.iter().map(|&j| (score(j) - max).exp()).sum::<f64>();
                 let mut out = [0.0; DIM];
                 let weights = &got.weights[(h * case.q_len + i) * case.k_len..][..case.k_len];
                 for j in 0..case.k_len {
@@ -212,19 +212,20 @@ fn the_adjoint_is_right_across_tiles() {
     const STEP: f64 = 1e-5;
     for case in CASES {
         let inputs = inputs::<f64>(&case);
-        let loss = |inputs: &[Vec<f64>; 4]| -> f64 {
-            let [q, k, v, g] = inputs;
-            let out = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g]).out;
+        let loss = |inputs: &[Vec<f64>; 5]| -> f64 {
+            let [q, k, v, g, sinks] = inputs;
+            let out = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g, sinks]).out;
             out.iter().zip(g).map(|(o, g)| o * g).sum()
         };
-        let [q, k, v, g] = &inputs;
-        let grads = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g]).grads;
-        for which in 0..3 {
-            let direction: Vec<f64> = random(inputs[which].len(), 10 + which as u64);
+        let [q, k, v, g, sinks] = &inputs;
+        let grads = pass(&case.attention(), &case.mask(), [case.q_len, case.k_len], [q, k, v, g, sinks]).grads;
+        // Queries, keys, values; sinks.
+        for (which, input) in [0, 1, 2, 4].into_iter().take(if case.sinks { 4 } else { 3 }).enumerate() {
+            let direction: Vec<f64> = random(inputs[input].len(), 10 + which as u64);
             let norm = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
             let moved = |step: f64| {
                 let mut inputs = inputs.clone();
-                inputs[which].iter_mut().zip(&direction).for_each(|(x, d)| *x += step * d / norm);
+                inputs[input].iter_mut().zip(&direction).for_each(|(x, d)| *x += step * d / norm);
                 loss(&inputs)
             };
             let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
@@ -244,16 +245,11 @@ fn the_adjoint_is_right_across_tiles() {
 fn large_finite_masks_keep_the_weights_scale_in_the_adjoint() {
     fn check<R: Real>(masked: f64) {
         let (q_len, k_len) = (3, 8);
-        let case = Case {
-            q_len,
-            k_len,
-            causal: None,
-            window: None,
-        };
-        let [q, k, v, g] = inputs::<R>(&case);
+        let case = case([q_len, k_len], 0);
+        let [q, k, v, g, sinks] = inputs::<R>(&case);
         let additive = vec![R::of(masked); k_len];
         let mask = Mask::none().additive(View::new(&additive, [1, 1, 1, k_len]).unwrap());
-        let got = pass(&Attention::default(), &mask, [q_len, k_len], [&q, &k, &v, &g]);
+        let got = pass(&Attention::default(), &mask, [q_len, k_len], [&q, &k, &v, &g, &sinks]);
         let sum = |x: &[R], rows: usize| -> Vec<f64> { (0..DIM).map(|d| (0..rows).map(|r| x[r * DIM + d].to_f64()).sum()).collect() };
         for group in 0..KV_HEADS {
             let of_values = sum(&got.grads[2][group * k_len * DIM..], k_len);
@@ -278,15 +274,10 @@ fn large_finite_masks_keep_the_weights_scale_in_the_adjoint() {
 fn rows_that_attend_to_nothing_are_zeros() {
     let blocked = [true; 4];
     for k_len in [0, 4] {
-        let case = Case {
-            q_len: 3,
-            k_len,
-            causal: None,
-            window: None,
-        };
-        let [q, k, v, g] = inputs::<f32>(&case);
+        let case = case([3, k_len], 0);
+        let [q, k, v, g, sinks] = inputs::<f32>(&case);
         let mask = Mask::none().blocked(Blocked(View::new(&blocked[..k_len], [1, 1, 1, k_len]).unwrap()));
-        let got = pass(&Attention::default(), &mask, [3, k_len], [&q, &k, &v, &g]);
+        let got = pass(&Attention::default(), &mask, [3, k_len], [&q, &k, &v, &g, &sinks]);
         assert!(
             got.out
                 .iter()
@@ -306,11 +297,7 @@ fn rows_that_attend_to_nothing_are_zeros() {
         saved: None,
         weights: Some(ViewMut::strided(&mut none, [1, HEADS, 4, 0], [1, 1, 1 << 40, 1]).unwrap()),
     };
-    let inputs = Inputs {
-        q: View::new(&q, [1, HEADS, 4, DIM]).unwrap(),
-        k: empty,
-        v: empty,
-    };
+    let inputs = Inputs::new(View::new(&q, [1, HEADS, 4, DIM]).unwrap(), empty, empty);
     Attention::default()
         .forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default())
         .unwrap();
@@ -321,17 +308,17 @@ fn rows_that_attend_to_nothing_are_zeros() {
 #[test]
 fn dropout_does_not_depend_on_the_tiling() {
     let case = CASES[1];
-    let [q, k, v, _] = inputs::<f64>(&case);
+    let [q, k, v, ..] = inputs::<f64>(&case);
     let params: Params<f64> = plan().init(0).unwrap();
     let call = plan()
         .call(&params, &Positions::absent(case.q_len), &Positions::absent(case.k_len))
         .unwrap();
     let (q_shape, k_shape) = ([1, HEADS, case.q_len, DIM], [1, KV_HEADS, case.k_len, DIM]);
-    let inputs = Inputs {
-        q: View::new(&q, q_shape).unwrap(),
-        k: View::new(&k, k_shape).unwrap(),
-        v: View::new(&v, k_shape).unwrap(),
-    };
+    let inputs = Inputs::new(
+        View::new(&q, q_shape).unwrap(),
+        View::new(&k, k_shape).unwrap(),
+        View::new(&v, k_shape).unwrap(),
+    );
     let attention = Attention {
         dropout: 0.4,
         ..Attention::default()
@@ -368,11 +355,7 @@ fn settings_that_vanish_in_the_arithmetic_are_refused() {
     let call = plan().call(&params, &at, &at).unwrap();
     let (q, k) = (vec![1.0f32; HEADS * DIM], vec![1.0f32; KV_HEADS * DIM]);
     let k = View::new(&k, [1, KV_HEADS, 1, DIM]).unwrap();
-    let inputs = Inputs {
-        q: View::new(&q, [1, HEADS, 1, DIM]).unwrap(),
-        k,
-        v: k,
-    };
+    let inputs = Inputs::new(View::new(&q, [1, HEADS, 1, DIM]).unwrap(), k, k);
     for attention in [
         Attention {
             softcap: Some(1e-50),
@@ -391,6 +374,109 @@ fn settings_that_vanish_in_the_arithmetic_are_refused() {
         };
         let refused = attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
         assert!(matches!(refused, Err(posenc::Error::Invalid { .. })));
+        assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+    }
+}
+
+/// Batch rows whose caches differ in length are as each row alone; what is left of a row's buffer past its own tokens is never seen.
+#[test]
+fn each_row_has_its_own_first_query() {
+    let (q_len, capacity, firsts) = (2, 9, [3, 0, 7]);
+    let (q, k): (Vec<f64>, Vec<f64>) = (random(3 * HEADS * q_len * DIM, 1), random(3 * KV_HEADS * capacity * DIM, 2));
+    let params: Params<f64> = plan().init(0).unwrap();
+    let keys: Vec<i64> = (0..capacity as i64).collect();
+    let run = |rows: std::ops::Range<usize>, k_len: usize, mask: &Mask<'_, f64>| {
+        let batch = rows.len();
+        let queries: Vec<i64> = rows.clone().flat_map(|b| (firsts[b] as i64..).take(q_len)).collect();
+        let call = plan()
+            .call(
+                &params,
+                &Positions::whole_rows(&queries, batch).unwrap(),
+                &Positions::whole(&keys[..k_len]),
+            )
+            .unwrap();
+        let q = View::new(
+            &q[rows.start * HEADS * q_len * DIM..][..batch * HEADS * q_len * DIM],
+            [batch, HEADS, q_len, DIM],
+        )
+        .unwrap();
+        let part = &k[rows.start * KV_HEADS * capacity * DIM..];
+        let k = View::strided(
+            part,
+            [batch, KV_HEADS, k_len, DIM],
+            [KV_HEADS * capacity * DIM, capacity * DIM, DIM, 1],
+        )
+        .unwrap();
+        let mut out = vec![f64::NAN; batch * HEADS * q_len * DIM];
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, [batch, HEADS, q_len, DIM]).unwrap(),
+            saved: None,
+            weights: None,
+        };
+        Attention::default()
+            .forward(
+                &call,
+                Inputs::new(q, k, k),
+                mask,
+                Mode::Evaluate,
+                outputs,
+                &mut Workspace::default(),
+            )
+            .unwrap();
+        out
+    };
+    let together = run(0..3, capacity, &Mask::none().causal_rows(&firsts));
+    for (b, first) in firsts.into_iter().enumerate() {
+        let alone = run(b..b + 1, first + q_len, &Mask::none().causal(first));
+        // The same weights; only the packed width differs, and with it nothing that is summed.
+        for (a, t) in alone.iter().zip(&together[b * alone.len()..]) {
+            assert!((a - t).abs() <= 1e-14, "row {b}: {a} against {t}");
+        }
+    }
+    let mask: Mask<'_, f64> = Mask::none().causal_rows(&firsts[..2]);
+    let at = Positions::absent(1);
+    let call = plan().call(&params, &at, &at).unwrap();
+    let (q, k) = (vec![1.0; 3 * HEADS * DIM], vec![1.0; 3 * KV_HEADS * DIM]);
+    let k = View::new(&k, [3, KV_HEADS, 1, DIM]).unwrap();
+    let mut out = vec![7.0; q.len()];
+    let outputs = Outputs {
+        out: ViewMut::new(&mut out, [3, HEADS, 1, DIM]).unwrap(),
+        saved: None,
+        weights: None,
+    };
+    let inputs = Inputs::new(View::new(&q, [3, HEADS, 1, DIM]).unwrap(), k, k);
+    let refused = Attention::default().forward(&call, inputs, &mask, Mode::Evaluate, outputs, &mut Workspace::default());
+    assert!(matches!(refused, Err(posenc::Error::Shape { .. })));
+    assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+}
+
+/// Sinks must be given where attention has them, and only there.
+#[test]
+fn sinks_are_asked_for_and_refused() {
+    let params: Params<f32> = plan().init(0).unwrap();
+    let at = Positions::absent(1);
+    let call = plan().call(&params, &at, &at).unwrap();
+    let (q, k) = (vec![1.0f32; HEADS * DIM], vec![1.0f32; KV_HEADS * DIM]);
+    let k = View::new(&k, [1, KV_HEADS, 1, DIM]).unwrap();
+    let inputs = Inputs::new(View::new(&q, [1, HEADS, 1, DIM]).unwrap(), k, k);
+    let sinks = [0.0; HEADS];
+    for (has, inputs) in [
+        (true, inputs),
+        (true, inputs.with_sinks(&sinks[1..])),
+        (false, inputs.with_sinks(&sinks)),
+    ] {
+        let attention = Attention {
+            sinks: has,
+            ..Attention::default()
+        };
+        let mut out = vec![7.0f32; q.len()];
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, [1, HEADS, 1, DIM]).unwrap(),
+            saved: None,
+            weights: None,
+        };
+        let refused = attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
+        assert!(matches!(refused, Err(posenc::Error::Shape { .. })));
         assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
     }
 }

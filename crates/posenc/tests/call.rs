@@ -92,3 +92,19 @@ fn embeddings_and_weights_drop_different_places() {
     // Two independent fair coins agree half the time; five standard deviations of 512 tosses are 57.
     assert!(same.abs_diff(256) < 57, "{same} of 512 agree");
 }
+
+#[test]
+fn only_tables_stretched_over_a_call_depend_on_its_length() {
+    use posenc::{Alibi, Encoding, InputTable, Learned, Overflow};
+    let dims = Dims::new(8, 2).unwrap();
+    let depends = |encoding: Encoding| encoding.plan(dims).unwrap().depends_on_length().map(|m| m.to_string());
+    for overflow in [Overflow::Error, Overflow::Clamp, Overflow::Wrap, Overflow::InterpolateTo(9)] {
+        assert_eq!(depends(InputTable::new(4).with_overflow(overflow).into()), None);
+    }
+    let stretched = InputTable::new(4).with_overflow(Overflow::Interpolate);
+    assert_eq!(
+        depends(Encoding::from(Alibi::new()).with(stretched.clone())),
+        Some(stretched.to_string())
+    );
+    assert!(depends(Learned::new(4).with_overflow(Overflow::Interpolate).into()).is_some());
+}

@@ -107,11 +107,7 @@ fn attend(encoding: &Encoding, x: &[f64]) -> Vec<f64> {
     };
     let (q, k, mut out) = (added(Site::QueryInput), added(Site::KeyInput), vec![f64::NAN; x.len()]);
     let heads = |x| View::new(x, [1, len, 2, 4]).unwrap().swap(1, 2).unwrap();
-    let inputs = Inputs {
-        q: heads(&q),
-        k: heads(&k),
-        v: heads(&embedded),
-    };
+    let inputs = Inputs::new(heads(&q), heads(&k), heads(&embedded));
     let outputs = Outputs {
         out: ViewMut::new(&mut out, [1, len, 2, 4]).unwrap().swap(1, 2).unwrap(),
         saved: None,

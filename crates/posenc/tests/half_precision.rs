@@ -19,14 +19,7 @@ fn run<T: Element<Real = f32>>([q, k, v, d_out]: [&[T]; 4]) -> [Vec<T>; 4] {
     let (params, at) = (plan.init::<f32>(1).unwrap(), Positions::range(0..70));
     let call = plan.call(&params, &at, &at).unwrap();
     let view = |x| View::new(x, SHAPE).unwrap();
-    let (inputs, mask) = (
-        Inputs {
-            q: view(q),
-            k: view(k),
-            v: view(v),
-        },
-        Mask::none().causal(0),
-    );
+    let (inputs, mask) = (Inputs::new(view(q), view(k), view(v)), Mask::none().causal(0));
     let poisoned = || vec![T::narrow(f32::NAN); SIZE];
     let [mut out, mut dq, mut dk, mut dv] = [poisoned(), poisoned(), poisoned(), poisoned()];
     let (mut saved, mut slots, mut work) = (Saved::default(), Slots::default(), Workspace::default());

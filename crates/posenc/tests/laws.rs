@@ -2,7 +2,7 @@
 
 use posenc::{
     Alibi, Attention, ClippedBias, Dims, Direction, Encoding, InputTable, Learned, Method, Overflow, Pairing, Plan, Rotary, SharedBias,
-    Shaw, Sinusoidal, T5Bias, laws,
+    Shaw, Sinusoidal, T5Bias, Window, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -22,7 +22,7 @@ fn plan(method: impl Into<Method>) -> Plan {
 laws! { none: Encoding::none().plan(dims()).unwrap() }
 laws! { none_capped_and_windowed: (
     Encoding::none().plan(dims()).unwrap(),
-    Attention { softcap: Some(2.0), window: Some(4), scale: Some(0.7), dropout: 0.3 },
+    Attention { softcap: Some(2.0), window: Some(Window { left: Some(3), right: None }), scale: Some(0.7), dropout: 0.3, sinks: false },
 ) => [adjoint_matches_differences, fused_equals_naive] }
 
 laws! { learned: plan(Learned::new(256)) }

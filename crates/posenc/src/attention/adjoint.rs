@@ -27,8 +27,11 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
             self.pack_outputs(&job, out, d_out, sums, q0, rows, scratch);
+            if let Some(sinks) = inputs.sinks {
+                self.sinks_adjoint(&mut job, sinks, rows, scratch);
+            }
             zeros(&mut scratch.dq, item.heads * ld.rows * ld.d);
-            for span in self.tiles_of(q0, rows) {
+            for span in self.tiles_of(item.batch, q0, rows) {
                 if self.unreachable(item, span) {
                     continue;
                 }
@@ -118,6 +121,17 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 load(out.row([item.batch, item.head0 + h, q0 + i, 0]), &mut scratch.row);
                 scratch.delta[h * ld.rows + i] = dot(d_o, &scratch.row);
                 scratch.sums[h * ld.rows + i] = sums[(item.batch * shape.heads + item.head0 + h) * shape.q_len + q0 + i];
+            }
+        }
+    }
+
+    /// A sink has no value, so its part of the softmax's adjoint is −p·Σ do·o.
+    fn sinks_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, sinks: &[T], rows: usize, scratch: &Scratch<R>) {
+        let (item, ld) = (job.item, self.strides());
+        for h in 0..item.heads {
+            let sink = sinks[item.head0 + h].widen();
+            for (sum, delta) in scratch.sums[h * ld.rows..][..rows].iter().zip(&scratch.delta[h * ld.rows..]) {
+                job.sinks[h] -= (sink - sum.max).softmax_exp() * sum.inverse * *delta;
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::view::{View, ViewMut};
 
 /// Queries, keys and values after their projections, before any rotation.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Inputs<'a, T> {
     /// `[batch, heads, q_len, head_dim]`.
     pub q: View<'a, T, 4>,
@@ -19,6 +20,24 @@ pub struct Inputs<'a, T> {
     pub k: View<'a, T, 4>,
     /// `[batch, kv_heads, k_len, value_dim]`.
     pub v: View<'a, T, 4>,
+    /// `[heads]`, if [`Attention::sinks`].
+    pub sinks: Option<&'a [T]>,
+}
+
+impl<'a, T> Inputs<'a, T> {
+    /// Queries `[batch, heads, q_len, head_dim]`, keys `[batch, kv_heads, k_len, head_dim]`, values `[batch, kv_heads, k_len, value_dim]`.
+    pub fn new(q: View<'a, T, 4>, k: View<'a, T, 4>, v: View<'a, T, 4>) -> Inputs<'a, T> {
+        Inputs { q, k, v, sinks: None }
+    }
+
+    /// The same with a logit per query head that takes part in the softmax and has no value: `pⱼ = exp(sⱼ) / (exp(sink) + Σ exp(sₗ))`. It is neither
+    /// scaled nor soft-capped, and no mask blocks it. Its gradient is [`Slots::sinks`].
+    pub fn with_sinks(self, sinks: &'a [T]) -> Inputs<'a, T> {
+        Inputs {
+            sinks: Some(sinks),
+            ..self
+        }
+    }
 }
 
 /// What a forward pass writes.
@@ -70,6 +89,7 @@ pub struct Grads<'a, T> {
 #[derive(Clone, Debug, Default)]
 pub struct Slots<R> {
     pub(super) terms: Vec<Vec<R>>,
+    pub(super) sinks: Vec<R>,
 }
 
 impl<R> Slots<R> {
@@ -82,6 +102,11 @@ impl<R> Slots<R> {
     }
 
     /// Numbers of each term.
+    /// The gradients of the sinks, `[heads]`; empty where attention has none.
+    pub fn sinks(&self) -> &[R] {
+        &self.sinks
+    }
+
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.terms.iter().map(Vec::len).collect()
     }
@@ -147,7 +172,7 @@ impl Attention {
     /// let mut out = vec![f32::NAN; x.len()];
     /// Attention::default().forward(
     ///     &call,
-    ///     Inputs { q: view, k: view, v: view },
+    ///     Inputs::new(view, view, view),
     ///     &Mask::none().causal(0),
     ///     Mode::Evaluate,
     ///     Outputs { out: ViewMut::new(&mut out, [1, 2, 3, 4])?, saved: None, weights: None },
@@ -242,15 +267,18 @@ impl Attention {
         // Each item sums its own slots: [heads of the item, slots] per term, term after term.
         let sizes: Vec<usize> = call.terms().map(|term| term.needs().slots).collect();
         let per_head: usize = sizes.iter().sum();
+        let per_head = per_head + usize::from(self.sinks);
         let mut partial: Vec<Vec<T::Real>> = items.iter().map(|item| vec![T::Real::ZERO; item.heads * per_head]).collect();
         let mut jobs = Vec::new();
         for (&item, slots) in items.iter().zip(&mut partial) {
+            let (slots, sinks) = slots.split_at_mut(item.heads * (per_head - usize::from(self.sinks)));
             jobs.push(AdjointJob {
                 item,
                 dq: dq.by_ref().take(item.heads).collect(),
                 dk: dk.by_ref().take(item.kv_heads).collect(),
                 dv: dv.by_ref().take(item.kv_heads).collect(),
                 slots,
+                sinks,
             });
         }
         run(jobs, &mut work.scratch, |job, scratch| {
@@ -258,10 +286,12 @@ impl Attention {
         });
 
         slots.terms = sizes.iter().map(|size| vec![T::Real::ZERO; shape.heads * size]).collect();
+        slots.sinks = vec![T::Real::ZERO; if self.sinks { shape.heads } else { 0 }];
         for (item, partial) in items.iter().zip(&partial) {
             let mut from = 0;
-            for (term, size) in slots.terms.iter_mut().zip(&sizes) {
-                let into = &mut term[item.head0 * size..][..item.heads * size];
+            let terms = slots.terms.iter_mut().zip(sizes.iter().copied());
+            for (sums, size) in terms.chain([(&mut slots.sinks, usize::from(self.sinks))]) {
+                let into = &mut sums[item.head0 * size..][..item.heads * size];
                 into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
                 from += item.heads * size;
             }
@@ -298,6 +328,14 @@ impl Attention {
             .shaped("v [batch, kv_heads, k_len, value_dim]", [batch, dims.kv_heads, k_len, value_dim])?;
         if value_dim == 0 {
             return Err(Error::Zero { what: "value_dim" });
+        }
+        let (expected, given) = (if self.sinks { dims.heads } else { 0 }, inputs.sinks.map_or(0, <[T]>::len));
+        if expected != given {
+            return Err(Error::Shape {
+                what: "sinks [heads], with Attention::sinks and only then",
+                expected: vec![expected],
+                given: vec![given],
+            });
         }
         call.q_at().check_fit("query positions [batch, seq]", batch, q_len)?;
         call.k_at().check_fit("key positions [batch, seq]", batch, k_len)?;
@@ -351,6 +389,8 @@ pub(super) struct AdjointJob<'a, T: Element> {
     pub dk: Vec<PlaneMut<'a, T>>,
     pub dv: Vec<PlaneMut<'a, T>>,
     pub slots: &'a mut [T::Real],
+    /// `[heads of the item]`, or empty.
+    pub sinks: &'a mut [T::Real],
 }
 
 /// Runs each job with a scratch of its own thread. Which thread runs a job changes nothing in its result.

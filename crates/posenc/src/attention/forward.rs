@@ -18,9 +18,16 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             zeros(&mut scratch.sum, item.heads * ld.rows);
             scratch.max.clear();
             scratch.max.resize(item.heads * ld.rows, R::NEG_INFINITY);
+            if let Some(sinks) = inputs.sinks {
+                // As if each row had already met a key with this score.
+                for (h, sink) in sinks[item.head0..][..item.heads].iter().enumerate() {
+                    scratch.max[h * ld.rows..][..rows].fill(sink.widen());
+                    scratch.sum[h * ld.rows..][..rows].fill(R::ONE);
+                }
+            }
             grow(&mut scratch.correction, ld.rows);
             let mut seen = None;
-            for span in self.tiles_of(q0, rows) {
+            for span in self.tiles_of(item.batch, q0, rows) {
                 if self.unreachable(item, span) {
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Which pairs may attend. Masks compare the order of tokens, never their position ids.
 
+use super::Window;
 use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::view::View;
@@ -26,8 +27,28 @@ pub struct Attends<'a>(pub View<'a, bool, 4>);
 #[doc(alias = "attn_mask")]
 #[doc(alias = "key_padding_mask")]
 pub struct Mask<'a, R = f32> {
-    causal: Option<usize>,
+    causal: bool,
+    first: First<'a>,
     parts: Vec<Part<'a, R>>,
+}
+
+/// The order of the first query among the keys.
+#[derive(Clone, Copy, Debug)]
+enum First<'a> {
+    /// The same in every batch row.
+    Same(usize),
+    /// One per batch row.
+    Rows(&'a [usize]),
+}
+
+impl First<'_> {
+    #[inline]
+    fn of(&self, batch: usize) -> usize {
+        match self {
+            First::Same(first) => *first,
+            First::Rows(firsts) => firsts[batch],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +64,8 @@ enum Part<'a, R> {
 impl<R> Default for Mask<'_, R> {
     fn default() -> Self {
         Mask {
-            causal: None,
+            causal: false,
+            first: First::Same(0),
             parts: Vec::new(),
         }
     }
@@ -60,7 +82,32 @@ impl<'a, R: Real> Mask<'a, R> {
     #[doc(alias = "is_causal")]
     pub fn causal(self, first_query: usize) -> Self {
         Mask {
-            causal: Some(first_query),
+            causal: true,
+            ..self.after(first_query)
+        }
+    }
+
+    /// The same where batch rows have caches of different lengths: the order of each row's first query. What lies past a row's own tokens is after its
+    /// queries, so causality keeps it out.
+    pub fn causal_rows(self, first_queries: &'a [usize]) -> Self {
+        Mask {
+            causal: true,
+            ..self.after_rows(first_queries)
+        }
+    }
+
+    /// The first query stands after this many keys. It says where windows lie, and nothing else unless the mask is causal.
+    pub fn after(self, keys: usize) -> Self {
+        Mask {
+            first: First::Same(keys),
+            ..self
+        }
+    }
+
+    /// The same for each batch row.
+    pub fn after_rows(self, keys: &'a [usize]) -> Self {
+        Mask {
+            first: First::Rows(keys),
             ..self
         }
     }
@@ -83,19 +130,24 @@ impl<'a, R: Real> Mask<'a, R> {
         self
     }
 
-    /// The order of the first query among the keys, if the mask is causal.
-    pub fn first_query(&self) -> Option<usize> {
-        self.causal
-    }
-
     /// The mask with every part repeated to the shape of the scores.
-    pub(crate) fn resolve(&self, shape: [usize; 4], window: Option<usize>) -> Result<ResolvedMask<'a, R>> {
-        let [_, _, q_len, k_len] = shape;
-        if let Some(first) = self.causal
-            && first.checked_add(q_len).is_none()
+    pub(crate) fn resolve(&self, shape: [usize; 4], window: Option<Window>) -> Result<ResolvedMask<'a, R>> {
+        let [batch, _, q_len, k_len] = shape;
+        if let First::Rows(firsts) = self.first
+            && firsts.len() != batch
+        {
+            return Err(Error::Shape {
+                what: "orders of the first queries [batch]",
+                expected: vec![batch],
+                given: vec![firsts.len()],
+            });
+        }
+        if let Some(first) = (0..batch)
+            .map(|b| self.first.of(b))
+            .find(|first| first.checked_add(q_len).is_none())
         {
             return Err(Error::Invalid {
-                what: "first query of a causal mask",
+                what: "order of the first query",
                 given: first.to_string(),
                 expected: "the number of keys before it",
             });
@@ -111,7 +163,8 @@ impl<'a, R: Real> Mask<'a, R> {
         }
         Ok(ResolvedMask {
             causal: self.causal,
-            window,
+            first: self.first,
+            window: window.unwrap_or_default(),
             parts,
             k_len,
         })
@@ -121,30 +174,28 @@ impl<'a, R: Real> Mask<'a, R> {
 /// A mask that fits the scores.
 #[derive(Debug)]
 pub(crate) struct ResolvedMask<'a, R> {
-    causal: Option<usize>,
-    window: Option<usize>,
+    causal: bool,
+    first: First<'a>,
+    window: Window,
     parts: Vec<Part<'a, R>>,
     k_len: usize,
 }
 
 impl<R: Real> ResolvedMask<'_, R> {
-    /// The keys that query `i` can see by order alone.
+    /// The keys that query `i` of a batch row can see by order alone.
     #[inline]
-    pub fn visible(&self, i: usize) -> std::ops::Range<usize> {
-        let order = i + self.causal.unwrap_or(0);
-        let start = self.window.map_or(0, |w| (order + 1).saturating_sub(w));
-        let end = match (self.causal, self.window) {
-            (Some(_), _) => order.saturating_add(1),
-            (None, Some(w)) => order.saturating_add(w),
-            (None, None) => self.k_len,
-        };
+    pub fn visible(&self, batch: usize, i: usize) -> std::ops::Range<usize> {
+        let order = i + self.first.of(batch);
+        let start = self.window.left.map_or(0, |left| order.saturating_sub(left));
+        let right = if self.causal { Some(0) } else { self.window.right };
+        let end = right.map_or(self.k_len, |right| order.saturating_add(right).saturating_add(1));
         start.min(self.k_len)..end.min(self.k_len)
     }
 
     /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
     #[inline]
     pub fn block(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        let visible = self.visible(i);
+        let visible = self.visible(batch, i);
         let n = s.len();
         let start = visible.start.clamp(k0, k0 + n) - k0;
         let end = visible.end.clamp(k0 + start, k0 + n) - k0;

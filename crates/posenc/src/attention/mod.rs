@@ -13,4 +13,4 @@ mod tile;
 
 pub use driver::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 pub use mask::{Attends, Blocked, Mask};
-pub use spec::{Attention, LayerSpec};
+pub use spec::{Attention, LayerSpec, Window};

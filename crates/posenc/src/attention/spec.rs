@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 /// How scores become weights, apart from the encoding: plain data.
 ///
 /// ```
-/// use posenc::Attention;
-/// let gemma = Attention { softcap: Some(50.0), window: Some(4096), ..Attention::default() };
+/// use posenc::{Attention, Window};
+/// let gemma = Attention { softcap: Some(50.0), window: Some(Window::last(4096)?), ..Attention::default() };
 /// assert_eq!(gemma.scale_for(64), 0.125);
+/// # Ok::<(), posenc::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,8 +20,12 @@ pub struct Attention {
     pub scale: Option<f64>,
     /// Scores become `c · tanh(score / c)` before biases are added (Gemma 2).
     pub softcap: Option<f64>,
-    /// Keys that a query can see, itself included: keys whose order differs by less than this.
-    pub window: Option<usize>,
+    /// How far a query can see, by order.
+    pub window: Option<Window>,
+    /// Each head has a learned logit that takes part in the softmax beside the keys and has no value (StreamingLLM's and gpt-oss's sink): see
+    /// [`Inputs::with_sinks`](crate::attention::Inputs::with_sinks).
+    #[doc(alias = "attention_sink")]
+    pub sinks: bool,
     /// Dropout of the weights, when training.
     pub dropout: f64,
 }
@@ -42,7 +47,7 @@ impl Attention {
     /// Every setting lies in its range.
     ///
     /// # Errors
-    /// A scale or cap that is not a positive number, a window of zero, a dropout outside [0, 1).
+    /// A scale or cap that is not a positive number, a dropout outside [0, 1).
     pub fn check(&self) -> Result<()> {
         let positive = |what, value: Option<f64>| match value {
             Some(x) if !(x.is_finite() && x > 0.0) => Err(Error::Invalid {
@@ -54,10 +59,41 @@ impl Attention {
         };
         positive("scale", self.scale)?;
         positive("softcap", self.softcap)?;
-        if self.window == Some(0) {
-            return Err(Error::Zero { what: "window" });
-        }
         check_dropout(self.dropout)
+    }
+}
+
+/// A sliding window: how many keys a query can see beside the one of its own order; `None`: all of them.
+///
+/// Codebases count differently. Hugging Face's `sliding_window` and Mistral's count the query's own key: [`Window::last`]. FlashAttention's
+/// `window_size = (left, right)` and ONNX's `left_window_size` do not, and write −1 for `None`.
+///
+/// ```
+/// use posenc::Window;
+/// assert_eq!(Window::last(4096)?, Window { left: Some(4095), right: Some(4095) });
+/// # Ok::<(), posenc::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[doc(alias = "sliding_window")]
+pub struct Window {
+    /// Keys before the query's own.
+    pub left: Option<usize>,
+    /// Keys after it; causality sees none of them.
+    pub right: Option<usize>,
+}
+
+impl Window {
+    /// The keys whose order differs from the query's by less than `keys`: itself and `keys − 1` before it, as many after it where there is no causality.
+    ///
+    /// # Errors
+    /// A window of no keys.
+    pub fn last(keys: usize) -> Result<Window> {
+        let side = keys.checked_sub(1).ok_or(Error::Zero { what: "window" })?;
+        Ok(Window {
+            left: Some(side),
+            right: Some(side),
+        })
     }
 }
 
@@ -81,7 +117,7 @@ mod tests {
         let layer = LayerSpec {
             encoding: crate::Alibi::new().into(),
             attention: Attention {
-                window: Some(8),
+                window: Some(Window::last(8).unwrap()),
                 ..Attention::unscaled()
             },
         };

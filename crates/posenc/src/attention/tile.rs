@@ -171,8 +171,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
     }
 
     /// The tiles of a block of rows: those that its rows can see by order.
-    pub fn tiles_of(&self, q0: usize, rows: usize) -> impl Iterator<Item = Span> + use<R> {
-        let visible = self.visible(q0, rows);
+    pub fn tiles_of(&self, batch: usize, q0: usize, rows: usize) -> impl Iterator<Item = Span> + use<R> {
+        let visible = self.visible(batch, q0, rows);
         let cols = self.cols;
         // A tile that spans all keys does so whatever the mask; others begin at a multiple of the tile, so that packed rows stay aligned.
         let start = if cols >= self.shape.k_len { 0 } else { visible.start / cols * cols };
@@ -194,8 +194,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         self.cols > COLS || self.call.terms().any(|t| t.needs().granularity == Granularity::WholeRows)
     }
 
-    fn visible(&self, q0: usize, rows: usize) -> Range<usize> {
-        let (first, last) = (self.mask.visible(q0), self.mask.visible(q0 + rows - 1));
+    fn visible(&self, batch: usize, q0: usize, rows: usize) -> Range<usize> {
+        let (first, last) = (self.mask.visible(batch, q0), self.mask.visible(batch, q0 + rows - 1));
         first.start.min(last.start)..first.end.max(last.end)
     }
 

@@ -165,7 +165,7 @@ Music Transformer: query i, key j ≤ i, head h, head width d, L distances
 
 score     s(i, j) = q(i) · ( k(j) + E[h, L − 1 − (i − j)] ) / √d
 table     E has L rows of d trained numbers for each head, the query's own position last
-skew      all q · E, padded by a column, reshaped, a row dropped: row L − 1 − (i − j) is then at (i, j)
+skew      all q · E, padded by a column, reshaped, a row dropped: (i, j) is row L − 1 − (i − j)
 limit     i − j < L
 ",
     "\

@@ -145,6 +145,10 @@ impl Prepare for InputTable {
         self.rows().check()
     }
 
+    fn depends_on_length(&self) -> bool {
+        self.overflow == Overflow::Interpolate
+    }
+
     fn parameters(&self, dims: &Dims) -> Vec<ParamSpec> {
         vec![self.spec(dims)]
     }

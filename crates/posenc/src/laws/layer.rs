@@ -159,11 +159,7 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
         let o = ViewMut::new(&mut out, shape(&dims, batch, q_len, false))
             .and_then(|v| v.swap(1, 2))
             .expect("heads");
-        let inputs = Inputs {
-            q: view(q, q_len, false),
-            k: view(k, k_len, true),
-            v: view(v, k_len, true),
-        };
+        let inputs = Inputs::new(view(q, q_len, false), view(k, k_len, true), view(v, k_len, true));
         let outputs = Outputs {
             out: o,
             saved: Some(&mut saved),
@@ -196,11 +192,7 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
                     .and_then(|v| v.swap(1, 2))
                     .expect("heads")
             };
-            let inputs = Inputs {
-                q: view(&trace.q, false),
-                k: view(&trace.k, true),
-                v: view(&trace.v, true),
-            };
+            let inputs = Inputs::new(view(&trace.q, false), view(&trace.k, true), view(&trace.v, true));
             let into = Grads {
                 dq: view_mut(&mut dq, false),
                 dk: view_mut(&mut dk, true),

@@ -101,7 +101,7 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
     let mut out = vec![0.0; len * dims.heads * d];
     for h in 0..dims.heads {
         for i in 0..len {
-            let first = attention.window.map_or(0, |w| (i + 1).saturating_sub(w));
+            let first = attention.window.and_then(|w| w.left).map_or(0, |left| i.saturating_sub(left));
             let row = &s[(h * len + i) * len..][..=i];
             let max = row[first..].iter().fold(f64::NEG_INFINITY, |m, x| m.max(*x));
             let mut p: Vec<f64> = row

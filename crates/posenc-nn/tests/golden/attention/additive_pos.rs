@@ -55,6 +55,7 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         attn_mask: mask(record, "attn_mask")?,
         key_padding_mask: mask(record, "key_padding_mask")?,
         need_weights: true,
+        average_attn_weights: true,
         causal: record.json["is_causal"].as_bool().unwrap_or(false).then_some(0),
     };
     let (grad_shape, d_out) = record.f32s::<3>("grad_out")?;

@@ -1,19 +1,27 @@
 //! Multi-head attention with its projections, for any encoding.
 
+mod cache;
+mod projections;
+mod streams;
+
+pub use cache::KvCache;
+pub use projections::Projections;
+pub use streams::{StreamGrads, Streams};
+
 use crate::error::Result;
-use crate::linear::Linear;
-use crate::matrix::{Matrix, MatrixMut, matmul};
 use crate::number::Number;
-use crate::shape::{gradient, rows, size, tensor};
+use crate::shape::{gradient, join, rows, size, tensor};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, Site, View, ViewMut};
+use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, View, ViewMut};
+use projections::{ROLES, Role};
 use std::ops::Range;
 
 /// Multi-head attention: input projections, attention through a [`Call`], output projection.
 ///
 /// Parameters in PyTorch's layout (`nn.MultiheadAttention`): `{name}.in_proj_weight` `[(heads + 2·kv_heads)·head_dim, width]` holds queries', keys' and values'
-/// rows in this order, `{name}.in_proj_bias`, `{name}.out_proj.weight` `[width, heads·head_dim]`, `{name}.out_proj.bias`. The encoding's own parameters are not here: they belong
-/// to its plan.
+/// rows in this order, `{name}.in_proj_bias`, `{name}.out_proj.weight` `[width, heads·head_dim]`, `{name}.out_proj.bias`; or a layer for each projection
+/// ([`Projections`]). With [`MultiheadAttention::qk_norm`] `{name}.q_norm.weight` and `{name}.k_norm.weight` `[head_dim]`, with [`Attention::sinks`]
+/// `{name}.sinks` `[heads]`. The encoding's own parameters are not here: they belong to its plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiheadAttention {
     /// Its name in the store.
@@ -22,9 +30,14 @@ pub struct MultiheadAttention {
     pub width: usize,
     /// Heads.
     pub dims: Dims,
+    /// How the weights of the projections are kept.
+    pub projections: Projections,
     /// Whether the projections add biases.
     pub bias: bool,
-    /// Scale, soft cap, window, dropout.
+    /// ε of an RMS norm of each head's projected queries and keys, before the encoding acts on them (Qwen 3, Gemma 3); `None`: no norm.
+    #[doc(alias = "use_qk_norm")]
+    pub qk_norm: Option<f64>,
+    /// Scale, soft cap, window, sinks, dropout.
     pub attention: Attention,
     /// How the input projections begin.
     pub in_init: Init,
@@ -32,43 +45,13 @@ pub struct MultiheadAttention {
     pub out_init: Init,
 }
 
-/// The streams that attention reads, each `[batch, seq, width]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Streams<'a, R> {
-    /// Queries, keys and values of one stream.
-    Same(&'a [R]),
-    /// A stream each; keys and values have the same length.
-    Apart {
-        /// What asks.
-        query: &'a [R],
-        /// What is compared.
-        key: &'a [R],
-        /// What is summed.
-        value: &'a [R],
-    },
-}
-
-/// Where the gradients of the streams are written.
-#[derive(Debug)]
-pub enum StreamGrads<'a, R> {
-    /// The sum over all three uses of one stream.
-    Same(&'a mut [R]),
-    /// One each.
-    Apart {
-        /// Of the query stream.
-        query: &'a mut [R],
-        /// Of the key stream.
-        key: &'a mut [R],
-        /// Of the value stream.
-        value: &'a mut [R],
-    },
-}
-
 /// What a forward pass keeps for its adjoint, and scratch memory of both; reused from step to step.
 #[derive(Debug)]
 pub struct AttentionTrace<R> {
     /// Inputs of the query and key projections, where an encoding adds to them; else empty.
     inputs: [Vec<R>; 2],
+    /// Projected queries and keys before their norm, where there is one; else empty.
+    unnormed: [Vec<R>; 2],
     /// Projected queries, keys and values, `[batch, seq, heads, head_dim]`.
     projected: [Vec<R>; 3],
     /// Their gradients.
@@ -87,6 +70,7 @@ impl<R: Number> Default for AttentionTrace<R> {
     fn default() -> Self {
         AttentionTrace {
             inputs: Default::default(),
+            unnormed: Default::default(),
             projected: Default::default(),
             d_projected: Default::default(),
             context: Vec::new(),
@@ -99,26 +83,6 @@ impl<R: Number> Default for AttentionTrace<R> {
     }
 }
 
-/// The role of a stream, and the index of its part of the input projection.
-#[derive(Clone, Copy)]
-enum Role {
-    Query,
-    Key,
-    Value,
-}
-
-const ROLES: [Role; 3] = [Role::Query, Role::Key, Role::Value];
-
-impl Role {
-    fn input_site(self) -> Option<Site> {
-        [Some(Site::QueryInput), Some(Site::KeyInput), None][self as usize]
-    }
-
-    fn projected_site(self) -> Option<Site> {
-        [Some(Site::Query), Some(Site::Key), None][self as usize]
-    }
-}
-
 impl MultiheadAttention {
     /// As `nn.MultiheadAttention(embed_dim, num_heads)`: biases, input projections Xavier uniform, output projection U(±1/√width).
     pub fn new(name: impl Into<String>, width: usize, dims: Dims) -> MultiheadAttention {
@@ -126,7 +90,9 @@ impl MultiheadAttention {
             name: name.into(),
             width,
             dims,
+            projections: Projections::Fused,
             bias: true,
+            qk_norm: None,
             attention: Attention::default(),
             in_init: Init::XavierUniform,
             out_init: Init::Uniform(1.0 / ((dims.heads * dims.head_dim) as f64).sqrt()),
@@ -135,28 +101,16 @@ impl MultiheadAttention {
 
     /// Its parameters, in order.
     pub fn specs(&self) -> Vec<ParamSpec> {
-        let mut specs = vec![self.in_weight()];
-        specs.extend(self.bias.then(|| self.in_bias()));
+        let mut specs = self.in_specs();
         specs.extend(self.out_proj().specs());
+        specs.extend(ROLES.into_iter().filter_map(|role| self.norm(role)).flat_map(|norm| norm.specs()));
+        specs.extend(self.sinks());
         specs
     }
 
-    fn in_weight(&self) -> ParamSpec {
-        ParamSpec::new(
-            format!("{}.in_proj_weight", self.name),
-            [self.part(Role::Value).1, self.width],
-            self.in_init,
-        )
-    }
-
-    fn in_bias(&self) -> ParamSpec {
-        ParamSpec::new(format!("{}.in_proj_bias", self.name), [self.part(Role::Value).1], Init::Zeros)
-    }
-
-    fn out_proj(&self) -> Linear {
-        let linear =
-            Linear::new(format!("{}.out_proj", self.name), self.dims.heads * self.dims.head_dim, self.width).with_init(self.out_init);
-        if self.bias { linear } else { linear.without_bias() }
+    fn sinks(&self) -> Option<ParamSpec> {
+        let spec = || ParamSpec::new(join(&self.name, "sinks"), [self.dims.heads], Init::Zeros);
+        self.attention.sinks.then(spec)
     }
 
     /// The rows of `in_proj_weight` (and entries of `in_proj_bias`) that make queries, keys and values: where the tensors of a checkpoint with separate
@@ -176,20 +130,7 @@ impl MultiheadAttention {
     #[doc(alias = "k_proj")]
     #[doc(alias = "v_proj")]
     pub fn in_proj_rows(&self) -> [Range<usize>; 3] {
-        ROLES.map(|role| {
-            let (from, to) = self.part(role);
-            from..to
-        })
-    }
-
-    /// Rows of the input projection for a role: from, to.
-    fn part(&self, role: Role) -> (usize, usize) {
-        let (q, kv) = (self.dims.heads * self.dims.head_dim, self.dims.kv_heads * self.dims.head_dim);
-        match role {
-            Role::Query => (0, q),
-            Role::Key => (q, q + kv),
-            Role::Value => (q + kv, q + 2 * kv),
-        }
+        ROLES.map(|role| self.rows(role))
     }
 
     /// Lengths: batch, q_len, k_len.
@@ -234,28 +175,50 @@ impl MultiheadAttention {
             tensor(params, &spec)?;
         }
         for role in ROLES {
-            let len = if matches!(role, Role::Query) { q_len } else { k_len };
+            let len = if role == Role::Query { q_len } else { k_len };
             self.project(params, call, role, streams.of(role), [batch, len], trace)?;
         }
-        trace.context.resize(batch * q_len * self.dims.heads * self.dims.head_dim, R::ZERO);
-        let [q, k, v] = &trace.projected;
-        let inputs = self.inputs([q, k, v], [batch, q_len, k_len])?;
-        let AttentionTrace { context, saved, work, .. } = trace;
+        let AttentionTrace {
+            projected: [q, k, v],
+            context,
+            saved,
+            work,
+            ..
+        } = trace;
+        context.resize(batch * q_len * self.dims.heads * self.dims.head_dim, R::ZERO);
+        let inputs = self.inputs(params, [q, k, v], [batch, q_len, k_len])?;
+        self.attend(call, inputs, mask, mode, context, weights, saved, work)?;
+        self.out_proj().forward(params, context, out)
+    }
+
+    /// Attention between the projections: `context` `[batch, q_len, heads, head_dim]` is overwritten.
+    fn attend<R: Number>(
+        &self,
+        call: &Call<'_, R>,
+        inputs: Inputs<'_, R>,
+        mask: &Mask<'_, R>,
+        mode: Mode,
+        context: &mut [R],
+        weights: Option<&mut [R]>,
+        saved: &mut Saved<R>,
+        work: &mut Workspace<R>,
+    ) -> Result<()> {
+        let [batch, heads, q_len, _] = inputs.q.shape();
+        let k_len = inputs.k.shape()[2];
         if let Some(weights) = weights {
             let outputs = Outputs {
-                out: self.heads_mut(context, self.dims.heads, batch, q_len)?,
+                out: self.heads_mut(context, heads, batch, q_len)?,
                 saved: None,
-                weights: Some(ViewMut::new(weights, [batch, self.dims.heads, q_len, k_len])?),
+                weights: Some(ViewMut::new(weights, [batch, heads, q_len, k_len])?),
             };
             self.attention.forward(call, inputs, mask, mode, outputs, work)?;
         }
         let outputs = Outputs {
-            out: self.heads_mut(context, self.dims.heads, batch, q_len)?,
+            out: self.heads_mut(context, heads, batch, q_len)?,
             saved: Some(saved),
             weights: None,
         };
-        self.attention.forward(call, inputs, mask, mode, outputs, work)?;
-        self.out_proj().forward(params, context, out)
+        Ok(self.attention.forward(call, inputs, mask, mode, outputs, work)?)
     }
 
     /// The adjoint of [`MultiheadAttention::forward`] with the same arguments: `d_out` `[batch, q_len, width]` is the gradient of `out`. Overwrites the
@@ -300,7 +263,7 @@ impl MultiheadAttention {
             }
             let [q, k, v] = &*projected;
             let [dq, dk, dv] = d_projected;
-            let inputs = self.inputs([q, k, v], [batch, q_len, k_len])?;
+            let inputs = self.inputs(params, [q, k, v], [batch, q_len, k_len])?;
             let Dims { heads, kv_heads, .. } = self.dims;
             let into = Grads {
                 dq: self.heads_mut(dq, heads, batch, q_len)?,
@@ -313,6 +276,10 @@ impl MultiheadAttention {
                 .adjoint(call, inputs, mask, mode, out, d_out, saved, into, slots, work)?;
         }
         call.adjoint(&trace.slots, grads)?;
+        if let Some(sinks) = self.sinks() {
+            let sinks = gradient(grads, &sinks)?;
+            sinks.iter_mut().zip(trace.slots.sinks()).for_each(|(sum, part)| *sum += *part);
+        }
         match d_streams {
             StreamGrads::Apart { query, key, value } => {
                 for (role, dx) in ROLES.into_iter().zip([query, key, value]) {
@@ -323,7 +290,7 @@ impl MultiheadAttention {
                 let mut d_stream = std::mem::take(&mut trace.d_stream);
                 d_stream.resize(dx.len(), R::ZERO);
                 for role in ROLES {
-                    let first = matches!(role, Role::Query);
+                    let first = role == Role::Query;
                     let into = if first { &mut *dx } else { &mut d_stream };
                     self.project_adjoint(params, call, role, streams.of(role), batch, into, grads, trace)?;
                     if !first {
@@ -336,100 +303,26 @@ impl MultiheadAttention {
         Ok(())
     }
 
-    /// One input projection, with what the encoding adds before and after it.
-    fn project<R: Number>(
-        &self,
-        params: &Params<R>,
-        call: &Call<'_, R>,
-        role: Role,
-        x: &[R],
-        [batch, len]: [usize; 2],
-        trace: &mut AttentionTrace<R>,
-    ) -> Result<()> {
-        let (from, to) = self.part(role);
-        let (n, out_dim) = (batch * len, to - from);
-        let mut x = x;
-        if let Some(site) = role.input_site().filter(|site| call.adds_at(*site)) {
-            let input = &mut trace.inputs[role as usize];
-            input.clear();
-            input.extend_from_slice(x);
-            // Only embeddings have dropout of a sum: plans refuse it at this site.
-            call.add(site, ViewMut::new(input, [batch, len, self.width])?, Mode::Evaluate)?;
-            x = input;
-        }
-        let y = &mut trace.projected[role as usize];
-        y.resize(n * out_dim, R::ZERO);
-        let weight = &tensor(params, &self.in_weight())?[from * self.width..to * self.width];
-        if self.bias {
-            let bias = &tensor(params, &self.in_bias())?[from..to];
-            y.chunks_exact_mut(out_dim).for_each(|y| y.copy_from_slice(bias));
-        }
-        let keep = if self.bias { R::ONE } else { R::ZERO };
-        let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
-        matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)?;
-        if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
-            call.add_heads(site, self.heads_mut(y, self.heads_of(role), batch, len)?)?;
-        }
-        Ok(())
-    }
-
-    /// The adjoint of [`MultiheadAttention::project`]; overwrites `dx`.
-    fn project_adjoint<R: Number>(
-        &self,
-        params: &Params<R>,
-        call: &Call<'_, R>,
-        role: Role,
-        x: &[R],
-        batch: usize,
-        dx: &mut [R],
-        grads: &mut Params<R>,
-        trace: &AttentionTrace<R>,
-    ) -> Result<()> {
-        let (from, to) = self.part(role);
-        let (n, out_dim) = (x.len() / self.width, to - from);
-        let len = n / batch.max(1);
-        let dy = &trace.d_projected[role as usize];
-        if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
-            call.add_heads_adjoint(site, self.heads(dy, self.heads_of(role), batch, len)?, grads)?;
-        }
-        let site = role.input_site().filter(|site| call.adds_at(*site));
-        let input = if site.is_some() { &trace.inputs[role as usize] } else { x };
-        if self.bias {
-            let bias = &mut gradient(grads, &self.in_bias())?[from..to];
-            for dy in dy.chunks_exact(out_dim) {
-                bias.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
-            }
-        }
-        let (dy, x) = (Matrix::new(dy, n, out_dim)?, Matrix::new(input, n, self.width)?);
-        let d_weight = &mut gradient(grads, &self.in_weight())?[from * self.width..to * self.width];
-        matmul(R::ONE, dy.t(), x, R::ONE, MatrixMut::new(d_weight, out_dim, self.width)?)?;
-        let weight = &tensor(params, &self.in_weight())?[from * self.width..to * self.width];
-        matmul(
-            R::ONE,
-            dy,
-            Matrix::new(weight, out_dim, self.width)?,
-            R::ZERO,
-            MatrixMut::new(dx, n, self.width)?,
-        )?;
-        if let Some(site) = site {
-            call.add_adjoint(site, ViewMut::new(dx, [batch, len, self.width])?, Mode::Evaluate, grads)?;
-        }
-        Ok(())
-    }
-
-    fn heads_of(&self, role: Role) -> usize {
-        match role {
-            Role::Query => self.dims.heads,
-            Role::Key | Role::Value => self.dims.kv_heads,
-        }
-    }
-
     /// Projected queries, keys and values as attention reads them.
-    fn inputs<'a, R>(&self, [q, k, v]: [&'a [R]; 3], [batch, q_len, k_len]: [usize; 3]) -> Result<Inputs<'a, R>> {
-        Ok(Inputs {
-            q: self.heads(q, self.dims.heads, batch, q_len)?,
-            k: self.heads(k, self.dims.kv_heads, batch, k_len)?,
-            v: self.heads(v, self.dims.kv_heads, batch, k_len)?,
+    fn inputs<'a, R: Number>(
+        &self,
+        params: &'a Params<R>,
+        [q, k, v]: [&'a [R]; 3],
+        [batch, q_len, k_len]: [usize; 3],
+    ) -> Result<Inputs<'a, R>> {
+        let Dims { heads, kv_heads, .. } = self.dims;
+        let inputs = Inputs::new(
+            self.heads(q, heads, batch, q_len)?,
+            self.heads(k, kv_heads, batch, k_len)?,
+            self.heads(v, kv_heads, batch, k_len)?,
+        );
+        self.with_sinks(params, inputs)
+    }
+
+    fn with_sinks<'a, R: Number>(&self, params: &'a Params<R>, inputs: Inputs<'a, R>) -> Result<Inputs<'a, R>> {
+        Ok(match self.sinks() {
+            Some(sinks) => inputs.with_sinks(tensor(params, &sinks)?),
+            None => inputs,
         })
     }
 
@@ -440,36 +333,5 @@ impl MultiheadAttention {
 
     fn heads_mut<'a, R>(&self, x: &'a mut [R], heads: usize, batch: usize, len: usize) -> Result<ViewMut<'a, R, 4>> {
         Ok(ViewMut::new(x, [batch, len, heads, self.dims.head_dim])?.swap(1, 2)?)
-    }
-}
-
-impl<'a, R> Streams<'a, R> {
-    fn all(&self) -> [&'a [R]; 3] {
-        match self {
-            Streams::Same(x) => [x; 3],
-            Streams::Apart { query, key, value } => [query, key, value],
-        }
-    }
-
-    fn of(&self, role: Role) -> &'a [R] {
-        self.all()[role as usize]
-    }
-}
-
-impl<R: Number> StreamGrads<'_, R> {
-    fn check(&self, streams: &Streams<'_, R>) -> Result<()> {
-        const WHAT: [&str; 3] = [
-            "d_query [batch, seq, width]",
-            "d_key [batch, seq, width]",
-            "d_value [batch, seq, width]",
-        ];
-        let given = match self {
-            StreamGrads::Same(x) => [x.len(); 3],
-            StreamGrads::Apart { query, key, value } => [query.len(), key.len(), value.len()],
-        };
-        for ((what, given), stream) in WHAT.into_iter().zip(given).zip(streams.all()) {
-            size(what, given, &[stream.len()])?;
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,210 @@
+//! Decoding with a cache of keys and values.
+
+use super::args::{AttnMask, join_masks, positions};
+use super::{PositionalMultiheadAttention, PositionalOutput};
+use crate::attention::{AttentionTrace, KvCache};
+use crate::error::Result;
+use crate::number::Number;
+use crate::shape::{rows, size};
+use crate::storage::Storage;
+use posenc::{Error, Mask, Mode, Params, Positions, Real};
+
+/// The optional arguments of [`PositionalMultiheadAttention::decode`] and of its two halves; none by default.
+#[derive(Clone, Debug)]
+pub struct DecodeArgs<'a, R> {
+    /// Positions of the new tokens, `(n,)` or `(batch, n)`. Absent, each row goes on where it stands: the first new token of row b is at `cache.lens()[b]`.
+    pub positions: Option<Positions>,
+    /// True where a new token has a position, `(n,)` or `(batch, n)`.
+    pub position_mask: Option<&'a [bool]>,
+    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output is zeros.
+    pub lengths: Option<&'a [usize]>,
+    /// As [`PositionalArgs::attn_mask`](super::PositionalArgs::attn_mask), over all keys that the cache then has.
+    pub attn_mask: Option<AttnMask<'a, R>>,
+    /// As [`PositionalArgs::key_padding_mask`](super::PositionalArgs::key_padding_mask), over all keys that the cache then has.
+    pub key_padding_mask: Option<AttnMask<'a, R>>,
+    /// Whether the weights are wanted.
+    pub need_weights: bool,
+    /// Whether those weights are averaged over the heads; true by default.
+    pub average_attn_weights: bool,
+    /// A token attends to itself and what came before it in its row; true by default.
+    pub causal: bool,
+}
+
+impl<R> Default for DecodeArgs<'_, R> {
+    fn default() -> Self {
+        DecodeArgs {
+            positions: None,
+            position_mask: None,
+            lengths: None,
+            attn_mask: None,
+            key_padding_mask: None,
+            need_weights: false,
+            average_attn_weights: true,
+            causal: true,
+        }
+    }
+}
+
+impl PositionalMultiheadAttention {
+    /// An empty cache for `batch` sequences.
+    ///
+    /// # Errors
+    /// An encoding whose vectors depend on how many tokens a call has: no sequence of single steps gives what the whole gives.
+    pub fn cache<R: Number>(&self, batch: usize) -> Result<KvCache<R>> {
+        if self.plan.depends_on_length().is_some() {
+            return Err(Error::Unsupported {
+                method: "decoding",
+                what: "a table that is stretched over the length of a call changes with each token; use Overflow::InterpolateTo or a longer table",
+            }
+            .into());
+        }
+        Ok(KvCache::new(self.attn.dims, batch))
+    }
+
+    /// Reads the next n tokens of each row, `x` `[batch, n, embed_dim]`: appends their keys and values to the cache and attends over all of it. A whole
+    /// prompt at once (prefill) gives the same as its tokens one by one. On an error the cache is as it was.
+    ///
+    /// ```
+    /// use posenc::{Mode, Params};
+    /// use posenc_nn::{AttentionTrace, DecodeArgs, PositionalMultiheadAttention};
+    /// let module = PositionalMultiheadAttention::rope(8, 2, 10_000.0)?;
+    /// let params: Params<f32> = Params::init(&module.specs(), 1)?;
+    /// let mut cache = module.cache(2)?;
+    /// let (args, mut trace) = (DecodeArgs::default(), AttentionTrace::default());
+    /// // Two prompts, of three tokens and of one.
+    /// let prompt = DecodeArgs { lengths: Some(&[3, 1]), ..args.clone() };
+    /// module.decode(&params, &[0.5; 2 * 3 * 8], &mut cache, &prompt, Mode::Evaluate, &mut trace)?;
+    /// // Then a token each, at positions 3 and 1.
+    /// let step = module.decode(&params, &[0.25; 2 * 8], &mut cache, &args, Mode::Evaluate, &mut trace)?;
+    /// assert_eq!((step.out.len(), cache.lens()), (2 * 8, &[4, 2][..]));
+    /// # Ok::<(), posenc_nn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a position that the encoding has no answer for, a parameter that is missing.
+    pub fn decode<T: Storage<Real: Number>>(
+        &self,
+        params: &Params<T>,
+        x: &[T],
+        cache: &mut KvCache<T::Real>,
+        args: &DecodeArgs<'_, T::Real>,
+        mode: Mode,
+        trace: &mut AttentionTrace<T::Real>,
+    ) -> Result<PositionalOutput<T>> {
+        let before = cache.lens().to_vec();
+        let attended = self
+            .remember(params, x, x, cache, args, trace)
+            .and_then(|()| self.recall(params, x, cache, args, &before, mode, trace));
+        if attended.is_err() {
+            cache.truncate(&before)?;
+        }
+        attended
+    }
+
+    /// Appends keys and values, each `[batch, n, embed_dim]`, and attends to nothing: for cross-attention, whose memory is read once.
+    ///
+    /// # Errors
+    /// As [`PositionalMultiheadAttention::decode`].
+    pub fn remember<T: Storage<Real: Number>>(
+        &self,
+        params: &Params<T>,
+        key: &[T],
+        value: &[T],
+        cache: &mut KvCache<T::Real>,
+        args: &DecodeArgs<'_, T::Real>,
+        trace: &mut AttentionTrace<T::Real>,
+    ) -> Result<()> {
+        let (batch, n) = (cache.batch(), self.tokens("key [batch, n, embed_dim]", key.len(), cache)?);
+        let taken = self.taken(args, batch, n)?;
+        let at = new_positions(args, cache.lens(), n)?;
+        let grown = cache.with(&at, &taken)?;
+        let params = T::parameters(params, &self.specs())?;
+        let call = self.call(&params, &at, &at)?;
+        let (key, value) = (T::widened(key), T::widened(value));
+        self.attn.remember(&params, &call, [&key, &value], &taken, grown, cache, trace)
+    }
+
+    /// Attention of `query` `[batch, n, embed_dim]` over a cache. `first` is the order of each row's first query among its keys, `[batch]`: the number of
+    /// keys before it where queries are of the same sequence, anything where they are not and `causal` is false. Positions that are absent begin there.
+    ///
+    /// # Errors
+    /// As [`PositionalMultiheadAttention::decode`].
+    pub fn recall<T: Storage<Real: Number>>(
+        &self,
+        params: &Params<T>,
+        query: &[T],
+        cache: &KvCache<T::Real>,
+        args: &DecodeArgs<'_, T::Real>,
+        first: &[usize],
+        mode: Mode,
+        trace: &mut AttentionTrace<T::Real>,
+    ) -> Result<PositionalOutput<T>> {
+        let (batch, n) = (cache.batch(), self.tokens("query [batch, n, embed_dim]", query.len(), cache)?);
+        size("orders of the first queries [batch]", first.len(), &[batch])?;
+        let taken = self.taken(args, batch, n)?;
+        let at = new_positions(args, first, n)?;
+        let params = T::parameters(params, &self.specs())?;
+        let call = self.call(&params, &at, cache.positions())?;
+        let mask = Mask::none().after_rows(first);
+        let mask = if args.causal { mask.causal_rows(first) } else { mask };
+        let shape @ [_, _, _, k_len] = [batch, self.num_heads(), n, cache.k_len()];
+        let mask = join_masks(mask, args.attn_mask, args.key_padding_mask, shape)?;
+        let query = T::widened(query);
+        self.weighed([batch, n, k_len], args.need_weights, args.average_attn_weights, |out, weights| {
+            self.attn.recall(&params, &call, &query, cache, &mask, mode, out, weights, trace)?;
+            for (b, taken) in taken.iter().enumerate() {
+                out[(b * n + taken) * self.embed_dim()..(b + 1) * n * self.embed_dim()].fill(T::Real::ZERO);
+            }
+            Ok(())
+        })
+    }
+
+    /// New tokens per row.
+    fn tokens<R: Number>(&self, what: &'static str, len: usize, cache: &KvCache<R>) -> Result<usize> {
+        if cache.batch() == 0 {
+            return Err(Error::Zero { what: "batch" }.into());
+        }
+        if cache.dims() != self.attn.dims {
+            return Err(Error::Unsupported {
+                method: "decoding",
+                what: "this cache was made for a module of other widths",
+            }
+            .into());
+        }
+        rows(what, len, "batch·embed_dim", cache.batch().saturating_mul(self.embed_dim()))
+    }
+
+    /// How many of its n new tokens each row has.
+    fn taken<R>(&self, args: &DecodeArgs<'_, R>, batch: usize, n: usize) -> Result<Vec<usize>> {
+        let Some(lengths) = args.lengths else { return Ok(vec![n; batch]) };
+        size("lengths [batch]", lengths.len(), &[batch])?;
+        if let Some(length) = lengths.iter().find(|length| **length > n) {
+            return Err(Error::Invalid {
+                what: "lengths [batch]",
+                given: length.to_string(),
+                expected: "at most as many tokens as were given",
+            }
+            .into());
+        }
+        Ok(lengths.to_vec())
+    }
+}
+
+/// Where n new tokens of each row stand.
+fn new_positions<R>(args: &DecodeArgs<'_, R>, first: &[usize], n: usize) -> Result<Positions> {
+    let batch = first.len();
+    let at = match &args.positions {
+        Some(at) => at.clone(),
+        None if first.iter().all(|start| *start == first[0]) => Positions::range(first[0] as i64..(first[0] + n) as i64),
+        None => {
+            let ids: Vec<i64> = first.iter().flat_map(|start| (*start as i64..).take(n)).collect();
+            Positions::whole_rows(&ids, batch)?
+        }
+    };
+    positions(
+        ["positions [batch, n]", "position_mask [batch, n]"],
+        Some(&at),
+        args.position_mask,
+        [batch, n],
+    )
+}
