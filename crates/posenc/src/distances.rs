@@ -11,10 +11,13 @@ use crate::term::Place;
 use std::ops::Range;
 
 /// The largest distance that a table can tell from larger ones: its row numbers then fit `u32` with room to spare.
-const FARTHEST: usize = 1 << 30;
+pub(crate) const FARTHEST: usize = 1 << 30;
 
 /// Numbers that a call may hold per token, so that all its distances lie in one run.
 const PER_TOKEN: usize = 4;
+
+/// Distances that a call may always hold, however few its tokens are.
+const FEW: usize = 1 << 12;
 
 /// A run of distances `key − query`, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,12 +31,21 @@ pub(crate) struct Span {
 impl Span {
     /// Every distance of a call, if they are O(q_len + k_len): always for ranges, and for packed documents and padded rows.
     pub fn whole(q_at: &Positions, k_at: &Positions) -> Option<Span> {
+        Span::within(PER_TOKEN * (q_at.len() + k_at.len()), q_at, k_at)
+    }
+
+    /// Every distance of a call, if they are [`Span::whole`] or few at all: for methods that need a row for each.
+    pub fn few(q_at: &Positions, k_at: &Positions) -> Option<Span> {
+        Span::within(FEW.max(PER_TOKEN * (q_at.len() + k_at.len())), q_at, k_at)
+    }
+
+    fn within(most: usize, q_at: &Positions, k_at: &Positions) -> Option<Span> {
         let (Some((q_low, q_high)), Some((k_low, k_high))) = (extent(q_at, None), extent(k_at, None)) else {
             return Some(Span { lowest: 0, count: 1 });
         };
         let (lowest, highest) = (k_low.checked_sub(q_high)?, k_high.checked_sub(q_low)?);
         let count = usize::try_from(highest.checked_sub(lowest)?).ok()?.checked_add(1)?;
-        (count <= PER_TOKEN * (q_at.len() + k_at.len())).then_some(Span { lowest, count })
+        (count <= most).then_some(Span { lowest, count })
     }
 
     /// The distances of a call as far as a method tells them apart: those beyond ±`reach` count as `reach`.

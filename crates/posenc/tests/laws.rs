@@ -1,8 +1,9 @@
 //! Every encoding of the library under the laws of `posenc::laws`, in layers that differ in more than the encoding: grouped heads, soft cap, window, dropout.
 
 use posenc::{
-    Alibi, Attention, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, InputTable, Learned, Method, MusicTransformer,
-    Overflow, Pairing, Plan, Rotary, Scope, SharedBias, Shaw, SinusoidLayout, Sinusoidal, T5Bias, TransformerXl, Window, XlNet, laws,
+    Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
+    MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
+    Sinusoidal, T5Bias, TransformerXl, Window, XlNet, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -59,6 +60,30 @@ laws! { transformer_xl_clamped: plan(TransformerXl::new(SinusoidLayout::SinFirst
 laws! { transformer_xl_is_relative: plan(TransformerXl::conformer()) => [scores_depend_on_distance_only, ids_equal_ranges] }
 laws! { xlnet: plan(XlNet::new()) }
 laws! { xlnet_is_relative: plan(XlNet::new().with_clamp_len(5)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+
+/// XLNet with segments of three positions each, the second axis.
+struct Segmented(Plan);
+
+impl laws::Subject for Segmented {
+    fn dims(&self) -> Dims {
+        self.0.dims()
+    }
+
+    fn parameters(&self) -> Vec<ParamSpec> {
+        self.0.parameters().to_vec()
+    }
+
+    fn call<'p, R: Real>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>, Error> {
+        let segmented = |at: &Positions| {
+            let segment = |b, t| at.get(0, b, t).map_or(0, |id| id as i64 / 3);
+            let ids: Vec<i64> = (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| segment(b, t))).collect();
+            at.clone().with_axis(&Positions::whole_rows(&ids, at.batch())?)
+        };
+        self.0.call(params, &segmented(q_at)?, &segmented(k_at)?)
+    }
+}
+
+laws! { xlnet_with_segments: Segmented(plan(XlNet::new())) }
 laws! { deberta: plan(Deberta::new(4, DebertaProjections::V2)) }
 laws! { deberta_first: plan(Deberta::new(256, DebertaProjections::V1)) => [adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding] }
 laws! { deberta_shared: (plan(Deberta::new(20, DebertaProjections::Shared).with_buckets(6)), Deberta::new(20, DebertaProjections::Shared).attention(4)) }

@@ -312,3 +312,109 @@ impl<R: Real> Prepared<R> for PreparedDeberta {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::Encoding;
+    use crate::reference;
+
+    /// f32 and f64 part only where a quotient of logarithms is next to a whole number: within the rounding of two logarithms, their quotient and a product, each ε.
+    #[test]
+    fn buckets_are_those_of_exact_arithmetic_but_for_its_rounding() {
+        for (buckets, max_distance) in [(4, 5), (8, 24), (7, 41), (16, 40), (32, 128), (256, 512)] {
+            let near = (buckets / 2) as f64;
+            for distance in -2000i64..2000 {
+                let given = deberta_bucket(distance, buckets, max_distance).unwrap();
+                assert_eq!(
+                    given,
+                    -deberta_bucket(-distance, buckets, max_distance).unwrap(),
+                    "both directions alike"
+                );
+                let exact = reference::deberta::bucket(distance, buckets, max_distance);
+                let quotient =
+                    (distance.abs() as f64 / near.floor()).ln() / ((max_distance - 1) as f64 / near.floor()).ln() * (near.floor() - 1.0);
+                let whole = (quotient - quotient.round()).abs() <= 8.0 * f64::from(f32::EPSILON) * quotient.abs().max(1.0);
+                assert!(
+                    given == exact || whole && (given - exact).abs() == 1,
+                    "{buckets}, {max_distance}: {distance} in {given}, not {exact}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn reach_is_where_the_table_ends() {
+        for method in [
+            Deberta::new(1, DebertaProjections::Shared),
+            Deberta::new(30, DebertaProjections::V1),
+            Deberta::new(24, DebertaProjections::V2).with_buckets(8),
+            Deberta::new(41, DebertaProjections::V2).with_buckets(7),
+            Deberta::new(512, DebertaProjections::Shared).with_buckets(256),
+        ] {
+            let (reach, last) = (method.reach(), 2 * method.span() - 1);
+            for d in [reach, reach + 1, 10 * reach, i64::MAX - 1] {
+                assert_eq!((method.row(d), method.row(-d)), (last, 0), "{method}: {d}");
+            }
+            let before = (method.row(reach - 1), method.row(1 - reach));
+            assert!(before != (last, 0) || reach == 1, "{method}: {reach} is not the first");
+        }
+    }
+
+    #[test]
+    fn what_it_cannot_work_with_is_refused() {
+        let plan = |method: Deberta| Encoding::from(method).plan(Dims::new(8, 2).unwrap()).map(|_| ());
+        let shared = |max_distance| Deberta::new(max_distance, DebertaProjections::Shared);
+        assert!(matches!(plan(shared(8).with_terms(false, false)), Err(Error::Invalid { .. })));
+        assert!(matches!(plan(shared(0)), Err(Error::Zero { .. })));
+        assert!(matches!(plan(shared(usize::MAX)), Err(Error::Invalid { .. })));
+        assert!(matches!(
+            plan(shared(64).with_buckets(3)),
+            Err(Error::Invalid { what: "buckets", .. })
+        ));
+        assert!(matches!(
+            plan(shared(5).with_buckets(8)),
+            Err(Error::Invalid { what: "max_distance", .. })
+        ));
+        assert!(plan(shared(6).with_buckets(8)).is_ok());
+        let wide = Encoding::from(crate::Learned::new(9).concatenated(4));
+        assert!(matches!(
+            wide.clone().with(shared(8)).plan(Dims::new(8, 2).unwrap()),
+            Err(Error::Unsupported { .. })
+        ));
+        assert!(
+            wide.with(Deberta::new(8, DebertaProjections::V2))
+                .plan(Dims::new(8, 2).unwrap())
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn display_is_one_line_and_the_scale_counts_terms() {
+        let method = Deberta::new(512, DebertaProjections::V2).with_buckets(256);
+        assert_eq!(
+            method.to_string(),
+            "deberta(c2p and p2c, ±512 in 256 buckets each way, one table per model, N(0, 0.02), projected by pos_key_proj and pos_query_proj)"
+        );
+        let scale = |c2p, p2c| method.clone().with_terms(c2p, p2c).attention(16).scale;
+        assert_eq!(
+            (scale(true, false), scale(true, true)),
+            (Some(1.0 / 32f64.sqrt()), Some(1.0 / 48f64.sqrt()))
+        );
+        let names: Vec<String> = method
+            .projections()
+            .iter()
+            .flat_map(|p| p.parameters(&Dims::new(8, 2).unwrap()))
+            .map(|s| s.name)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "pos_key_proj.weight",
+                "pos_key_proj.bias",
+                "pos_query_proj.weight",
+                "pos_query_proj.bias"
+            ]
+        );
+    }
+}

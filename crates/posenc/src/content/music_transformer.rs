@@ -176,3 +176,49 @@ impl<R: Real> Prepared<R> for PreparedMusicTransformer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::Encoding;
+
+    #[test]
+    fn distances_past_the_table_are_refused_in_their_own_row_of_the_batch() {
+        let plan = Encoding::from(MusicTransformer::new(10)).plan(Dims::new(8, 2).unwrap()).unwrap();
+        let params = plan.init::<f32>(0).unwrap();
+        let rows = |ids: &[i64]| Positions::whole_rows(ids, 2).unwrap();
+        // Far from each other, but near in their own row.
+        let apart = rows(&[0, 5, 9, 1000, 1004, 1009]);
+        assert!(plan.call(&params, &apart, &apart).is_ok());
+        let far = rows(&[0, 5, 9, 1000, 1004, 1010]);
+        let refused = plan.call(&params, &far, &far).map(|_| ());
+        let expected = Error::FarDistance {
+            distance: 10,
+            batch: 1,
+            token: 2,
+            rows: 10,
+        };
+        assert_eq!(refused, Err(expected));
+        // Keys after the query are never too far.
+        assert!(plan.call(&params, &Positions::range(0..1), &Positions::range(0..500)).is_ok());
+    }
+
+    #[test]
+    fn policies_that_are_no_policy_of_distances_are_refused() {
+        let plan = |method: MusicTransformer| Encoding::from(method).plan(Dims::new(8, 2).unwrap());
+        assert!(matches!(plan(MusicTransformer::new(0)), Err(Error::Zero { .. })));
+        for overflow in [Overflow::Wrap, Overflow::Interpolate, Overflow::InterpolateTo(9)] {
+            let refused = plan(MusicTransformer::new(4).with_overflow(overflow));
+            assert!(matches!(refused, Err(Error::Unsupported { .. })));
+        }
+        let clamped = MusicTransformer::new(4)
+            .with_overflow(Overflow::Clamp)
+            .with_init(Init::Zeros)
+            .with_scope(Scope::Model);
+        assert_eq!(
+            clamped.to_string(),
+            "music transformer(keys up to the query, 4 distances, clamped past the end, one table per head and model, zeros)"
+        );
+        assert!(plan(clamped).unwrap().init::<f32>(0).unwrap().flat().iter().all(|x| *x == 0.0));
+    }
+}

@@ -7,7 +7,7 @@
 //! Each method has some of these parts. A query meets each of its rows once per run of keys at the same row, so (q + v)·K is at most one product of `head_dim` per pair and one for all pairs
 //! that share a row; the last part is a product per pair.
 
-use crate::distances::{Span, add_row, add_scaled, dot, sum};
+use crate::distances::{FARTHEST, Span, add_row, add_scaled, dot, sum};
 use crate::error::{Error, Result};
 use crate::params::{BoundMut, ParamSpec};
 use crate::positions::Positions;
@@ -64,15 +64,16 @@ impl RowsAt {
 pub(crate) fn span(method: &'static str, q_at: &Positions, k_at: &Positions, reach: Option<i64>) -> Result<Span> {
     q_at.check_whole()?;
     k_at.check_whole()?;
-    match (Span::whole(q_at, k_at), reach) {
-        (Some(span), _) => Ok(span),
-        (None, Some(reach)) => Ok(Span::clipped(reach, q_at, k_at)),
-        (None, None) => Err(Error::Unsupported {
-            method,
-            what: "positions lie so far apart that their distances outnumber the tokens, and each needs a row of its own; \
-                   clamp the distances (clamp_len), or number the tokens closer together",
-        }),
-    }
+    let clipped = || {
+        reach
+            .filter(|reach| *reach <= FARTHEST as i64)
+            .map(|reach| Span::clipped(reach, q_at, k_at))
+    };
+    Span::few(q_at, k_at).or_else(clipped).ok_or(Error::Unsupported {
+        method,
+        what: "positions lie so far apart that their distances outnumber the tokens, and the method tells them all apart; \
+               clamp the distances, or number the tokens closer together",
+    })
 }
 
 /// Rows of `dim` numbers per head.
@@ -292,3 +293,6 @@ impl<R: Real> ScoreTerm<R> for RelativeTerm<'_, R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -353,6 +353,7 @@ mod tests {
                         batch,
                         tile,
                         q: &q,
+                        k: &[],
                         scale: 0.25,
                     };
                     let what = format!("±{max_distance}, {name}, tiles {tile:?}");
@@ -382,6 +383,7 @@ mod tests {
                     batch,
                     tile: (4, 7),
                     q,
+                    k: &[],
                     scale: 0.5,
                 };
                 let inner = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
@@ -393,9 +395,10 @@ mod tests {
                 batch,
                 tile: (4, 7),
                 q: &q,
+                k: &[],
                 scale: 0.5,
             };
-            let (dq, mut slots) = tiles.adjoint(&d_s);
+            let ([dq, _], mut slots) = tiles.adjoint(&d_s);
             let (dp, value_slots) = tiles.value_adjoint(&p, &d_o);
             slots.iter_mut().zip(value_slots).for_each(|(s, v)| *s += v);
             let mut grads = params.zeros_like();
@@ -441,6 +444,7 @@ mod tests {
                 batch: 1,
                 tile: (4, 7),
                 q: &q,
+                k: &[],
                 scale: 0.5,
             };
             (tiles.add(&p), tiles.values(&p))

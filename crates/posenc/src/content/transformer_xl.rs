@@ -330,3 +330,73 @@ pub fn relative_sinusoids<T: Element>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::Encoding;
+    use crate::reference;
+
+    #[test]
+    fn sinusoids_are_those_of_the_reference() {
+        let distances = [-900, -3, 0, 1, 2, 57, 4000];
+        for (layout, interleaved) in [(SinusoidLayout::Interleaved, true), (SinusoidLayout::SinFirst, false)] {
+            for clamp_len in [None, Some(50)] {
+                let mut rows = vec![f64::NAN; distances.len() * 10];
+                relative_sinusoids(
+                    layout,
+                    &distances,
+                    clamp_len,
+                    ViewMut::new(&mut rows, [distances.len(), 10]).unwrap(),
+                )
+                .unwrap();
+                for (row, distance) in rows.chunks_exact(10).zip(distances) {
+                    let clamped = clamp_len.map_or(distance, |c| distance.clamp(-(c as i64), c as i64));
+                    let expected = reference::transformer_xl::sinusoid(clamped, 10, interleaved);
+                    // Both compute the angle in a few roundings of a number below 2¹².
+                    assert!(row.iter().zip(expected).all(|(r, e)| (r - e).abs() <= 8.0 * 4096.0 * f64::EPSILON));
+                }
+            }
+        }
+        let out = &mut [0.0f32; 4];
+        let view = ViewMut::new(out, [1, 4]).unwrap();
+        assert!(matches!(
+            relative_sinusoids(SinusoidLayout::SinFirst, &[1, 2], None, view),
+            Err(Error::Shape { .. })
+        ));
+        let view = ViewMut::new(out, [1, 4]).unwrap();
+        assert!(matches!(
+            relative_sinusoids(SinusoidLayout::SinFirst, &[1], Some(0), view),
+            Err(Error::Zero { what: "clamp_len" })
+        ));
+    }
+
+    #[test]
+    fn what_it_cannot_work_with_is_refused() {
+        let plan = |method: TransformerXl, width| Encoding::from(method).plan(Dims::new(width, 1).unwrap()).map(|_| ());
+        assert!(matches!(plan(TransformerXl::paper(), 7), Err(Error::OddWidth { width: 7, .. })));
+        assert!(matches!(plan(TransformerXl::paper().with_clamp_len(0), 8), Err(Error::Zero { .. })));
+        assert!(matches!(
+            plan(TransformerXl::paper().with_clamp_len(usize::MAX), 8),
+            Err(Error::Invalid { .. })
+        ));
+        let clash = TransformerXl::paper().with_names("r_net.weight", "r_r_bias", "r_net");
+        assert!(matches!(plan(clash, 8), Err(Error::Repeated { name }) if name == "r_net.weight"));
+    }
+
+    #[test]
+    fn display_is_one_line_and_init_goes_by_name() {
+        assert_eq!(
+            TransformerXl::conformer().with_clamp_len(5).to_string(),
+            "transformer-xl(interleaved, both directions, clamped to ±5, pos_bias_u and pos_bias_v per layer, xavier, projected by linear_pos)"
+        );
+        let plan = Encoding::from(TransformerXl::paper().with_init(Init::Ones))
+            .plan(Dims::new(8, 2).unwrap())
+            .unwrap();
+        assert!(plan.init::<f32>(3).unwrap().flat().iter().all(|x| *x == 1.0));
+        assert!(
+            plan.to_string().ends_with("16 parameters and 64 in each layer's projections"),
+            "{plan}"
+        );
+    }
+}

@@ -245,3 +245,121 @@ impl<R: Real> ScoreTerm<R> for SegmentTerm<'_, R> {
         self.embed.collect(slots, per_head, self.bias.slots(), grads)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::Encoding;
+    use crate::params::Params;
+    use crate::reference::xlnet::{segment_adjoint, segment_scores};
+    use crate::term::Block;
+    use crate::tiles::normal;
+
+    /// Sums of `n` products of normal numbers below 2³ each.
+    fn assert_close(given: &[f64], expected: &[f64], n: usize) {
+        assert_eq!(given.len(), expected.len());
+        for (g, e) in given.iter().zip(expected) {
+            assert!((g - e).abs() <= 64.0 * (n + 1) as f64 * f64::EPSILON, "{g} against {e}");
+        }
+    }
+
+    #[test]
+    fn segments_are_those_of_the_reference_on_any_tile() {
+        let (heads, dim, len) = (2, 5, 9);
+        let plan = Encoding::from(XlNet::new()).plan(Dims::new(heads * dim, heads).unwrap()).unwrap();
+        let mut params: Params<f64> = plan.init(0).unwrap();
+        params.flat_mut().iter_mut().zip(normal::<f64>(1, 1000)).for_each(|(x, n)| *x = n);
+        // Two rows of the batch; one token of the second has no position, and so no segment.
+        let segments = [0i64, 0, 0, 1, 1, 1, 0, 7, 7, 3, 3, 3, 3, 3, 3, 3, 3, 2];
+        let present: Vec<bool> = (0..2 * len).map(|t| t != len + 4).collect();
+        let at = Positions::range(0..len as i64)
+            .with_axis(&Positions::whole_rows(&segments, 2).unwrap())
+            .unwrap()
+            .with_presence_rows(&present, 2)
+            .unwrap();
+        let call = plan.call(&params, &at, &at).unwrap();
+        let term = &call.content()[0];
+        let slots = term.needs().slots;
+        let (w, g) = (params.get("r_s_bias").unwrap(), params.get("seg_embed").unwrap());
+        let mut sums = vec![0.0; heads * slots];
+        let mut expected = params.zeros_like();
+        for batch in 0..2 {
+            let own: Vec<Option<i64>> = (0..len)
+                .map(|t| present[batch * len + t].then_some(segments[batch * len + t]))
+                .collect();
+            for head in 0..heads {
+                let (q, ds): (Vec<f64>, Vec<f64>) = (normal(2, len * dim), normal(3, len * len));
+                let w = &w[head * dim..][..dim];
+                let g: Vec<f64> = (0..2).flat_map(|r| g[(r * heads + head) * dim..][..dim].to_vec()).collect();
+                let scores = segment_scores(&q, w, &g, 0.5, &own, &own);
+                let (dq, dw, dg) = segment_adjoint(&q, w, &g, 0.5, &own, &own, &ds);
+                for (q0, rows, k0, cols) in [(0, 4, 0, 9), (4, 5, 0, 3), (4, 5, 3, 6)] {
+                    let place = Place {
+                        batch,
+                        head,
+                        kv_head: head,
+                        q0,
+                        k0,
+                        q_at: at.at(0, batch, q0, rows),
+                        k_at: at.at(0, batch, k0, cols),
+                        scale: 0.5,
+                    };
+                    let tile = Tile::new(place, Block::new(&q[q0 * dim..], rows, dim, dim), Block::new(&[], 0, 0, 0));
+                    let mut s = vec![0.0; rows * cols];
+                    term.add(&tile, &mut BlockMut::new(&mut s, rows, cols, cols));
+                    let cut = |x: &[f64]| -> Vec<f64> { (0..rows).flat_map(|i| x[(q0 + i) * len + k0..][..cols].to_vec()).collect() };
+                    assert_close(&s, &cut(&scores), 2 * dim);
+                    let (mut d_tile, mut tile_dq) = (cut(&ds), vec![0.0; rows * dim]);
+                    let mut into = TermGrads {
+                        dq: BlockMut::new(&mut tile_dq, rows, dim, dim),
+                        dk: BlockMut::new(&mut [], 0, 0, 0),
+                        slots: &mut sums[head * slots..][..slots],
+                    };
+                    term.adjoint(&tile, &mut BlockMut::new(&mut d_tile, rows, cols, cols), &mut into);
+                    if cols == len {
+                        assert_close(&tile_dq, &dq[..rows * dim], len);
+                    }
+                }
+                let add = |into: &mut [f64], from: &[f64]| into.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
+                add(&mut expected.get_mut("r_s_bias").unwrap()[head * dim..], &dw);
+                for r in 0..2 {
+                    add(
+                        &mut expected.get_mut("seg_embed").unwrap()[(r * heads + head) * dim..],
+                        &dg[r * dim..][..dim],
+                    );
+                }
+            }
+        }
+        let mut grads = params.zeros_like();
+        term.collect(&sums, &mut (&mut grads).into()).unwrap();
+        assert_close(grads.flat(), expected.flat(), 4 * len * len);
+    }
+
+    #[test]
+    fn one_axis_has_no_segments_and_three_are_refused() {
+        let plan = Encoding::from(XlNet::new()).plan(Dims::new(8, 2).unwrap()).unwrap();
+        let params = plan.init::<f32>(0).unwrap();
+        let one = Positions::range(0..3);
+        assert!(plan.call(&params, &one, &one).unwrap().content().is_empty());
+        let two = one.clone().with_axis(&one).unwrap();
+        let three = two.clone().with_axis(&one).unwrap();
+        for (q_at, k_at) in [(&one, &two), (&three, &three)] {
+            assert!(matches!(
+                plan.call(&params, q_at, k_at),
+                Err(Error::Unsupported { method: "xlnet", .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn display_is_one_line() {
+        assert_eq!(
+            XlNet::new()
+                .with_clamp_len(9)
+                .with_scope(Scope::Model)
+                .with_init(Init::Zeros)
+                .to_string(),
+            "xlnet(sines first, both directions, clamped to ±9, relative segments, vectors per model, zeros, projected by r)"
+        );
+    }
+}
