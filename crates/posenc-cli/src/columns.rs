@@ -32,6 +32,17 @@ fn row<const N: usize>(out: &mut String, columns: &[(&str, usize); N], cells: &[
     }
 }
 
+/// A paragraph that fits into `columns`: `first` stands before the first line, as many spaces before the others.
+pub fn paragraph(first: &str, text: &str, columns: usize) -> String {
+    let indent = width(first);
+    let lines = wrap(text, columns.saturating_sub(indent));
+    let lines = lines.iter().enumerate().map(|(i, line)| match i {
+        0 => format!("{first}{line}\n"),
+        _ => format!("{}{line}\n", " ".repeat(indent)),
+    });
+    lines.collect()
+}
+
 /// Lines of at most `columns` columns. A line breaks at a space or beside a Chinese character, and inside a word that is longer than a line.
 fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -110,6 +121,11 @@ mod tests {
         assert_eq!(wrap("每层的查询与键，投影之后", 14), ["每层的查询与", "键，投影之后"]);
         assert_eq!(wrap("全模型一份（k）", 10), ["全模型一份", "（k）"]);
         assert_eq!(wrap("每层 2 · k", 6), ["每层 2", "· k"]);
+    }
+
+    #[test]
+    fn a_paragraph_hangs_from_its_mark() {
+        assert_eq!(paragraph("- ", "the quick brown fox", 11), "- the quick\n  brown fox\n");
     }
 
     #[test]

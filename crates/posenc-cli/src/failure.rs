@@ -16,6 +16,8 @@ pub enum Failure {
     Encoding(posenc::Error),
     /// The lab refuses.
     Lab(LabError),
+    /// A demonstration ran, and these claims of its were not seen.
+    NotShown(Vec<String>),
     /// The output cannot be written.
     Output(io::Error),
 }
@@ -39,6 +41,11 @@ impl fmt::Display for Failure {
                 write!(f, "{} must be {expected}, and {given} was given; change it", option(field))
             }
             Failure::Lab(error) => write!(f, "{error}"),
+            Failure::NotShown(claims) => write!(
+                f,
+                "the demonstration does not show what it claims: {}; that is a fault of this program, please report it with the command that was run",
+                claims.join("; ")
+            ),
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }
     }

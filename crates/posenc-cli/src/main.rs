@@ -15,6 +15,8 @@ use failure::Failure;
 
 /// What a script reads when something was wrong with what it asked for; the same code that clap and most Unix tools use.
 const REFUSED: u8 = 2;
+/// What a script reads when a demonstration ran and did not show what it claims.
+const NOT_SHOWN: u8 = 1;
 
 fn main() -> ExitCode {
     match run() {
@@ -28,7 +30,11 @@ fn main() -> ExitCode {
         Err(failure) => {
             // Not `eprintln!`, which would panic where even stderr is closed.
             let _ = writeln!(std::io::stderr(), "posenc: {}", failure.line());
-            ExitCode::from(REFUSED)
+            ExitCode::from(if matches!(failure, Failure::NotShown(_)) {
+                NOT_SHOWN
+            } else {
+                REFUSED
+            })
         }
     }
 }
@@ -38,5 +44,6 @@ fn run() -> Result<(), Failure> {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::List(arguments) => command::list::run(&arguments),
         Command::Explain(arguments) => command::explain::run(&arguments),
+        Command::Demo(arguments) => command::demo::run(&arguments),
     }
 }

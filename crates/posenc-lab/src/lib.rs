@@ -10,6 +10,7 @@ pub mod batches;
 pub mod compare;
 pub mod config;
 pub mod csv;
+pub mod demo;
 pub mod error;
 pub mod losses;
 pub mod model;

@@ -583,6 +583,16 @@ impl Positions {
         }
     }
 
+    /// The largest coordinate of a token that has a position, on any axis.
+    pub(crate) fn largest(&self) -> Option<f64> {
+        if let Some(start) = self.start() {
+            return (self.len > 0).then(|| start.saturating_add(self.len as i64 - 1) as f64);
+        }
+        let tokens = (0..self.axes).flat_map(|axis| (0..self.batch()).map(move |b| (axis, b)));
+        let rows = tokens.flat_map(|(axis, b)| (0..self.len).filter_map(move |t| self.at(axis, b, t, 1).get(0)));
+        rows.fold(None, |largest, id| Some(largest.map_or(id, |largest: f64| largest.max(id))))
+    }
+
     /// All coordinates are whole numbers that f64 tells from their neighbours, or the first that is not. Those of tokens without a position are not read.
     pub(crate) fn check_whole(&self) -> Result<()> {
         let Ids::Real(ids) = &self.ids else { return Ok(()) };

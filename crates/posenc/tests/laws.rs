@@ -1,5 +1,6 @@
 //! Every encoding of the library under the laws of `posenc::laws`, in layers that differ in more than the encoding: grouped heads, soft cap, window, dropout.
 
+use posenc::rotate::{Scaling, Yarn};
 use posenc::{
     Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
     MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
@@ -31,6 +32,11 @@ laws! { learned: plan(Learned::new(256)) }
 laws! { rotary_halves: plan(Rotary::new(Pairing::Halves)) }
 laws! { rotary_interleaved: plan(Rotary::new(Pairing::Interleaved).with_base(100.0)) }
 laws! { rotary_partial: plan(Rotary::new(Pairing::Halves).with_rotary_dim(2)) }
+laws! { rotary_yarn: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Yarn(Yarn::new(4.0, 8)))) }
+laws! { rotary_linear: plan(Rotary::new(Pairing::Interleaved).with_scaling(Scaling::Linear { factor: 2.5 })) }
+laws! { rotary_dynamic: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Dynamic { factor: 4.0, original_len: 3 })) => [
+    adjoint_matches_differences, fused_equals_naive, batch_order_is_irrelevant, threads_do_not_matter
+] }
 laws! { rotary_is_relative: plan(Rotary::new(Pairing::Halves)) => [rotation_preserves_norms, scores_depend_on_distance_only, ids_equal_ranges] }
 
 laws! { alibi: plan(Alibi::new()) }

@@ -1,6 +1,7 @@
 //! What can be typed, as types: clap makes the parser, its messages and the help from them. One file per subcommand that takes more than a few words.
 
 pub mod compare;
+pub mod demo;
 pub mod explain;
 pub mod list;
 mod units;
@@ -12,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
 use compare::CompareArguments;
+use demo::DemoArguments;
 use explain::ExplainArguments;
 use list::ListArguments;
 use posenc::Language;
@@ -24,6 +26,7 @@ Examples:
   posenc compare                                      train and judge the default encodings
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
+  posenc demo order                                   what word order is without an encoding, and with each
 
 `posenc COMMAND --help` explains every option.")]
 pub struct Arguments {
@@ -39,6 +42,7 @@ pub enum Command {
     Compare(Box<CompareArguments>),
     List(ListArguments),
     Explain(ExplainArguments),
+    Demo(DemoArguments),
 }
 
 /// Reads a command line, the program's name first.

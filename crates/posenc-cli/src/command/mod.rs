@@ -1,6 +1,7 @@
 //! One file per subcommand: from its arguments to a call of the library to text.
 
 pub mod compare;
+pub mod demo;
 pub mod explain;
 pub mod list;
 

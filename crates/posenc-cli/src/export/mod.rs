@@ -1,8 +1,9 @@
-//! What a comparison writes for people: every function here takes [`posenc_lab::results::Results`] and returns text. Nothing is measured, read or written.
+//! What a comparison and a demonstration show to people: every function here takes the lab's results and returns text. Nothing is measured, read or written.
 //!
 //! - [`table::table`]: the answer and the verdicts for the terminal;
 //! - [`html::report`]: `report.html`, one self-contained page with inline plots;
-//! - [`command::command`]: the command that repeats a comparison.
+//! - [`command::command`]: the command that repeats a comparison;
+//! - [`order::text`], [`rotary_bug::text`]: the demonstrations for the terminal.
 //!
 //! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
@@ -13,7 +14,9 @@ pub mod answer;
 mod axis;
 pub mod command;
 pub mod html;
+pub mod order;
 mod plots;
+pub mod rotary_bug;
 mod svg;
 pub mod table;
 pub mod words;

@@ -1,5 +1,7 @@
 //! Numbers and names as a reader sees them, the same in the terminal and on the page.
 
+use posenc::Language;
+
 /// The verdict in one word, the same as in the files.
 pub use posenc_lab::csv::reach_name as reach;
 
@@ -29,6 +31,34 @@ pub fn rise(nats: f64) -> String {
 pub fn range(values: &[f64]) -> Option<String> {
     let (low, high) = extent(values.iter().copied())?;
     (values.len() > 1).then(|| format!("{} to {}", rise(low), rise(high)))
+}
+
+/// A measured number: two decimals, or a power of ten where that would say nothing.
+pub fn number(x: f64) -> String {
+    let text = match x.abs() {
+        0.0 => "0".into(),
+        size if !size.is_finite() => return NOTHING.into(),
+        size if (0.005..1e5).contains(&size) => format!("{size:.2}"),
+        size => format!("{size:.0e}").replace("e-", "e−"),
+    };
+    if x < 0.0 { format!("−{text}") } else { text }
+}
+
+/// The same in English or in Chinese.
+pub fn say(lang: Language, en: impl Into<String>, zh: impl Into<String>) -> String {
+    match lang {
+        Language::English => en.into(),
+        Language::Chinese => zh.into(),
+    }
+}
+
+/// Claims of a demonstration with a mark each: seen, or loudly not.
+pub fn verdicts(claims: impl Iterator<Item = (bool, String)>, lang: Language, columns: usize) -> String {
+    let not_shown = say(lang, "✗ NOT SHOWN: ", "✗ 未能显示：");
+    let mark = |holds| if holds { "✓ " } else { not_shown.as_str() };
+    claims
+        .map(|(holds, claim)| crate::columns::paragraph(mark(holds), &claim, columns))
+        .collect()
 }
 
 /// A length as a multiple of the trained one: `8×`, `1.5×`.
@@ -133,6 +163,10 @@ mod tests {
         assert_eq!(range(&[0.1, -0.2]).as_deref(), Some("−0.20 to +0.10"));
         assert_eq!(range(&[0.1]), None);
         assert_eq!(mean([]), None);
+        assert_eq!(
+            [0.0, 1.534, -39.2, 4e-16, -3e-3, f64::NAN].map(number),
+            ["0", "1.53", "−39.20", "4e−16", "−3e−3", NOTHING]
+        );
     }
 
     #[test]

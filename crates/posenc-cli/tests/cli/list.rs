@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::ran::Folder;
 
 /// Columns that a line takes in a terminal: a Chinese character takes two.
-fn columns(line: &str) -> usize {
+pub fn columns(line: &str) -> usize {
     line.chars()
         .map(|c| if ('\u{2e80}'..'\u{ffff}').contains(&c) { 2 } else { 1 })
         .sum()

@@ -1,6 +1,7 @@
 //! The real binary, as a person or a script runs it: what it prints, what it leaves on disk, how it ends. One temporary folder per test.
 
 mod compare;
+mod demo;
 mod explain;
 mod input;
 mod list;

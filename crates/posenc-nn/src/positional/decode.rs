@@ -54,7 +54,8 @@ impl PositionalMultiheadAttention {
         if self.plan.depends_on_length().is_some() {
             return Err(Error::Unsupported {
                 method: "decoding",
-                what: "a table that is stretched over the length of a call changes with each token; use Overflow::InterpolateTo or a longer table",
+                what: "what this encoding does to a token depends on how many a call has (Overflow::Interpolate, dynamic NTK, LongRoPE), so single steps do not \
+                       give what the whole gives; use Overflow::InterpolateTo, or a scaling that does not look at the length",
             }
             .into());
         }

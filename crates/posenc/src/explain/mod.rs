@@ -41,6 +41,7 @@ use crate::encoding::{Encoding, Method, each_method};
 use crate::error::{Error, Result};
 use crate::plan::Prepare;
 use crate::positions::Positions;
+use crate::rotate::Scaling;
 use crate::words::{Words, decimal, grouped, words};
 use count::Lengths;
 use distances::Reads;
@@ -281,7 +282,18 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
                     .collect::<Vec<_>>();
                 waves::sinusoidal(&turns, lengths)
             }
-            Method::Rotary(m) => waves::rotary(&m.frequencies(dims.head_dim)?, m.base, lengths),
+            Method::Rotary(m) => {
+                let plain = Scaling::Unscaled.frequencies(m.base, m.width(dims.head_dim), 0)?.pairs;
+                match &m.scaling {
+                    Scaling::Unscaled => waves::rotary(&plain, m.base, lengths),
+                    scaling => {
+                        let scaled = m
+                            .frequencies(dims.head_dim, usize::try_from(lengths.length).unwrap_or(usize::MAX))?
+                            .pairs;
+                        waves::scaled_rotary(&plain, &scaled, &scaling.to_string(), lengths)
+                    }
+                }
+            }
             Method::Alibi(m) => distances::alibi(&m.slopes.for_heads(dims.heads)?, lengths),
             Method::ClippedBias(m) => clipped(Reads::Scalars, m.max_distance),
             Method::SharedBias(m) => clipped(Reads::Scalars, m.max_distance),
@@ -321,12 +333,17 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
     Ok(found)
 }
 
-/// A table that is read between its rows at every length.
+/// A table that is read between its rows, or a rotation at other speeds than in training, at every length.
 fn stretched(method: &Method, lengths: Lengths) -> bool {
     let over = |rows: usize, overflow| tables::stretched_over(rows as u64, overflow, lengths.length).is_some();
     match method {
         Method::Learned(m) => over(m.max_len - m.offset, m.overflow),
         Method::InputTable(m) => over(m.max_len, m.overflow),
+        Method::Rotary(m) => match m.scaling {
+            Scaling::Unscaled => false,
+            Scaling::Dynamic { original_len, .. } => lengths.length > original_len as u64,
+            _ => true,
+        },
         _ => false,
     }
 }

@@ -176,6 +176,60 @@ pub(crate) fn rotary(frequencies: &[f64], base: f64, lengths: Lengths) -> Findin
     }
 }
 
+/// Queries and keys turn at frequencies that are scaled: `trained` of a call of the trained length as it was trained, `scaled` of a call of the new
+/// length, both in radians per position.
+pub(crate) fn scaled_rotary(trained: &[f64], scaled: &[f64], scaling: &str, lengths: Lengths) -> Finding {
+    let farthest = |frequency: f64, tokens: u64| frequency.abs() * (tokens - 1) as f64;
+    let turn = |i: usize| TAU > farthest(trained[i], lengths.trained + 1);
+    // Equal but for rounding is not past.
+    let past = |i: usize| farthest(scaled[i], lengths.length) > farthest(trained[i], lengths.trained) * (1.0 + 1e-9);
+    let (all, slow) = (trained.len(), (0..trained.len()).filter(|&i| turn(i)).count());
+    let new = (0..all).filter(|&i| turn(i) && past(i)).count();
+    let changed = (0..all).filter(|&i| trained[i] != scaled[i]).count();
+    let Lengths { trained, length } = lengths;
+    let answer = if new == 0 {
+        words!(
+            "It runs: scaled ({scaling}), none of the {slow} slow pairs of coordinates goes past the arc that training showed. {changed} of {all} pairs turn at another speed than in training.",
+            "能运行：缩放后（{scaling}），{slow} 个慢速坐标对都没有越出训练见过的弧。{all} 个坐标对中有 {changed} 个的转速与训练时不同。"
+        )
+    } else {
+        words!(
+            "It runs, but may break: scaled ({scaling}), {new} of the {slow} slow pairs of coordinates still go past the arc that training showed. {changed} of {all} pairs turn at another speed than in training.",
+            "能运行，但可能失效：缩放后（{scaling}），{slow} 个慢速坐标对中仍有 {new} 个越出训练见过的弧。{all} 个坐标对中有 {changed} 个的转速与训练时不同。"
+        )
+    };
+    Finding {
+        method: String::new(),
+        class: Class::CanButBreaks,
+        answer,
+        out_of_distribution: vec![
+            Unseen::new(
+                What::Distances,
+                lengths.pairs_apart(trained),
+                lengths.pairs(),
+                words!("causal pairs that are {trained} or more apart", "距离不小于 {trained} 的因果对"),
+            ),
+            Unseen::new(
+                What::Angles,
+                new as u64,
+                all as u64,
+                words!(
+                    "frequencies that go past the arc of their circle that training showed, at {length} tokens as scaled",
+                    "缩放后在 {length} 个词元时越出训练所见弧段的频率"
+                ),
+            ),
+        ],
+        expect: words!(
+            "A pair that turns slower than in training makes near tokens look nearer: some loss within the trained length, which a short training takes back.",
+            "比训练时转得慢的坐标对会使近处的词元显得更近：在训练长度之内有一些损失，短暂训练即可恢复。"
+        ),
+        advice: words!(
+            "Measure the loss per position at both lengths; train some hundred steps with the scaling if it has risen.",
+            "在两种长度下分别测量每个位置的损失；若有上升，带着缩放再训练几百步。"
+        ),
+    }
+}
+
 /// Position interpolation and a larger base, in this question's numbers.
 fn rotary_advice(width: usize, base: f64, lengths: Lengths) -> Words {
     let Lengths { trained, length } = lengths;
@@ -273,6 +327,28 @@ mod tests {
         assert!(found.out_of_distribution[1].note.en.contains("i = 41 … 63"));
         // A head of two coordinates has one pair, which no base can slow down.
         assert!(!rotary(&[1.0], 1e4, lengths).advice.en.contains("NTK"));
+    }
+
+    #[test]
+    fn what_scaling_keeps_within_the_arcs_of_training() {
+        use crate::rotate::Scaling;
+        let lengths = Lengths {
+            trained: 2048,
+            length: 8192,
+        };
+        let of = |scaling: Scaling, length| scaling.frequencies(1e4, 128, length).unwrap().pairs;
+        let plain = of(Scaling::Unscaled, 0);
+        let new = |scaled: &[f64]| scaled_rotary(&plain, scaled, "", lengths).out_of_distribution[1].unseen;
+        assert_eq!(new(&plain), 23);
+        // 4 times slower over 4 times as many tokens: the last of 8192 stands at 2047.75, a hair past the last that was trained.
+        assert_eq!(new(&of(Scaling::Linear { factor: 4.0 }, 0)), 23);
+        assert_eq!(new(&of(Scaling::Linear { factor: 8191.0 / 2047.0 }, 0)), 0);
+        assert_eq!(
+            new(&of(Scaling::Ntk { factor: 4.0 }, 0)),
+            23,
+            "only its slowest pair is slowed by the whole factor"
+        );
+        assert_eq!(new(&of(Scaling::Ntk { factor: 64.0 }, 0)), 0);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Methods that turn queries and keys after their projection.
 
+mod convert;
 pub mod rotary;
 mod rotation;
+pub mod scaling;
 
+pub use convert::{convert_rows, coordinates};
 pub use rotary::{Pairing, Precision, Rotary};
 pub use rotation::{Rotation, RotationPair, Side, Turn};
+pub use scaling::{Frequencies, LongRope, Magnitude, Scaling, Yarn, yarn_magnitude};

@@ -37,7 +37,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::rotate::{Rotation, RotationPair, Turn};
+use crate::rotate::{Frequencies, Rotation, RotationPair, Scaling, Turn};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -83,6 +83,9 @@ pub struct Rotary {
     /// How angles are rounded.
     #[serde(default)]
     pub precision: Precision,
+    /// How frequencies are changed to read more tokens than were trained on.
+    #[serde(default)]
+    pub scaling: Scaling,
 }
 
 impl Rotary {
@@ -93,6 +96,7 @@ impl Rotary {
             base: 10_000.0,
             rotary_dim: None,
             precision: Precision::Exact,
+            scaling: Scaling::Unscaled,
         }
     }
 
@@ -109,23 +113,55 @@ impl Rotary {
         }
     }
 
-    /// Radians per position of each pair for a head of `head_dim` coordinates, in f64.
+    /// The same with scaled frequencies.
     ///
-    /// # Errors
-    /// As planning: an odd or zero width, a width past the head, or a base that is not a positive number.
-    pub fn frequencies(&self, head_dim: usize) -> Result<Vec<f64>> {
-        self.check_width(head_dim)?;
-        let r = self.rotary_dim.unwrap_or(head_dim);
-        Ok((0..r / 2).map(|i| self.base.powf(-(2.0 * i as f64) / r as f64)).collect())
+    /// ```
+    /// use posenc::rotate::{Scaling, Yarn};
+    /// use posenc::{Pairing, Rotary};
+    /// let qwen = Rotary::new(Pairing::Halves).with_base(1e6).with_scaling(Scaling::Yarn(Yarn::new(4.0, 32_768)));
+    /// assert_eq!(qwen.to_string(), "rotary(halves, base 1000000, YaRN ×4 of 32768)");
+    /// ```
+    pub fn with_scaling(self, scaling: Scaling) -> Rotary {
+        Rotary { scaling, ..self }
     }
 
-    /// The rotation of a stream of tokens at these positions, for heads of `head_dim`.
+    /// Coordinates of a head that turn.
+    pub(crate) fn width(&self, head_dim: usize) -> usize {
+        self.rotary_dim.unwrap_or(head_dim)
+    }
+
+    /// What a call of `length` tokens turns by, for a head of `head_dim` coordinates, in f64.
+    ///
+    /// # Errors
+    /// As planning: an odd or zero width, a width past the head, a base that is not a positive number, or a scaling that is out of range.
+    pub fn frequencies(&self, head_dim: usize, length: usize) -> Result<Frequencies> {
+        self.check_width(head_dim)?;
+        self.scaling.frequencies(self.base, self.width(head_dim), length)
+    }
+
+    /// The rotation of a stream of tokens at these positions, for heads of `head_dim`. Where the scaling looks at the length of a call, it is that of these
+    /// positions: the largest, and one.
     ///
     /// # Errors
     /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, or a position whose angle is not finite: past the
     /// range of f32 in [`Precision::Reference`].
     pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
-        let frequencies = self.frequencies(head_dim)?;
+        self.rotation_in(head_dim, at, self.length_of(&[at]))
+    }
+
+    /// Tokens of a call, where the scaling asks for them: the largest position of any row, and one, as transformers counts.
+    fn length_of(&self, streams: &[&Positions]) -> usize {
+        if !self.scaling.depends_on_length() {
+            return 0;
+        }
+        let largest = streams.iter().filter_map(|at| at.largest()).fold(-1.0, f64::max);
+        // Saturating: a position past usize is as far as any.
+        (largest.floor() + 1.0) as usize
+    }
+
+    /// The rotation in a call of `length` tokens.
+    fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize) -> Result<Rotation<R>> {
+        let Frequencies { pairs, table_factor } = self.frequencies(head_dim, length)?;
         at.check_len()?;
         if at.axes() != 1 {
             return Err(Error::Unsupported {
@@ -133,17 +169,14 @@ impl Rotary {
                 what: "positions have several axes; this rotation has one",
             });
         }
-        let r = 2 * frequencies.len();
-        // transformers: inv_freq = 1 / base ** (arange(0, r, 2) / r), each step in f32.
-        let rounded: Vec<f32> = (0..frequencies.len())
-            .map(|i| 1.0 / (self.base as f32).powf((2 * i) as f32 / r as f32))
-            .collect();
-        let shape = [at.batch(), at.len(), frequencies.len()];
+        // The models' code computes frequencies in f32 too; to the nearest is at most an ulp or two from any of its powers.
+        let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
+        let shape = [at.batch(), at.len(), pairs.len()];
         let mut infinite = None;
-        let rotation = Rotation::from_angles(shape, self.pairing, 1.0, |b, t, i| {
+        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, i| {
             let p = at.at(0, b, t, 1).get(0)?;
             let angle = match self.precision {
-                Precision::Exact => p * frequencies[i],
+                Precision::Exact => p * pairs[i],
                 Precision::Reference => f64::from(p as f32 * rounded[i]),
             };
             if !angle.is_finite() {
@@ -158,7 +191,7 @@ impl Rotary {
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {
-        let r = self.rotary_dim.unwrap_or(head_dim);
+        let r = self.width(head_dim);
         if r == 0 {
             return Err(Error::Zero { what: "rotary_dim" });
         }
@@ -218,6 +251,9 @@ impl fmt::Display for Rotary {
         if let Some(r) = self.rotary_dim {
             write!(f, ", first {r} of each head")?;
         }
+        if self.scaling != Scaling::Unscaled {
+            write!(f, ", {}", self.scaling)?;
+        }
         if self.precision == Precision::Reference {
             write!(f, ", f32 angles")?;
         }
@@ -227,17 +263,22 @@ impl fmt::Display for Rotary {
 
 impl Prepare for Rotary {
     fn check(&self, dims: &Dims) -> Result<()> {
-        self.check_width(dims.head_dim)
+        self.frequencies(dims.head_dim, 0).map(|_| ())
     }
 
     fn rotates(&self) -> bool {
         true
     }
 
+    fn depends_on_length(&self) -> bool {
+        self.scaling.depends_on_length()
+    }
+
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
+        let length = self.length_of(&[q_at, k_at]);
         Ok(Arc::new(PreparedRotary(Arc::new(RotationPair {
-            query: self.rotation(dims.head_dim, q_at)?,
-            key: self.rotation(dims.head_dim, k_at)?,
+            query: self.rotation_in(dims.head_dim, q_at, length)?,
+            key: self.rotation_in(dims.head_dim, k_at, length)?,
         }))))
     }
 }
