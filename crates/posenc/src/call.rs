@@ -31,7 +31,8 @@ pub enum Site {
     Key,
 }
 
-/// What the methods of a plan put into a call.
+/// What the methods of a plan put into a call. A clone shares tables and terms.
+#[derive(Clone)]
 pub(crate) struct Parts<'p, R: Real> {
     pub addends: Vec<Addend<'p, R>>,
     pub rotations: Vec<Arc<RotationPair<R>>>,
@@ -161,6 +162,25 @@ impl<'p, R: Real> Call<'p, R> {
     /// Something is added at this site.
     pub fn adds_at(&self, site: Site) -> bool {
         self.parts.addends.iter().any(|a| a.site == site)
+    }
+
+    /// The same call with its waiting terms in place.
+    pub(crate) fn with_terms<'t>(&self, terms: Vec<Arc<dyn ScoreTerm<R> + 't>>) -> Call<'t, R>
+    where
+        'p: 't,
+    {
+        let mut parts: Parts<'t, R> = self.parts.clone();
+        parts.content.extend(terms);
+        Call {
+            plan: self.plan.clone(),
+            q_at: self.q_at.clone(),
+            k_at: self.k_at.clone(),
+            prepared: self.prepared.clone(),
+            prefixes: self.prefixes.clone(),
+            tabled: !parts.projected.is_empty(),
+            parts,
+            pushed: self.pushed,
+        }
     }
 
     fn positions_of(&self, site: Site) -> &Positions {

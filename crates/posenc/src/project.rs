@@ -14,6 +14,7 @@ use crate::dims::Dims;
 use crate::error::{Error, Result};
 use crate::params::{Init, ParamSpec, Params, Scope};
 use crate::real::Real;
+use crate::term::ScoreTerm;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -96,6 +97,7 @@ impl<R> Rows<'_, R> {
 }
 
 /// A method's term that waits for its tables.
+#[derive(Clone)]
 pub(crate) struct Projected<'p, R: Real> {
     pub rows: Rows<'p, R>,
     /// The table that queries read, and the one that keys read.
@@ -116,7 +118,10 @@ impl<'p, R: Real> Projected<'p, R> {
         ParamSpec::new(&projection.table, [rows, projection.heads(dims), dims.head_dim], Init::Zeros)
     }
 
-    fn term(&self, dims: &Dims, tables: &'p Params<R>) -> Result<RelativeTerm<'p, R>> {
+    fn term<'t>(&self, dims: &Dims, tables: &'t Params<R>) -> Result<RelativeTerm<'t, R>>
+    where
+        'p: 't,
+    {
         let bound = tables.bound("", "");
         let table = |projection: &Option<Projection>| {
             let Some(projection) = projection else { return Ok(None) };
@@ -165,8 +170,8 @@ impl<'p, R: Real> Call<'p, R> {
         self.parts.projected.iter().flat_map(of).collect()
     }
 
-    /// The call with its tables, as one layer has projected them: a store of [`Call::table_specs`]. For another layer, [`Call::for_layer`] gives a call that waits for that layer's.
-    /// A call without projections is left as it is.
+    /// The same call with its tables, as one layer has projected them: a store of [`Call::table_specs`]. It shares everything else with this one, so it costs nothing but its few terms.
+    /// The parameters of this call's layer stay; [`Call::for_layer`] binds another's. A call without projections stays as it is.
     ///
     /// # Errors
     /// A table that is missing or of another shape, or a call that has its tables already.
@@ -188,20 +193,22 @@ impl<'p, R: Real> Call<'p, R> {
     /// assert_eq!(call.with_tables(&tables)?.content().len(), 1);
     /// # Ok::<(), posenc::Error>(())
     /// ```
-    pub fn with_tables(mut self, tables: &'p Params<R>) -> Result<Call<'p, R>> {
+    pub fn with_tables<'t>(&self, tables: &'t Params<R>) -> Result<Call<'t, R>>
+    where
+        'p: 't,
+    {
         if self.tabled {
             return Err(Error::Unsupported {
                 method: "Call::with_tables",
-                what: "this call has its tables; for another layer's, make its call with for_layer",
+                what: "this call has its tables; give others to the call it was made from",
             });
         }
         let dims = self.dims();
-        let terms: Result<Vec<_>> = self.parts.projected.iter().map(|p| p.term(&dims, tables)).collect();
-        for term in terms? {
-            self.parts.content.push(Arc::new(term));
+        let mut terms: Vec<Arc<dyn ScoreTerm<R> + 't>> = Vec::new();
+        for projected in &self.parts.projected {
+            terms.push(Arc::new(projected.term(&dims, tables)?));
         }
-        self.tabled = !self.parts.projected.is_empty();
-        Ok(self)
+        Ok(self.with_terms(terms))
     }
 
     /// Every table was given.

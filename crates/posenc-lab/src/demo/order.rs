@@ -22,7 +22,7 @@
 use super::{EPSILON, apart, larger};
 use crate::error::LabError;
 use posenc::catalogue::{PresetOptions, catalogue, preset};
-use posenc::{Alibi, Dims, Encoding, Form, Init, Mask, Method, Mode, Params, Positions, Rng, T5Bias, View, ViewMut};
+use posenc::{Alibi, Dims, Encoding, Form, Init, Mask, Method, Mode, Params, Positions, Rng, T5Bias, TransformerXl, View, ViewMut};
 use posenc_nn::{AttentionTrace, MultiheadAttention, Streams};
 use serde::Serialize;
 
@@ -246,6 +246,8 @@ fn causal(method: &Method) -> bool {
     match method {
         Method::Alibi(alibi) => alibi.form == Form::Causal,
         Method::T5Bias(t5) => !t5.bidirectional,
+        Method::TransformerXl(txl) => !txl.two_sided,
+        Method::MusicTransformer(_) => true,
         _ => false,
     }
 }
@@ -261,6 +263,10 @@ fn both_sides(method: &Method) -> Option<Method> {
         Method::T5Bias(t5) => Some(Method::T5Bias(T5Bias {
             bidirectional: true,
             ..t5.clone()
+        })),
+        Method::TransformerXl(txl) => Some(Method::TransformerXl(TransformerXl {
+            two_sided: true,
+            ..txl.clone()
         })),
         _ => None,
     }
@@ -394,7 +400,7 @@ impl Layer {
     fn new(encoding: &Encoding, causal: bool, seed: u64) -> Result<Layer, LabError> {
         let dims = Dims::new(MODEL_DIM, HEADS)?;
         let plan = encoding.plan(dims)?;
-        let attention = MultiheadAttention::new("attention", dims.model_dim + plan.concat_width(), dims);
+        let attention = MultiheadAttention::new("attention", dims.model_dim + plan.concat_width(), dims).for_plan(&plan);
         let mut specs = attention.specs();
         specs.extend(plan.parameters().iter().map(|spec| {
             let mut spec = spec.clone().prefixed(PREFIX);
