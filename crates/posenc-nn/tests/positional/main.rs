@@ -3,6 +3,7 @@
 mod gradients;
 mod refusals;
 mod semantics;
+mod tables;
 
 use posenc::{Mode, Params, Rng};
 use posenc_nn::{AttentionTrace, Number, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
