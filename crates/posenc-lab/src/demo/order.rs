@@ -6,7 +6,7 @@
 //!
 //! **The layer.** Self-attention in f64, `model_dim` 32, 4 heads, input and output projections as PyTorch draws them, everything from one seed. A word is a vector drawn from
 //! N(0, 1) by its name. Encodings are the catalogue's presets for 64 tokens; every number that they learn is drawn from N(0, 1): tables that begin with zeros, as many do, say nothing before training.
-//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders): its form for both sides follows in a row of its own.
+//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders, Transformer-XL, Music Transformer): its form for both sides, where it has one, follows in a row of its own.
 //!
 //! **The measure.** How far two multisets of outputs are apart: over all ways to pair the outputs of one sentence with those of the other, the least largest difference of a coordinate.
 //!
@@ -96,7 +96,7 @@ pub enum Variant {
     Preset,
     /// No encoding, but a causal mask.
     CausalMask,
-    /// The form for both sides of the query, without a mask, of an encoding whose preset is for a causal one: −m|i − j| for ALiBi, an encoder's buckets for T5.
+    /// The form for both sides of the query, without a mask, of an encoding whose preset is for a causal one: −m|i − j| for ALiBi, an encoder's buckets for T5, rows for both signs for Transformer-XL.
     BothSides,
 }
 
