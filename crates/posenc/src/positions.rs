@@ -458,14 +458,20 @@ impl Positions {
             }
         }
         let len = kept.iter().zip(taken).map(|(kept, taken)| kept + taken).max().unwrap_or(0);
-        // One range after the other, of every row: still a range, which biases by distance read faster.
-        if let (Some(start), Some(next)) = (self.start(), more.start())
-            && kept.iter().all(|n| *n == kept[0])
-            && taken.iter().all(|n| *n == taken[0])
-            && start.checked_add(kept[0] as i64) == Some(next)
-            && batch > 0
+        // One range after the other, of every row, or one alone: still a range, which biases by distance read faster.
+        if let ([first, ..], [count, ..]) = (kept, taken)
+            && kept.iter().all(|n| n == first)
+            && taken.iter().all(|n| n == count)
         {
-            return Ok(Positions::range(start..start.saturating_add(len as i64)));
+            let (start, next) = (self.start(), more.start());
+            let joined = match (first, count) {
+                (_, 0) => start,
+                (0, _) => next,
+                _ => start.filter(|start| start.checked_add(*first as i64) == next),
+            };
+            if let Some(start) = joined {
+                return Ok(Positions::range(start..start.saturating_add(len as i64)));
+            }
         }
         // Where each slot's id is found; a filler has none.
         let slots = (0..batch).flat_map(|b| (0..len).map(move |t| (b, t)));
@@ -821,6 +827,13 @@ mod tests {
             old.followed_by(&Positions::range(9..10), &[3], &[1]).unwrap(),
             Positions::whole(&[3, 4, 5, 9])
         );
+        // One of the two alone; and no rows.
+        assert_eq!(old.followed_by(&old, &[2, 2], &[0, 0]).unwrap(), Positions::range(3..5));
+        assert_eq!(
+            old.followed_by(&Positions::range(9..11), &[0], &[1]).unwrap(),
+            Positions::range(9..10)
+        );
+        assert!(old.followed_by(&old, &[], &[]).unwrap().is_empty());
         let real = old.followed_by(&Positions::real(&[6.5]).unwrap(), &[3], &[1]).unwrap();
         assert_eq!((real.get(0, 0, 2), real.get(0, 0, 3)), (Some(5.0), Some(6.5)));
 

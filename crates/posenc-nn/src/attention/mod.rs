@@ -255,10 +255,12 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         d_streams.check(&streams)?;
+        size("d_out [batch, q_len, width]", d_out.len(), &[batch, q_len, self.width])?;
         for spec in self.specs() {
             tensor(params, &spec)?;
             gradient(grads, &spec)?;
         }
+        self.check_trace(call, trace, [batch, q_len, k_len])?;
         // Those of the forward pass; made again if the trace is not its.
         let tables = match trace.tables.take() {
             Some(tables) if !self.tables.is_empty() => Some(tables),
@@ -327,6 +329,25 @@ impl MultiheadAttention {
                     }
                 }
                 trace.d_stream = d_stream;
+            }
+        }
+        Ok(())
+    }
+
+    /// The trace is what a forward pass with these shapes left.
+    fn check_trace<R: Number>(&self, call: &Call<'_, R>, trace: &AttentionTrace<R>, [batch, q_len, k_len]: [usize; 3]) -> Result<()> {
+        const WHAT: &str = "trace of a forward pass with the same arguments [batch, seq, heads, head_dim]";
+        let Dims { heads, head_dim, .. } = self.dims;
+        size(WHAT, trace.context.len(), &[batch, q_len, heads, head_dim])?;
+        for role in ROLES {
+            let (len, heads) = (if role == Role::Query { q_len } else { k_len }, self.heads_of(role));
+            size(WHAT, trace.projected[role as usize].len(), &[batch, len, heads, head_dim])?;
+            if role.input_site().is_some_and(|site| call.adds_at(site)) {
+                let what = "trace of a forward pass with the same arguments [batch, seq, width]";
+                size(what, trace.inputs[role as usize].len(), &[batch, len, self.width])?;
+            }
+            if self.norm(role).is_some() {
+                size(WHAT, trace.unnormed[role as usize].len(), &[batch, len, heads, head_dim])?;
             }
         }
         Ok(())

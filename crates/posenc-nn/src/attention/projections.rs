@@ -46,7 +46,7 @@ pub(super) enum Role {
 pub(super) const ROLES: [Role; 3] = [Role::Query, Role::Key, Role::Value];
 
 impl Role {
-    fn input_site(self) -> Option<Site> {
+    pub(super) fn input_site(self) -> Option<Site> {
         [Some(Site::QueryInput), Some(Site::KeyInput), None][self as usize]
     }
 

@@ -92,12 +92,12 @@ impl PositionalMultiheadAttention {
         mode: Mode,
         trace: &mut AttentionTrace<T::Real>,
     ) -> Result<PositionalOutput<T>> {
-        let before = cache.lens().to_vec();
+        let (before, positions) = (cache.lens().to_vec(), cache.positions().clone());
         let attended = self
             .remember(params, x, x, cache, args, trace)
             .and_then(|()| self.recall(params, x, cache, args, &before, mode, trace));
         if attended.is_err() {
-            cache.truncate(&before)?;
+            cache.rewind(before, positions);
         }
         attended
     }

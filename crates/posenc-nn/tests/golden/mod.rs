@@ -4,8 +4,11 @@ mod attention;
 mod bounded;
 pub mod compare;
 mod encodings;
+mod format;
 mod mpnet;
+mod onnx;
 mod oracle;
+mod rotation;
 mod set;
 
 use compare::Worst;
@@ -64,11 +67,11 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
+        "onnx" => onnx::check,
         _ => {
             let reason = match name {
                 "hf_rotary" => "model configs come with a later issue",
                 "rope_scaling" => "the scaling family of RoPE comes with a later issue",
-                "onnx" => "ONNX's operators come with a later issue",
                 _ => "this set is not known here",
             };
             for _ in &set.records {

@@ -7,7 +7,7 @@ use posenc_nn::{AttentionTrace, AttnMask, PositionalArgs, PositionalMultiheadAtt
 
 /// The adjoint against central differences in f64, for cross-attention of 3 queries over 5 keys, for every input and every parameter. The loss is a
 /// sum of 48 products of order 1, and so are its derivatives: tolerance of that size.
-fn check_gradients(module: &PositionalMultiheadAttention, args: &PositionalArgs<'_, f64>) {
+pub fn check_gradients(module: &PositionalMultiheadAttention, args: &PositionalArgs<'_, f64>) {
     let params = with_params::<f64>(module);
     let x = [
         random(BATCH * 3 * WIDTH, 1),

@@ -1,8 +1,16 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
+mod cases;
+mod constructors;
+mod decoding;
+mod finite;
 mod gradients;
+mod product;
 mod refusals;
+mod rounding;
 mod semantics;
+mod settings;
+mod storage;
 mod tables;
 
 use posenc::{Mode, Params, Rng};

@@ -101,12 +101,12 @@ impl<R> Slots<R> {
         &self.terms[index]
     }
 
-    /// Numbers of each term.
     /// The gradients of the sinks, `[heads]`; empty where attention has none.
     pub fn sinks(&self) -> &[R] {
         &self.sinks
     }
 
+    /// Numbers of each term.
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.terms.iter().map(Vec::len).collect()
     }

@@ -36,8 +36,8 @@ pub struct Rotation<R> {
     len: usize,
     pairs: usize,
     pairing: Pairing,
-    /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE).
-    factor: f64,
+    /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE); not known of tables that were given.
+    factor: Option<f64>,
 }
 
 /// The rotations of queries and of keys in one call.
@@ -85,8 +85,55 @@ impl<R: Real> Rotation<R> {
             len,
             pairs,
             pairing,
-            factor,
+            factor: Some(factor),
         }
+    }
+
+    /// A rotation by cosines and sines that someone else computed, both `[batch, seq, pairs]` (a batch of 1 serves all): what ONNX's `RotaryEmbedding` takes
+    /// as its caches, once [`lookup`](crate::embed::lookup) has read the rows of its position ids. A table that stores each cosine twice is given by
+    /// its first half, or by every second column.
+    ///
+    /// Whether they are cosines and sines of anything is not checked, so [`Turn::Inverse`] divides each pair by its own cos² + sin²; a pair whose cosine
+    /// and sine are both 0 cannot be undone and becomes 0.
+    ///
+    /// # Errors
+    /// Tables of different shapes, or no pairs.
+    ///
+    /// ```
+    /// use posenc::{Pairing, Positions, Rotation, Turn, View, ViewMut, embed::lookup};
+    /// let (cos_cache, sin_cache) = ([1.0f32, 0.0, -1.0], [0.0, 1.0, 0.0]); // three positions, one pair: quarter turns
+    /// let (mut cos, mut sin) = ([0.0; 2], [0.0; 2]);
+    /// let ids = Positions::whole(&[2, 1]);
+    /// lookup(&ids, View::new(&cos_cache, [3, 1])?, ViewMut::new(&mut cos, [1, 2, 1])?)?;
+    /// lookup(&ids, View::new(&sin_cache, [3, 1])?, ViewMut::new(&mut sin, [1, 2, 1])?)?;
+    /// let rotation: Rotation<f32> = Rotation::from_tables(View::new(&cos, [1, 2, 1])?, View::new(&sin, [1, 2, 1])?, Pairing::Halves)?;
+    /// let mut x = [1.0f32, 0.0, 1.0, 0.0]; // two tokens
+    /// rotation.apply(Turn::Forward, ViewMut::new(&mut x, [1, 1, 2, 2])?)?;
+    /// assert_eq!(x, [-1.0, 0.0, 0.0, 1.0]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "cos_cache")]
+    #[doc(alias = "sin_cache")]
+    #[doc(alias = "cos_cached")]
+    pub fn from_tables<T: Element<Real = R>>(cos: View<'_, T, 3>, sin: View<'_, T, 3>, pairing: Pairing) -> Result<Rotation<R>> {
+        let [batch, len, pairs] = cos.shape();
+        let sin = sin.shaped("sin [batch, seq, pairs], as cos", [batch, len, pairs])?;
+        if pairs == 0 {
+            return Err(Error::Zero { what: "pairs" });
+        }
+        let widened = |table: View<'_, T, 3>| -> Vec<R> {
+            let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
+            rows.flat_map(|at| table.row(at)).map(|x| x.widen()).collect()
+        };
+        Ok(Rotation {
+            cos: widened(cos),
+            sin: widened(sin),
+            batch,
+            len,
+            pairs,
+            pairing,
+            factor: None,
+        })
     }
 
     /// Tokens in a row of the batch.
@@ -129,10 +176,11 @@ impl<R: Real> Rotation<R> {
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
         // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant, which is factor².
-        let (sign, scale) = match turn {
-            Turn::Forward => (R::ONE, R::ONE),
-            Turn::Adjoint => (-R::ONE, R::ONE),
-            Turn::Inverse => (-R::ONE, R::of(1.0 / (self.factor * self.factor))),
+        let (sign, scale) = match (turn, self.factor) {
+            (Turn::Forward, _) => (R::ONE, R::ONE),
+            (Turn::Adjoint, _) => (-R::ONE, R::ONE),
+            (Turn::Inverse, Some(factor)) => (-R::ONE, R::of(1.0 / (factor * factor))),
+            (Turn::Inverse, None) => return self.undo_row(cos, sin, row),
         };
         match self.pairing {
             Pairing::Halves => {
@@ -152,6 +200,23 @@ impl<R: Real> Rotation<R> {
                     pair[1] = x * s + y * c;
                 }
             }
+        }
+    }
+
+    /// [`Turn::Inverse`] by tables that were given: each pair has its own determinant.
+    fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
+        for i in 0..self.pairs {
+            let (low, high) = match self.pairing {
+                Pairing::Halves => (i, self.pairs + i),
+                Pairing::Interleaved => (2 * i, 2 * i + 1),
+            };
+            // In f64: the squares of f32 numbers are exact there, and do not vanish.
+            let (c, s) = (cos[i].to_f64(), sin[i].to_f64());
+            let (x, y) = (row[low].to_f64(), row[high].to_f64());
+            let determinant = c * c + s * s;
+            let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
+            row[low] = R::of((x * c + y * s) * scale);
+            row[high] = R::of((y * c - x * s) * scale);
         }
     }
 
@@ -287,6 +352,103 @@ mod tests {
         let mut exact: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
         rotation.turn_row(Turn::Forward, 0, 2, &mut exact);
         assert_eq!(turned, exact.iter().map(|x| half::bf16::from_f32(*x)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn given_tables_turn_as_those_that_were_computed_and_are_undone_pair_by_pair() {
+        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+            let computed = rotation(pairing, 1.3);
+            let (cos, sin) = (
+                View::new(&computed.cos, [1, LEN, 3]).unwrap(),
+                View::new(&computed.sin, [1, LEN, 3]).unwrap(),
+            );
+            let given: Rotation<f64> = Rotation::from_tables(cos, sin, pairing).unwrap();
+            assert_eq!((given.batch(), given.len(), given.rotary_dim()), (1, LEN, 6));
+            for t in 0..LEN {
+                for turn in [Turn::Forward, Turn::Adjoint, Turn::Inverse] {
+                    let (mut a, mut b) = (random(8), random(8));
+                    computed.turn_row(turn, 0, t, &mut a);
+                    given.turn_row(turn, 0, t, &mut b);
+                    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= BOUND), "{turn:?}");
+                }
+            }
+        }
+        // Numbers that are no rotation: undone all the same, except where nothing is left to undo.
+        let tables = ([3.0, 0.0, 1e-30], [4.0, 0.0, 0.0f32]);
+        let view = |table| View::new(table, [1, 1, 3]).unwrap();
+        let stretch: Rotation<f32> = Rotation::from_tables(view(&tables.0), view(&tables.1), Pairing::Interleaved).unwrap();
+        let mut row = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        stretch.turn_row(Turn::Forward, 0, 0, &mut row);
+        assert_eq!(row[..4], [-5.0, 10.0, 0.0, 0.0]);
+        stretch.turn_row(Turn::Inverse, 0, 0, &mut row);
+        assert_eq!(row, [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 7.0]);
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_each_other_are_refused() {
+        let x = [0.0f32; 12];
+        let view = |shape| View::new(&x, shape).unwrap();
+        for sin in [[1, 4, 3], [3, 2, 2], [2, 3, 2]] {
+            let tables = Rotation::<f32>::from_tables(view([2, 2, 3]), view(sin), Pairing::Halves);
+            assert!(matches!(tables, Err(Error::Shape { .. })));
+        }
+        let none = View::new(&x[..0], [2, 3, 0]).unwrap();
+        assert!(matches!(
+            Rotation::<f32>::from_tables(none, none, Pairing::Halves),
+            Err(Error::Zero { .. })
+        ));
+    }
+
+    /// ONNX exporters and runtimes have read `[batch, seq, heads·head_dim]` as if the heads came first (pytorch/pytorch#162865), and `[batch, heads, seq, head_dim]` with its
+    /// axes the other way round (onnx/onnx#6767). Here the order is in the view, and both layouts turn by the same code: the same numbers, bit for bit.
+    #[test]
+    fn bug_family_28_a_flat_layout_turns_as_one_with_a_head_axis() {
+        // All lengths differ, so that no axis can be taken for another.
+        let [batch, heads, len, head_dim, pairs] = [2, 3, LEN, 8, 2];
+        let mut rng = Rng::new(28);
+        let mut tables = || -> Vec<f32> { (0..batch * len * pairs).map(|_| rng.normal() as f32).collect() };
+        let (cos, sin) = (tables(), tables());
+        let view = |table| View::new(table, [batch, len, pairs]).unwrap();
+        let each = || (0..batch * heads * len).map(|i| (i / (heads * len), i / len % heads, i % len));
+        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+            let rotation: Rotation<f32> = Rotation::from_tables(view(&cos), view(&sin), pairing).unwrap();
+            let flat: Vec<f32> = random(batch * len * heads * head_dim).iter().map(|x| *x as f32).collect();
+            let at_flat = |b: usize, h: usize, t: usize| ((b * len + t) * heads + h) * head_dim;
+            let at_split = |b: usize, h: usize, t: usize| ((b * heads + h) * len + t) * head_dim;
+            let mut split = vec![0.0; flat.len()];
+            for (b, h, t) in each() {
+                split[at_split(b, h, t)..][..head_dim].copy_from_slice(&flat[at_flat(b, h, t)..][..head_dim]);
+            }
+            let (mut turned, mut turned_flat) = (vec![f32::NAN; flat.len()], vec![f32::NAN; flat.len()]);
+            let (split_shape, flat_shape) = ([batch, heads, len, head_dim], [batch, len, heads, head_dim]);
+            rotation
+                .apply_into(
+                    Turn::Forward,
+                    View::new(&split, split_shape).unwrap(),
+                    ViewMut::new(&mut turned, split_shape).unwrap(),
+                )
+                .unwrap();
+            let (x, out) = (
+                View::new(&flat, flat_shape).unwrap(),
+                ViewMut::new(&mut turned_flat, flat_shape).unwrap(),
+            );
+            rotation
+                .apply_into(Turn::Forward, x.swap(1, 2).unwrap(), out.swap(1, 2).unwrap())
+                .unwrap();
+            for (b, h, t) in each() {
+                let a = &turned[at_split(b, h, t)..][..head_dim];
+                assert_eq!(
+                    a,
+                    &turned_flat[at_flat(b, h, t)..][..head_dim],
+                    "batch row {b}, head {h}, token {t}"
+                );
+                // Against the definition too, because a mistake that both layouts share would not show between them.
+                let (x, c, s) = (&split[at_split(b, h, t)..], rotation.cos(b, t)[1], rotation.sin(b, t)[1]);
+                let (low, high) = if pairing == Pairing::Halves { (1, 3) } else { (2, 3) };
+                assert_eq!((a[low], a[high]), (x[low] * c - x[high] * s, x[low] * s + x[high] * c));
+                assert_eq!(a[4..], x[4..head_dim]);
+            }
+        }
     }
 
     #[test]
