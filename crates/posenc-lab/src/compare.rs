@@ -455,9 +455,9 @@ mod tests {
     use crate::config::tests::small;
 
     /// A model with a table of as many rows as the trained length, its parameters, and the windows of [`small`] over a text.
-    fn bench() -> (Config, Gpt, Params<f32>, Vec<u16>, EvaluationWindows) {
+    fn bench(encoding: &str) -> (Config, Gpt, Params<f32>, Vec<u16>, EvaluationWindows) {
         let config = small();
-        let preset = preset("learned", config.training.length, config.model.model_dim).unwrap();
+        let preset = preset(encoding, config.training.length, config.model.model_dim).unwrap();
         let model = Gpt::new(&config.model, 5, &preset.encoding, Attention::default(), 1.0).unwrap();
         let params = Params::init(&model.specs(), 1).unwrap();
         let tokens: Vec<u16> = (0..4_000).map(|i| i % 5).collect();
@@ -500,15 +500,17 @@ mod tests {
 
     #[test]
     fn a_table_that_ends_refuses_and_its_own_length_is_measured() {
-        let (config, model, params, tokens, windows) = bench();
-        let at = |length| outcome(&model, &params, &tokens, &windows, length, config.aligned_targets).unwrap();
-        assert!(matches!(at(config.lengths[0]), Outcome::Measured(_)));
-        assert!(matches!(at(config.lengths[1]), Outcome::Refused(why) if why.contains("past the learned table")));
+        for (encoding, past) in [("learned", "past the learned table"), ("music-transformer", "past the table")] {
+            let (config, model, params, tokens, windows) = bench(encoding);
+            let at = |length| outcome(&model, &params, &tokens, &windows, length, config.aligned_targets).unwrap();
+            assert!(matches!(at(config.lengths[0]), Outcome::Measured(_)));
+            assert!(matches!(at(config.lengths[1]), Outcome::Refused(why) if why.contains(past)));
+        }
     }
 
     #[test]
     fn what_is_not_about_positions_is_an_error_and_no_verdict() {
-        let (config, model, params, tokens, windows) = bench();
+        let (config, model, params, tokens, windows) = bench("learned");
         for missing in ["pos", "layers.0.attention"] {
             let specs: Vec<_> = model.specs().into_iter().filter(|spec| !spec.name.starts_with(missing)).collect();
             assert!(specs.len() < params.specs().len(), "{missing}");
