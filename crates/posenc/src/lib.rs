@@ -87,6 +87,7 @@ pub mod attention;
 
 // What is known of the methods, and what each does past the trained length.
 pub mod catalogue;
+pub mod curves;
 pub mod explain;
 
 mod kernels;

@@ -215,29 +215,35 @@ fn memory_is_read_once(subject: &Subject) -> Result<()> {
     };
     let whole = module.forward(&subject.params, streams, BATCH, &args, Mode::Evaluate, &mut trace)?;
 
-    let mut cache = module.cache(BATCH)?;
-    for tokens in [0..3, 3..5] {
-        let ids: Vec<i64> = tokens.clone().map(|t| [4, 5, 6, 2, 1][t]).collect();
+    // What is padding is masked at each step, or was never kept.
+    for (kept, padding) in [([5, 5], padding), ([5, 4], None)] {
+        let mut cache = module.cache(BATCH)?;
+        for tokens in [0..3, 3..5] {
+            let ids: Vec<i64> = tokens.clone().map(|t| [4, 5, 6, 2, 1][t]).collect();
+            let lengths = kept.map(|kept| kept.min(tokens.end) - tokens.start);
+            let args = DecodeArgs {
+                positions: Some(Positions::whole(&ids)),
+                lengths: Some(&lengths),
+                ..Default::default()
+            };
+            let [key, value] = [&memory, &values].map(|x| part(x, 5, tokens.clone()));
+            module.remember(&subject.params, &key, &value, &mut cache, &args, &mut trace)?;
+        }
         let args = DecodeArgs {
-            positions: Some(Positions::whole(&ids)),
+            key_padding_mask: padding,
+            causal: false,
+            need_weights: true,
             ..Default::default()
         };
-        let [key, value] = [&memory, &values].map(|x| part(x, 5, tokens.clone()));
-        module.remember(&subject.params, &key, &value, &mut cache, &args, &mut trace)?;
+        for t in 0..LEN {
+            let (query, mode) = (subject.tokens(t..t + 1), Mode::Evaluate);
+            let step = module.recall(&subject.params, &query, &cache, &args, &[t; BATCH], mode, &mut trace)?;
+            subject.agree("recalled", &step.out, &part(&whole.out, LEN, t..t + 1));
+            let weights = step.weights.expect("asked for");
+            assert!(weights.len() == BATCH * 5 && weights[9] == 0.0, "{weights:?}");
+        }
+        assert_eq!(cache.lens(), kept, "recalling appends nothing");
     }
-    let args = DecodeArgs {
-        key_padding_mask: padding,
-        causal: false,
-        need_weights: true,
-        ..Default::default()
-    };
-    for t in 0..LEN {
-        let (query, mode) = (subject.tokens(t..t + 1), Mode::Evaluate);
-        let step = module.recall(&subject.params, &query, &cache, &args, &[t; BATCH], mode, &mut trace)?;
-        subject.agree("recalled", &step.out, &part(&whole.out, LEN, t..t + 1));
-        assert_eq!(step.weights.expect("asked for").len(), BATCH * 5);
-    }
-    assert_eq!(cache.lens(), [5; BATCH], "recalling appends nothing");
     Ok(())
 }
 
@@ -301,6 +307,92 @@ fn a_table_stretched_over_the_call_is_refused() {
         Err(posenc_nn::Error::Core(Error::Unsupported { method: "decoding", .. }))
     ));
     assert_eq!(cache(Overflow::Clamp).ok(), Some(BATCH));
+}
+
+/// What is padding among the new tokens has neither output nor weights.
+#[test]
+fn padding_has_no_weights() {
+    let subject = Subject::new(&Encoding::none(), Attention::default(), HEADS).expect("plain attention");
+    for average_attn_weights in [true, false] {
+        let args = DecodeArgs {
+            lengths: Some(&[3, 1]),
+            need_weights: true,
+            average_attn_weights,
+            ..Default::default()
+        };
+        let (mut cache, mut trace) = (subject.module.cache(BATCH).expect("a cache"), AttentionTrace::default());
+        let x = subject.tokens(0..3);
+        let output = subject
+            .module
+            .decode(&subject.params, &x, &mut cache, &args, Mode::Evaluate, &mut trace)
+            .expect("a step");
+        let weights = output.weights.expect("asked for");
+        let heads = if average_attn_weights { 1 } else { HEADS };
+        for (row, weights) in weights.chunks(3).enumerate() {
+            let (b, i) = (row / (heads * 3), row % 3);
+            let expected = f64::from(u8::from(i < [3, 1][b]));
+            assert!(
+                (weights.iter().sum::<f64>() - expected).abs() <= 4.0 * f64::EPSILON,
+                "row {b}, query {i}: {weights:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let subject = Subject::new(&Encoding::none(), Attention::default(), HEADS).expect("plain attention");
+    let mut cache = subject.module.cache(BATCH).expect("a cache");
+    let (x, flags, none) = (subject.tokens(0..2), [false; 12], DecodeArgs::default());
+    let mut say = |x: &[f64], args: DecodeArgs<'_, f64>, name: &str, numbers: [&str; 2]| {
+        let text = subject.step(x, &mut cache, &args).expect_err("a refusal").to_string();
+        assert!(text.contains(name) && numbers.iter().all(|n| text.contains(n)), "{text}");
+    };
+    say(&x[1..], none.clone(), "x [batch, n, embed_dim]", ["31", "16"]);
+    let (lengths, at) = (Some(&[1, 1, 1][..]), Some(Positions::range(0..3)));
+    say(&x, DecodeArgs { lengths, ..none.clone() }, "lengths", ["[2]", "[3]"]);
+    say(
+        &x,
+        DecodeArgs {
+            lengths: Some(&[1, 3]),
+            ..none.clone()
+        },
+        "lengths",
+        ["3", "at most"],
+    );
+    say(
+        &x,
+        DecodeArgs {
+            positions: at,
+            ..none.clone()
+        },
+        "positions",
+        ["[2, 2]", "[1, 3]"],
+    );
+    let position_mask = Some(&flags[..3]);
+    say(
+        &x,
+        DecodeArgs {
+            position_mask,
+            ..none.clone()
+        },
+        "position_mask",
+        ["[2, 2]", "[3]"],
+    );
+    let attn_mask = Some(AttnMask::Blocked(&flags[..6], &[2, 3]));
+    say(
+        &x,
+        DecodeArgs { attn_mask, ..none.clone() },
+        "attn_mask",
+        ["[2, 2, 2, 2]", "[2, 3]"],
+    );
+    let key_padding_mask = Some(AttnMask::Blocked(&flags[..6], &[2, 3]));
+    say(
+        &x,
+        DecodeArgs { key_padding_mask, ..none },
+        "key_padding_mask",
+        ["[2, 2]", "[2, 3]"],
+    );
 }
 
 /// A cache belongs to the widths that it was made for.

@@ -390,3 +390,47 @@ fn everything_at_once_has_its_adjoint() {
     check_gradients(&module, &args);
     check_gradients(&module.without_bias(), &args);
 }
+
+/// T5's scores are not scaled, its projections have no biases, and a head adds the number of the bucket that key − query falls into.
+#[test]
+fn t5_is_what_its_paper_says() {
+    let t5 = PositionalMultiheadAttention::t5(WIDTH, HEADS, T5Bias::decoder().with_buckets(4, 6)).unwrap();
+    let params = with_params::<f64>(&t5);
+    let get = |name: &str| params.get(name).unwrap();
+    // The same weights where the code by hand looks for them.
+    let mut fused: Params<f64> = Params::zeros(&module(Encoding::none(), Attention::default()).specs()).unwrap();
+    let in_proj = ["q.weight", "k.weight", "v.weight"].map(get).concat();
+    fused.set("attn.in_proj_weight", &[3 * WIDTH, WIDTH], &in_proj).unwrap();
+    fused.set("attn.out_proj.weight", &[WIDTH, WIDTH], get("o.weight")).unwrap();
+    let table = get("relative_attention_bias.weight");
+    // Four buckets up to 6: distances 0 and 1 of their own, 2 and 3 share one (2 + ⌊log(d/2) / log(6/2) · 2⌋), as do all others; what comes after is 0.
+    let bucket = |i: usize, j: usize| [0, 1, 2, 2, 3, 3][i.saturating_sub(j)];
+    let by_hand = ByHand {
+        prepare: &as_it_is,
+        score: &|h, i, j, s| s * (DIM as f64).sqrt() + table[bucket(i, j) * HEADS + h],
+        sinks: None,
+    };
+    let x: Vec<f64> = random(BATCH * LEN * WIDTH, 1);
+    let ([out, weights], [expected, expected_weights]) = (run(&t5, &params, &x, &args()), by_hand.run(&fused, &x));
+    // The bias is a number of order 1, which the bound of the unscaled module leaves room for.
+    let plain = module(Encoding::none(), Attention::unscaled());
+    let bound = bound(&plain, &fused, &x);
+    let (of_out, of_weights) = (far(&out, &expected), far(&weights, &expected_weights));
+    assert!(
+        of_out <= bound && of_weights <= bound,
+        "{of_out:e} and {of_weights:e}, {bound:e} is allowed"
+    );
+}
+
+/// The paper's ALiBi: m·(j − i), which a causal mask goes with.
+#[test]
+fn alibi_is_what_its_paper_says() {
+    let alibi = PositionalMultiheadAttention::alibi(WIDTH, HEADS).unwrap();
+    let slopes = [1.0 / 16.0, 1.0 / 256.0];
+    let by_hand = ByHand {
+        prepare: &as_it_is,
+        score: &|h, i, j, s| s + slopes[h] * (j as f64 - i as f64),
+        sinks: None,
+    };
+    check(&alibi, &with_params(&alibi), &by_hand);
+}

@@ -370,8 +370,6 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
                 self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
-                // Finite parts may add up to more than a number holds, and ∞ − ∞ would be NaN.
-                row.iter_mut().for_each(|s| *s = if *s > R::MAX { R::MAX } else { *s });
                 self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
                 padding.fill(R::NEG_INFINITY);
             }
