@@ -368,6 +368,55 @@ impl Positions {
         Ok(self)
     }
 
+    /// The same positions with those of `other` as a further axis: the segments of [`XlNet`](crate::XlNet), or another coordinate. A token has a position where it has one in both.
+    ///
+    /// # Errors
+    /// Another number of tokens, or batches of which neither is 1 and that differ.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let at = Positions::range(0..3).with_axis(&Positions::whole(&[7, 7, 8]))?;
+    /// assert_eq!((at.axes(), at.get(0, 0, 2), at.get(1, 0, 2)), (2, Some(2.0), Some(8.0)));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn with_axis(self, other: &Positions) -> Result<Positions> {
+        let (own, others) = (self.batch(), other.batch());
+        if self.len != other.len || (own != others && own != 1 && others != 1) {
+            return Err(Error::Shape {
+                what: "positions of a further axis [batch, seq]",
+                expected: vec![own, self.len],
+                given: vec![others, other.len],
+            });
+        }
+        self.check_len()?;
+        let (batch, len) = (self.batch.max(other.batch), self.len);
+        let axes = || {
+            (0..self.axes)
+                .map(|axis| (&self, axis))
+                .chain((0..other.axes).map(|axis| (other, axis)))
+        };
+        let every = axes().flat_map(|(from, axis)| (0..batch * len).map(move |i| (from, axis, i / len, i % len)));
+        // Ids of tokens without a position are kept as they are: `at` reads them whatever the flag.
+        let ids = if [&self, other].iter().any(|from| matches!(from.ids, Ids::Real(_))) {
+            Ids::Real(every.map(|(from, axis, b, t)| from.raw(axis, b, t)).collect())
+        } else {
+            Ids::Whole(every.map(|(from, axis, b, t)| from.raw_whole(axis, b, t)).collect())
+        };
+        let rows = own.max(others);
+        let placed = |i: usize| [&self, other].iter().all(|from| from.at(0, i / len, i % len, 1).get(0).is_some());
+        let present = (self.present.is_some() || other.present.is_some()).then(|| Presence {
+            flags: (0..rows * len).map(placed).collect(),
+            batch: rows,
+        });
+        Ok(Positions {
+            ids,
+            batch,
+            len,
+            axes: self.axes + other.axes,
+            present,
+        })
+    }
+
     /// The positions of a cache that has grown: for each batch row its first `kept[b]` tokens of these, then its first `taken[b]` tokens of `more`, then
     /// fillers without a position up to the longest row.
     ///
@@ -737,6 +786,29 @@ mod tests {
         let none = Positions::strict::<f32>(&[], 0).unwrap();
         assert!(none.is_empty() && none.check_fit("ids", 0, 7).is_ok() && none.check_fit("ids", 1, 7).is_err());
         assert!(Positions::strict(&[1.0f32], 0).is_err());
+    }
+
+    #[test]
+    fn a_further_axis_keeps_ids_presence_and_batch() {
+        let rows = Positions::whole_rows(&[5, 6, 7, 8], 2).unwrap();
+        let at = Positions::range(3..5).with_axis(&rows).unwrap();
+        assert_eq!((at.batch(), at.axes()), (2, 2));
+        assert_eq!(
+            (at.get(0, 1, 1), at.get(1, 1, 1), at.get(1, 0, 0)),
+            (Some(4.0), Some(8.0), Some(5.0))
+        );
+        let masked = rows.with_presence(&[true, false]).unwrap();
+        let real = Positions::real(&[0.5, 1.5])
+            .unwrap()
+            .with_presence_rows(&[true, true, false, true], 2)
+            .unwrap();
+        let both = masked.with_axis(&real).unwrap();
+        assert_eq!((both.get(0, 0, 0), both.get(1, 0, 0)), (Some(5.0), Some(0.5)));
+        assert_eq!((both.get(0, 1, 0), both.get(1, 0, 1)), (None, None));
+        let three = Positions::range(0..3);
+        assert!(matches!(both.clone().with_axis(&three), Err(Error::Shape { .. })));
+        let batch = Positions::whole_rows(&[0; 6], 3).unwrap();
+        assert!(matches!(both.with_axis(&batch), Err(Error::Shape { .. })));
     }
 
     #[test]

@@ -212,6 +212,9 @@ impl MultiheadAttention {
         for spec in self.specs() {
             tensor(params, &spec)?;
         }
+        let tables = self.tables(params, call)?;
+        let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
+        let call = tabled.as_ref().unwrap_or(call);
         self.project(params, call, ROLES[0], query, [batch, q_len], trace)?;
         let unused = cache.unused();
         let mut mask = mask.clone();

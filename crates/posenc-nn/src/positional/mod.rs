@@ -109,11 +109,12 @@ impl PositionalMultiheadAttention {
     pub fn of_layer(layer: &LayerSpec, dims: Dims) -> Result<PositionalMultiheadAttention> {
         let dims = dims.checked()?;
         layer.attention.check()?;
-        let mut attn = MultiheadAttention::new("attn", dims.model_dim, dims);
+        let plan = layer.encoding.plan(dims)?;
+        let mut attn = MultiheadAttention::new("attn", dims.model_dim, dims).for_plan(&plan);
         attn.attention = layer.attention.clone();
         Ok(PositionalMultiheadAttention {
             name: String::new(),
-            plan: layer.encoding.plan(dims)?,
+            plan,
             attn,
         })
     }

@@ -48,14 +48,14 @@ pub struct Solution {
 }
 
 /// One row of scores turned to weights.
-struct Softmax {
+pub struct Softmax {
     /// As the forward pass has them.
-    forward: Vec<Bounded>,
+    pub forward: Vec<Bounded>,
     /// As an adjoint has them that computes them again from the logarithm of the sum.
     adjoint: Vec<Bounded>,
 }
 
-fn softmax(scores: &[Option<Bounded>]) -> Softmax {
+pub fn softmax(scores: &[Option<Bounded>]) -> Softmax {
     let zero = vec![Bounded::exact(0.0); scores.len()];
     let Some(max) = scores.iter().flatten().map(|s| s.value).reduce(f64::max) else {
         return Softmax {
@@ -89,6 +89,18 @@ fn softmax(scores: &[Option<Bounded>]) -> Softmax {
     }
 }
 
+/// y = x·Wᵀ + b, all `width` wide: the bias is one more product, with 1, because it may be added first or last.
+pub fn linear(x: &[Bounded], width: usize, w: &[f32], bias: Option<&[f32]>) -> Vec<Bounded> {
+    product(
+        [x.len() / width, width + usize::from(bias.is_some()), width],
+        |i, l| if l < width { x[i * width + l] } else { Bounded::exact(1.0) },
+        |l, j| match bias {
+            Some(bias) if l == width => Bounded::exact(bias[j]),
+            _ => Bounded::exact(w[j * width + l]),
+        },
+    )
+}
+
 impl Problem<'_> {
     fn len(&self, role: usize) -> usize {
         if role == 0 { self.q_len } else { self.k_len }
@@ -108,18 +120,8 @@ impl Problem<'_> {
         x
     }
 
-    /// y = x·Wᵀ + b: the bias is one more product, with 1, because it may be added first or last.
     fn project(&self, x: &[Bounded], role: usize) -> Vec<Bounded> {
-        let (w, width) = (self.weights[role], self.width);
-        let bias = self.biases.map(|biases| biases[role]);
-        product(
-            [x.len() / width, width + usize::from(bias.is_some()), width],
-            |i, l| if l < width { x[i * width + l] } else { Bounded::exact(1.0) },
-            |l, j| match bias {
-                Some(bias) if l == width => Bounded::exact(bias[j]),
-                _ => Bounded::exact(w[j * width + l]),
-            },
-        )
+        linear(x, self.width, self.weights[role], self.biases.map(|biases| biases[role]))
     }
 
     /// Turns projected queries or keys to their places, or gradients back.

@@ -2,8 +2,8 @@
 
 use crate::{BATCH, HEADS, WIDTH, random};
 use posenc::{
-    AddTo, Alibi, Attention, ClippedBias, Dims, Direction, Encoding, InputTable, LayerSpec, Learned, Overflow, Pairing, Positions, Rotary,
-    SharedBias, Shaw, Sinusoidal, T5Bias, Window,
+    AddTo, Alibi, Attention, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, InputTable, LayerSpec, Learned,
+    MusicTransformer, Overflow, Pairing, Positions, Rotary, SharedBias, Shaw, Sinusoidal, T5Bias, TransformerXl, Window, XlNet,
 };
 use posenc_nn::{AttnMask, Number, PositionalArgs, PositionalMultiheadAttention};
 
@@ -33,6 +33,15 @@ pub fn encodings() -> Vec<(&'static str, Encoding)> {
         ("rotary, partial", Rotary::new(Pairing::Halves).with_rotary_dim(2).into()),
         ("Shaw", Shaw::new(3).into()),
         ("Shaw, keys only", Shaw::keys_only(3).into()),
+        ("Music Transformer", MusicTransformer::new(ROWS).into()),
+        ("Transformer-XL", TransformerXl::paper().into()),
+        ("Transformer-XL, conformer", TransformerXl::conformer().with_clamp_len(3).into()),
+        ("XLNet", XlNet::new().into()),
+        ("DeBERTa", Deberta::new(3, DebertaProjections::V2).into()),
+        (
+            "DeBERTa, shared, in buckets",
+            Deberta::new(12, DebertaProjections::Shared).with_buckets(6).into(),
+        ),
         ("ALiBi, causal", Alibi::new().into()),
         ("ALiBi, symmetric", Alibi::symmetric().into()),
         ("clipped", ClippedBias::new(3, Direction::KeyMinusQuery).into()),

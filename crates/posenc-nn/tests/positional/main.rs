@@ -11,6 +11,7 @@ mod rounding;
 mod semantics;
 mod settings;
 mod storage;
+mod tables;
 
 use posenc::{Mode, Params, Rng};
 use posenc_nn::{AttentionTrace, Number, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};

@@ -40,9 +40,10 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{Span, add_scaled, check_one_axis, write_matrix};
+use crate::bias::by_distance::write_matrix;
 use crate::call::Parts;
 use crate::dims::Dims;
+use crate::distances::{Span, add_scaled, check_one_axis};
 use crate::error::{Error, Result};
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
