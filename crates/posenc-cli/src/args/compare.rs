@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use posenc_lab::compare::{CALIBRATED_STEPS, DEFAULT_ENCODINGS, DEFAULT_FACTORS, Request};
+use posenc_lab::compare::{CALIBRATED_STEPS, DEFAULT_ENCODINGS, DEFAULT_FACTORS, LEFT_OUT, Request};
 use posenc_lab::results::{ModelConfig, TrainingConfig};
 use posenc_lab::text::{BUNDLED_NAME, Tokens};
 
@@ -36,7 +36,11 @@ pub struct CompareArguments {
         default_value_t = List(Request::default().encodings),
         hide_default_value = true,
         help = format!("Encodings, as `posenc list` names them [default: {} of them]", DEFAULT_ENCODINGS.len()),
-        long_help = format!("Encodings, as `posenc list` names them\n\n[default: {}]", DEFAULT_ENCODINGS.join(",")),
+        long_help = format!(
+            "Encodings, as `posenc list` names them\n\nNot in the default, because they take longer to train:\n{}.\n\n[default: {}]",
+            LEFT_OUT.join(", "),
+            DEFAULT_ENCODINGS.join(",")
+        ),
         help_heading = COMPARED
     )]
     encodings: List<String>,

@@ -126,8 +126,8 @@ pub(crate) fn distances(frequencies: &[f64], clamp_len: Option<u64>, lengths: Le
             angles,
         ],
         expect: words!(
-            "A slow rise at first: the weights of a projection can go on smoothly along a sinusoid, but nothing has fitted them there. The paper's own model read 1600 tokens after training              on 384 (Dai et al. 2019, arXiv 1901.02860).",
-            "起初缓慢变差：投影可以沿正弦平滑延续，但那里没有经过拟合。论文自己的模型训练时看 384 个词元，评测时看 1600 个（Dai et al. 2019, arXiv 1901.02860）。"
+            "A slow rise at first: the weights of a projection can go on smoothly along a sinusoid, but nothing has fitted them there. Transformer-XL's own model read 1600 tokens after training on 384 (Dai et al. 2019, arXiv 1901.02860).",
+            "起初缓慢变差：投影可以沿正弦平滑延续，但那里没有经过拟合。Transformer-XL 自己的模型训练时看 384 个词元，评测时看 1600 个（Dai et al. 2019, arXiv 1901.02860）。"
         ),
         advice: words!(
             "Clamp distances where training ended (clamp_len {below} or less), which needs no training and makes far keys share a row; or read in windows of {trained} tokens.",
