@@ -67,7 +67,7 @@ mod words;
 // What: plain data. How: checked once. Now: positions and parameters resolved.
 mod encoding;
 mod plan;
-mod positions;
+pub mod positions;
 
 mod call;
 mod dropout;

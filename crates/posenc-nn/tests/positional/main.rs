@@ -1,6 +1,7 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
 mod gradients;
+mod length_policy;
 mod refusals;
 mod semantics;
 

@@ -1,6 +1,6 @@
 //! Positions from positions: with tokens that have none, and of a cache that grows.
 
-use super::{Ids, Positions, Presence, rows_of};
+use super::{Ids, Positions, Presence, rows_of, too_many_tokens};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -31,6 +31,55 @@ impl Positions {
             present: Some(Presence { flags, batch }),
             ..self
         }
+    }
+
+    /// The positions of some of the tokens, in this order, by their index in a row: a rank's part of a sequence, the last tokens of a mask that has grown, the rows that
+    /// a cache keeps.
+    ///
+    /// # Errors
+    /// An index past the last token.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// assert_eq!(Positions::range(5..9).select(&[3, 0])?, Positions::whole(&[8, 5]));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "gather")]
+    pub fn select(&self, tokens: &[usize]) -> Result<Positions> {
+        if let Some(token) = tokens.iter().find(|token| **token >= self.len) {
+            return Err(Error::Invalid {
+                what: "index of a token",
+                given: token.to_string(),
+                expected: "less than the number of positions in a row",
+            });
+        }
+        if tokens.len() > Positions::LONGEST {
+            return Err(too_many_tokens(tokens.len()));
+        }
+        // Neighbours of a range are a range, which biases by distance read faster.
+        if let (Some(start), Some(&first)) = (self.start(), tokens.first())
+            && tokens.iter().enumerate().all(|(t, token)| *token == first + t)
+        {
+            let start = start.saturating_add(first as i64);
+            return Ok(Positions::range(start..start.saturating_add(tokens.len() as i64)));
+        }
+        let row = |rows: usize| (0..rows).flat_map(|row| tokens.iter().map(move |token| row * self.len + token));
+        let ids = match &self.ids {
+            Ids::Range(start) => Ids::Whole(tokens.iter().map(|token| start + *token as i64).collect()),
+            Ids::Whole(ids) => Ids::Whole(row(self.axes * self.batch).map(|i| ids[i]).collect()),
+            Ids::Real(ids) => Ids::Real(row(self.axes * self.batch).map(|i| ids[i]).collect()),
+        };
+        let present = self.present.as_ref().map(|present| Presence {
+            flags: row(present.batch).map(|i| present.flags[i]).collect(),
+            batch: present.batch,
+        });
+        Ok(Positions {
+            ids,
+            batch: self.batch,
+            len: tokens.len(),
+            axes: self.axes,
+            present,
+        })
     }
 
     /// The same positions, but only tokens whose flag is true have one; `(T,)`, for each row of the batch.

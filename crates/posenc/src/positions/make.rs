@@ -55,6 +55,21 @@ impl Positions {
         })
     }
 
+    /// Whole-number positions `(axes, B, T)`, row-major: M-RoPE's ids as transformers lays them out, or a grid's.
+    ///
+    /// # Errors
+    /// No axis, or `ids` does not split into axes and rows.
+    pub fn whole_axes(ids: &[i64], axes: usize, batch: usize) -> Result<Positions> {
+        let len = axis_rows(ids.len(), axes, batch)?;
+        Ok(Positions {
+            ids: Ids::Whole(ids.into()),
+            batch: batch.max(1),
+            len,
+            axes,
+            present: None,
+        })
+    }
+
     /// Positions `(T,)` that may be fractional, for methods whose maths allows it (sinusoidal, rotary, ALiBi).
     ///
     /// # Errors
@@ -83,18 +98,7 @@ impl Positions {
     /// # Ok::<(), posenc::Error>(())
     /// ```
     pub fn real_axes(ids: &[f64], axes: usize, batch: usize) -> Result<Positions> {
-        if axes == 0 {
-            return Err(Error::Zero { what: "axes" });
-        }
-        if !ids.len().is_multiple_of(axes) {
-            return Err(Error::NotDivisible {
-                what: "positions [axes, batch, seq]",
-                value: ids.len(),
-                by: "axes",
-                divisor: axes,
-            });
-        }
-        let len = rows_of("positions [batch, seq]", ids.len() / axes, batch)?;
+        let len = axis_rows(ids.len(), axes, batch)?;
         if let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| !id.is_finite()) {
             return Err(Error::NonFinite { value, index });
         }
@@ -174,10 +178,24 @@ impl Positions {
     }
 
     /// Positions `(B, T)` from a padding mask that is true where there is a token: each row counts its tokens from 0, and padding has no position.
-    /// Left and right padding give a token the position that it has without padding (transformers: `cumsum(mask) - 1`).
+    /// Left and right padding give a token the position that it has without padding.
+    ///
+    /// transformers computes the same `cumsum(mask) - 1` and then gives padding the position 0 (before version 5, 1), which is also a token's; there, padding is kept out by the
+    /// attention mask alone. Here it is turned by nothing, adds nothing, and reads no row of a table. The attention mask is the caller's as ever.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let at = Positions::from_padding(&[false, true, true, /* second row: */ true, true, false], 2)?;
+    /// assert_eq!((at.get(0, 0, 0), at.get(0, 0, 1), at.get(0, 1, 1)), (None, Some(0.0), Some(1.0)));
+    /// // A step of generation: the mask has grown by one token, whose position is the last.
+    /// let step = Positions::from_padding(&[false, true, true, true], 1)?.select(&[3])?;
+    /// assert_eq!(step.get(0, 0, 0), Some(2.0));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `is_token` does not split into `batch` rows.
+    #[doc(alias = "cumsum")]
     pub fn from_padding(is_token: &[bool], batch: usize) -> Result<Positions> {
         let len = rows_of("is_token [batch, seq]", is_token.len(), batch)?;
         let mut ids = Vec::with_capacity(is_token.len());
@@ -189,6 +207,29 @@ impl Positions {
             }
         }
         Positions::whole_rows(&ids, batch)?.with_presence_rows(is_token, batch)
+    }
+
+    /// The same from a mask of numbers, 1 where there is a token and 0 where there is padding: transformers' `attention_mask`.
+    ///
+    /// # Errors
+    /// A number that is neither (some trainers number packed documents there: [`Documents`](super::Documents) places those), or numbers that do not split into `batch` rows.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// assert_eq!(Positions::from_attention_mask(&[0, 1, 1], 1)?, Positions::from_padding(&[false, true, true], 1)?);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "attention_mask")]
+    pub fn from_attention_mask(attention_mask: &[i64], batch: usize) -> Result<Positions> {
+        if let Some(index) = attention_mask.iter().position(|flag| ![0, 1].contains(flag)) {
+            return Err(Error::Invalid {
+                what: "attention_mask",
+                given: format!("{} at index {index}", attention_mask[index]),
+                expected: "1 where there is a token, 0 where there is padding",
+            });
+        }
+        let is_token: Vec<bool> = attention_mask.iter().map(|flag| *flag == 1).collect();
+        Positions::from_padding(&is_token, batch)
     }
 
     /// The cells of an image in row-major order: axis 0 is the row (height), axis 1 the column (width).
@@ -215,4 +256,20 @@ impl Positions {
             ..Positions::absent(len)
         }
     }
+}
+
+/// Tokens of a row, where `size` ids are `[axes, batch, seq]`.
+fn axis_rows(size: usize, axes: usize, batch: usize) -> Result<usize> {
+    if axes == 0 {
+        return Err(Error::Zero { what: "axes" });
+    }
+    if !size.is_multiple_of(axes) {
+        return Err(Error::NotDivisible {
+            what: "positions [axes, batch, seq]",
+            value: size,
+            by: "axes",
+            divisor: axes,
+        });
+    }
+    rows_of("positions [batch, seq]", size / axes, batch)
 }

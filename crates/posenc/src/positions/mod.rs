@@ -3,14 +3,21 @@
 //! A position is a whole number or an `f64`; half-precision positions do not exist here, because bf16 cannot tell 256 from 257. A token may have no position at all:
 //! it then adds nothing, biases nothing and is not turned, but it can still be attended to. Causality and windows compare the order of tokens, never these ids.
 
+mod documents;
 mod join;
 mod make;
+mod mrope;
+mod shards;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result};
 use crate::real::Element;
 use std::sync::Arc;
+
+pub use documents::Documents;
+pub use mrope::{Mrope, Next, Padding, Patches, Placed, Segment, Time};
+pub use shards::{Cut, Shards};
 
 /// Positions of one stream of tokens: shared by the batch, or one row per batch row; one axis, or several (image grids).
 #[derive(Clone, Debug, PartialEq)]
@@ -208,14 +215,33 @@ impl Positions {
         Ok(())
     }
 
+    /// No coordinate of a token that has a position is larger than `limit`, up to which a number type counts by one; the first that is.
+    pub(crate) fn check_counted(&self, limit: f64) -> Result<()> {
+        if let Some(start) = self.start() {
+            let last = start.saturating_add(self.len as i64 - 1);
+            if self.is_empty() || (start as f64 >= -limit && last as f64 <= limit) {
+                return Ok(());
+            }
+        }
+        for axis in 0..self.axes {
+            for b in 0..self.batch() {
+                let ids = self.at(axis, b, 0, self.len);
+                let far = (0..self.len)
+                    .filter_map(|t| Some((t, ids.get(t)?)))
+                    .find(|(_, id)| id.abs() > limit);
+                if let Some((t, value)) = far {
+                    let index = (axis * self.batch() + b) * self.len + t;
+                    return Err(Error::Imprecise { value, index, limit });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// No row is longer than [`Positions::LONGEST`].
     pub(crate) fn check_len(&self) -> Result<()> {
         if self.len > Positions::LONGEST {
-            return Err(Error::Invalid {
-                what: "tokens in a row of positions",
-                given: self.len.to_string(),
-                expected: "at most 2^31",
-            });
+            return Err(too_many_tokens(self.len));
         }
         Ok(())
     }
@@ -235,6 +261,15 @@ impl Positions {
             });
         }
         Ok(())
+    }
+}
+
+/// Why a row of this many tokens is not made.
+fn too_many_tokens(given: usize) -> Error {
+    Error::Invalid {
+        what: "tokens in a row of positions",
+        given: given.to_string(),
+        expected: "at most 2^31",
     }
 }
 

@@ -152,3 +152,73 @@ fn a_grown_cache_keeps_ids_presence_axes_and_ranges() {
     assert!(matches!(masked.followed_by(&old, &[1], &[1]), Err(Error::Shape { .. })));
     assert!(matches!(old.followed_by(&old, &[1], &[]), Err(Error::Shape { .. })));
 }
+
+/// Fairseq-style and left-padded batches of many libraries have given padding, or shifted tokens, the positions of other tokens.
+#[test]
+fn bug_family_13_padding_of_either_side_moves_no_token() {
+    let left = Positions::from_attention_mask(&[0, 0, 1, 1, 1, 1, 1, 1], 2).unwrap();
+    let right = Positions::from_attention_mask(&[1, 1, 0, 0, 1, 1, 1, 1], 2).unwrap();
+    for t in 0..2 {
+        assert_eq!(left.get(0, 0, t + 2), Some(t as f64));
+        assert_eq!((left.get(0, 0, t), right.get(0, 0, t + 2)), (None, None));
+        assert_eq!(right.get(0, 0, t), left.get(0, 0, t + 2));
+    }
+    // A hole in the middle is padding too.
+    let hole = Positions::from_padding(&[true, false, true], 1).unwrap();
+    assert_eq!(
+        (hole.get(0, 0, 0), hole.get(0, 0, 1), hole.get(0, 0, 2)),
+        (Some(0.0), None, Some(1.0))
+    );
+    // One step further, with the mask that has grown: the new token only.
+    let step = Positions::from_attention_mask(&[0, 0, 1, 1, 1, 1, 1, 1, 1, 1], 2)
+        .unwrap()
+        .select(&[4])
+        .unwrap();
+    assert_eq!((step.len(), step.get(0, 0, 0), step.get(0, 1, 0)), (1, Some(2.0), Some(4.0)));
+    for refused in [[0, 2], [1, -1]] {
+        assert!(matches!(Positions::from_attention_mask(&refused, 1), Err(Error::Invalid { .. })));
+    }
+    assert!(Positions::from_attention_mask(&[1; 3], 2).is_err());
+}
+
+#[test]
+fn selected_tokens_keep_ids_presence_and_axes() {
+    let range = Positions::range(5..9);
+    assert_eq!(range.select(&[1, 2]).unwrap(), Positions::range(6..8));
+    assert_eq!(range.select(&[]).unwrap().len(), 0);
+    assert_eq!(
+        Positions::real(&[0.5, 1.5]).unwrap().select(&[1, 1]).unwrap(),
+        Positions::real(&[1.5, 1.5]).unwrap()
+    );
+    let grid = Positions::grid(2, 3).with_presence_rows(&[true, true, true, true, false, true, false, true, true, true, true, true], 2);
+    let some = grid.unwrap().select(&[4, 0]).unwrap();
+    assert_eq!((some.axes(), some.batch(), some.len()), (2, 2, 2));
+    assert_eq!(
+        (some.get(0, 0, 0), some.get(0, 1, 0), some.get(1, 1, 0)),
+        (None, Some(1.0), Some(1.0))
+    );
+    assert_eq!((some.get(0, 0, 1), some.get(0, 1, 1)), (Some(0.0), None));
+    assert!(matches!(range.select(&[4]), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn positions_that_a_type_does_not_count_are_found() {
+    let limit = f32::EXACT_INTEGERS;
+    let far = 1 << 24;
+    assert!(Positions::range(-far..far + 1).check_counted(limit).is_ok());
+    assert!(Positions::range(far..far).check_counted(limit).is_ok());
+    for (at, found) in [
+        (Positions::range(far - 1..far + 3), (16_777_217.0, 2)),
+        (Positions::range(-far - 1..0), (-16_777_217.0, 0)),
+        (Positions::whole_rows(&[0, 1, 2, far + 1], 2).unwrap(), (16_777_217.0, 3)),
+        (Positions::whole_axes(&[0, 1, 2, far + 1], 2, 1).unwrap(), (16_777_217.0, 3)),
+        (Positions::real(&[0.5, 1e30]).unwrap(), (1e30, 1)),
+    ] {
+        let error = at.check_counted(limit).unwrap_err();
+        let (value, index) = found;
+        assert_eq!(error, Error::Imprecise { value, index, limit });
+    }
+    let unplaced = Positions::real(&[0.5, 1e30]).unwrap().with_presence(&[true, false]).unwrap();
+    assert!(unplaced.check_counted(limit).is_ok());
+    assert!(Positions::whole_axes(&[0; 3], 0, 1).is_err() && Positions::whole_axes(&[0; 3], 2, 1).is_err());
+}
