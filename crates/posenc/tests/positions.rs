@@ -1,8 +1,9 @@
 //! Position ids of Qwen-VL models and resized tables against what transformers and PyTorch computed (`golden/positions/make.py`).
 
+use posenc::attention::{Inputs, Outputs, Workspace};
 use posenc::embed::{Bicubic, Sampling, resize_grid, resize_linear};
-use posenc::positions::{Documents, Mrope, Next, Padding, Patches, Segment};
-use posenc::{Error, Positions, View, ViewMut};
+use posenc::positions::{Cut, Documents, Mrope, Next, Padding, Patches, Segment, Shards};
+use posenc::{Alibi, Attends, Attention, Dims, Encoding, Error, Mask, Mode, Pairing, Positions, Rng, Rotary, View, ViewMut};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -316,5 +317,57 @@ fn bug_family_24_resized_tables_are_those_of_pytorch() {
         .unwrap();
         assert_eq!(out[..4], [7.0, 8.0, 9.0, -1.0]);
         close(&format!("{:?} to {:?}, {how:?}", case.old, case.new), &out[4..], &case.out);
+    }
+}
+
+/// Two packed documents over two devices: each rank attends, at its own positions and under its own rows of the mask, from its queries to the keys of all ranks; put back in order, the
+/// outputs are those of one device.
+///
+/// Bound: the same sums in another order, of at most 24 weights that sum to 1 and values below 4, over scores that are sums of 8 products: 1e-12.
+#[test]
+fn bug_family_14_shards_attend_as_the_whole_row_does() {
+    let (heads, width) = (2, 8);
+    let documents = Documents::from_lengths(&[8, 16]).unwrap();
+    let n = documents.tokens();
+    let plan = Encoding::from(Rotary::new(Pairing::Halves))
+        .with(Alibi::new())
+        .plan(Dims::new(heads * width, heads).unwrap())
+        .unwrap();
+    let params = plan.init::<f64>(1).unwrap();
+    let mut rng = Rng::new(14);
+    let [q, k, v] = [(); 3].map(|()| (0..n * heads * width).map(|_| rng.normal()).collect::<Vec<f64>>());
+    let k_at = documents.positions();
+    // Tokens by their index in the row, `[queries, heads, head_dim]`.
+    let attend = |tokens: &[usize], q_at: &Positions| -> Vec<f64> {
+        let row = heads * width;
+        let q: Vec<f64> = tokens.iter().flat_map(|t| &q[t * row..][..row]).copied().collect();
+        let mut attends = vec![false; tokens.len() * n];
+        documents.attends(tokens.iter().copied(), true, &mut attends).unwrap();
+        let mask = Mask::none().attends(Attends(View::new(&attends, [1, 1, tokens.len(), n]).unwrap()));
+        let by_head = |x, n| View::new(x, [1, n, heads, width]).unwrap().swap(1, 2).unwrap();
+        let inputs = Inputs::new(by_head(&q, tokens.len()), by_head(&k, n), by_head(&v, n));
+        let mut out = vec![f64::NAN; q.len()];
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, [1, tokens.len(), heads, width]).unwrap().swap(1, 2).unwrap(),
+            saved: None,
+            weights: None,
+        };
+        let call = plan.call(&params, q_at, &k_at).unwrap();
+        let (attention, mut work) = (Attention::default(), Workspace::default());
+        attention.forward(&call, inputs, &mask, Mode::Evaluate, outputs, &mut work).unwrap();
+        out
+    };
+    let whole = attend(&(0..n).collect::<Vec<_>>(), &k_at);
+    for cut in [Cut::Contiguous, Cut::Zigzag] {
+        let shards = Shards::of_documents(documents.clone(), 2, cut).unwrap();
+        let gathered: Vec<f64> = (0..2)
+            .flat_map(|rank| attend(&shards.tokens(rank).unwrap(), &shards.positions(&k_at, rank).unwrap()))
+            .collect();
+        for (token, at) in shards.order().into_iter().enumerate() {
+            let row = heads * width;
+            for (got, expected) in gathered[at * row..][..row].iter().zip(&whole[token * row..][..row]) {
+                assert!((got - expected).abs() <= 1e-12, "{cut:?}, token {token}: {got} against {expected}");
+            }
+        }
     }
 }
