@@ -19,6 +19,7 @@
 //! in which ViT, DINOv3 and SigLIP were written, antialiases when a table shrinks; most PyTorch ports do not, and features change (facebookresearch/dinov2#378,
 //! openvinotoolkit/openvino.genai#4444). DINO and DINOv2 ask for a scale of (new + 0.1) / old in place of a size, which moves every sampled place
 //! ([`Bicubic::scale`]; facebookresearch/dino#8). Half-precision tables are read in f64 here and rounded once; PyTorch's own half-precision kernel rounds more.
+//! An antialiased grid that becomes one column wide comes out wrong in PyTorch 2.15 on CPU (the height is not resized as its own formula says); that is not reproduced.
 
 use crate::error::{Error, Result};
 use crate::positions::Positions;

@@ -142,7 +142,7 @@ impl Documents {
     /// The same where each document goes on after this many tokens that a cache already holds.
     ///
     /// # Errors
-    /// Another number of documents.
+    /// Another number of documents, or more than [`Positions::LONGEST`] cached tokens.
     pub fn positions_after(&self, cached: &[usize]) -> Result<Positions> {
         if cached.len() != self.count() {
             return Err(Error::Shape {
@@ -150,6 +150,9 @@ impl Documents {
                 expected: vec![self.count()],
                 given: vec![cached.len()],
             });
+        }
+        if let Some(tokens) = cached.iter().find(|tokens| **tokens > Positions::LONGEST) {
+            return Err(too_many_tokens(*tokens));
         }
         let ids = self
             .ranges()
@@ -230,6 +233,7 @@ mod tests {
         assert!(matches!(documents.attends(0..2, true, &mut [true; 3]), Err(Error::Shape { .. })));
         assert!(matches!(documents.attends([2], true, &mut [true; 2]), Err(Error::Invalid { .. })));
         assert!(matches!(documents.positions_after(&[]), Err(Error::Shape { .. })));
+        assert!(matches!(documents.positions_after(&[usize::MAX]), Err(Error::Invalid { .. })));
         let none = Documents::from_lengths(&[]).unwrap();
         assert_eq!((none.count(), none.tokens(), none.of(0)), (0, 0, None));
         none.attends(0..0, true, &mut []).unwrap();

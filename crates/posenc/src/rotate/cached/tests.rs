@@ -229,6 +229,20 @@ fn bug_family_09_longrope_crosses_once_and_says_so() {
     assert_ne!(new.frequencies(WIDTH, 1).unwrap(), rotary.frequencies(WIDTH, 1).unwrap());
 }
 
+/// vLLM sets the length of dynamic NTK to s·L once, which makes the base (s² − s + 1)^(r/(r−2)) times as large, from the first token on.
+///
+/// Bound: a power of a power, on both sides: a few ε, times the logarithm of the frequency, below 10.
+#[test]
+fn dynamic_ntk_fixed_as_in_vllm() {
+    let (s, r) = (2.0f64, WIDTH as f64);
+    let base = 1e4 * (s * s - s + 1.0).powf(r / (r - 2.0));
+    let fixed = dynamic(Pairing::Halves).at_length(16).frequencies(WIDTH, 1).unwrap();
+    for (i, f) in fixed.pairs.iter().enumerate() {
+        let expected = base.powf(-2.0 * i as f64 / r);
+        assert!((f - expected).abs() <= 64.0 * f64::EPSILON * expected, "pair {i}");
+    }
+}
+
 #[test]
 fn only_scalings_that_look_at_a_length_cross() {
     let yarn = Rotary::new(Pairing::Halves).with_scaling(Scaling::Yarn(Yarn::new(4.0, 8)));
