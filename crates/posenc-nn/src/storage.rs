@@ -94,3 +94,11 @@ macro_rules! half_precision {
 
 arithmetic!(f32, f64);
 half_precision!(f16, bf16);
+
+/// Lets `run` write the gradient of one stream in the precision of the arithmetic, and stores it.
+pub(crate) fn stored_gradient<T: Storage>(into: &mut [T], run: impl FnOnce(&mut [T::Real]) -> Result<()>) -> Result<()> {
+    T::gradients(StreamGrads::Same(into), |d| {
+        let (StreamGrads::Same(d) | StreamGrads::Apart { query: d, .. }) = d;
+        run(d)
+    })
+}

@@ -82,6 +82,10 @@ fn a_number_that_is_wrong_by_a_thousandth_fails_and_is_named() {
         );
     }
     for (record, tensor) in [
+        ("additive_rel-bias-posmask", "grad.rel_bias"),
+        ("additive_rel-nobias-causal", "out"),
+        ("rope-bias-pos2d", "grad.k_proj.weight"),
+        ("rope-nobias-mask3d", "weights"),
         ("olm-alibi-h6", "grad.k_proj.weight"),
         ("olm-rope", "out"),
         ("olm-absolute-positions", "grad_table"),
@@ -106,6 +110,27 @@ fn a_number_that_is_wrong_by_a_thousandth_fails_and_is_named() {
             1,
             "{record} {tensor}"
         );
+    }
+}
+
+#[test]
+fn a_layer_that_is_wrong_by_a_thousandth_fails() {
+    // 2⁻¹⁰ of the number, whose bound is a share of the tensor's largest; 2⁻⁷ of it in f32.
+    for (record, tensor) in [
+        ("encoder-pre-gelu-additive", "out"),
+        ("encoder-post-relu-boolean", "grad_src"),
+        ("decoder-pre-relu-per-head-per-head-nobias", "grad.multihead_attn.in_proj_weight"),
+        ("decoder-post-gelu-additive", "grad_memory"),
+        ("encoder-pre-relu-causal", "param.norm2.weight"),
+    ] {
+        let index = if tensor.starts_with("param") { 3 } else { 20 };
+        let report = spoilt("layers", record, tensor, 8 * index + 5, 0x04);
+        assert_eq!(report.failed.len(), 1, "{record} {tensor}: {report}");
+    }
+    for tensor in ["out", "grad_x", "grad.kv_b_proj.weight", "grad.q_a_layernorm.weight"] {
+        let index = if tensor.ends_with("norm.weight") { 3 } else { 20 };
+        let report = spoilt("layers", "mla-lora-interleaved-bias", tensor, 4 * index + 2, 0x01);
+        assert_eq!(report.failed.len(), 1, "{tensor}: {report}");
     }
 }
 
@@ -174,8 +199,14 @@ fn an_operator_that_answers_another_question_fails() {
 
 #[test]
 fn a_parameter_that_is_off_by_one_bit_in_a_thousand_fails() {
-    let report = spoilt("attention", "additive_pos-nobias-posmask", "param.pos_emb", 4 * 30 + 1, 0x40);
-    assert_eq!(report.failed.len(), 1, "{report}");
+    for (record, tensor, number) in [
+        ("additive_pos-nobias-posmask", "param.pos_emb", 30),
+        ("additive_rel-nobias-self", "param.rel_bias", 4),
+        ("rope-nobias-cross", "param.q_proj.weight", 30),
+    ] {
+        let report = spoilt("attention", record, tensor, 4 * number + 1, 0x40);
+        assert_eq!(report.failed.len(), 1, "{report}");
+    }
 }
 
 #[test]

@@ -8,6 +8,9 @@ use super::axis::{Scale, Tick};
 use super::svg::{Chart, Point, Series};
 use super::words::{self, extent};
 
+/// What every y axis here shows.
+const LOSS: &str = "nats per token";
+
 /// A chart with its heading and what to see in it.
 pub struct Plot {
     pub heading: &'static str,
@@ -142,6 +145,8 @@ fn by_position(results: &Results, rows: &[&Row]) -> Plot {
             scale: Scale::Log2,
             x_range: Some((lowest, longest as f64)),
             x_title: "position in the window (tokens, log scale)".into(),
+            y_title: LOSS.into(),
+            y_scale: Scale::Linear,
             x_ticks: powers
                 .filter(|&p| p as f64 >= lowest)
                 .map(|p| Tick {
@@ -151,6 +156,7 @@ fn by_position(results: &Results, rows: &[&Row]) -> Plot {
                 })
                 .collect(),
             y_range,
+            y_ticks: Vec::new(),
             marker: Some((trained as f64, format!("trained length {trained}"))),
             references: Vec::new(),
             series,
@@ -209,8 +215,11 @@ fn training(results: &Results, rows: &[&Row]) -> Plot {
             scale: Scale::Linear,
             x_range: None,
             x_title: "training step".into(),
+            y_title: LOSS.into(),
+            y_scale: Scale::Linear,
             x_ticks: Vec::new(),
             y_range: range(values, top),
+            y_ticks: Vec::new(),
             marker: None,
             references,
             series,
@@ -249,6 +258,8 @@ fn by_length(results: &Results, rows: &[&Row], id: &'static str, description: &s
         scale: Scale::Log2,
         x_range: None,
         x_title: "tokens of context (log scale)".into(),
+        y_title: LOSS.into(),
+        y_scale: Scale::Linear,
         x_ticks: (results.config.lengths.iter())
             .map(|&length| Tick {
                 at: length as f64,
@@ -257,6 +268,7 @@ fn by_length(results: &Results, rows: &[&Row], id: &'static str, description: &s
             })
             .collect(),
         y_range: range(every.flat_map(|losses| [losses.mean, losses.aligned]), ceiling(results)),
+        y_ticks: Vec::new(),
         marker: Some((trained as f64, format!("trained length {trained}"))),
         references: Vec::new(),
         series,

@@ -28,6 +28,8 @@ use crate::results::{Baselines, Config, Results, Run, SCHEMA};
 use crate::verdict::verdicts;
 use posenc::rng::{FNV_START, fnv1a};
 
+pub use files::write_whole;
+
 const POSENC: &str = env!("CARGO_PKG_VERSION");
 
 const CONFIG: &str = "config.json";
@@ -212,7 +214,7 @@ impl Store {
 
     /// Writes a further file into the folder, whole or not at all: the report.
     pub fn write(&self, name: &str, contents: &str) -> Result<(), LabError> {
-        files::write_whole(&self.folder.join(name), contents.as_bytes())
+        write_whole(&self.folder.join(name), contents.as_bytes())
     }
 }
 

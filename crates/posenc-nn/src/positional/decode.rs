@@ -16,7 +16,7 @@ pub struct DecodeArgs<'a, R> {
     pub positions: Option<Positions>,
     /// True where a new token has a position, `(n,)` or `(batch, n)`.
     pub position_mask: Option<&'a [bool]>,
-    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output is zeros.
+    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output and weights are zeros.
     pub lengths: Option<&'a [usize]>,
     /// As [`PositionalArgs::attn_mask`](super::PositionalArgs::attn_mask), over all keys that the cache then has.
     pub attn_mask: Option<AttnMask<'a, R>>,
@@ -116,12 +116,13 @@ impl PositionalMultiheadAttention {
         mode: Mode,
         trace: &mut AttentionTrace<T::Real>,
     ) -> Result<PositionalOutput<T>> {
-        let before = cache.lens().to_vec();
+        self.tokens("x [batch, n, embed_dim]", x.len(), cache)?;
+        let (before, positions) = (cache.lens().to_vec(), cache.positions().clone());
         let attended = self
             .remember(params, x, x, cache, args, trace)
             .and_then(|()| self.recall(params, x, cache, args, &before, mode, trace));
         if attended.is_err() {
-            cache.truncate(&before)?;
+            cache.rewind(before, positions);
         }
         attended
     }
@@ -175,13 +176,26 @@ impl PositionalMultiheadAttention {
         let shape @ [_, _, _, k_len] = [batch, self.num_heads(), n, cache.k_len()];
         let mask = join_masks(mask, args.attn_mask, args.key_padding_mask, shape)?;
         let query = T::widened(query);
-        self.weighed([batch, n, k_len], args.need_weights, args.average_attn_weights, |out, weights| {
-            self.attn.recall(&params, &call, &query, cache, &mask, mode, out, weights, trace)?;
-            for (b, taken) in taken.iter().enumerate() {
-                out[(b * n + taken) * self.embed_dim()..(b + 1) * n * self.embed_dim()].fill(T::Real::ZERO);
-            }
-            Ok(())
-        })
+        self.weighed(
+            [batch, n, k_len],
+            args.need_weights,
+            args.average_attn_weights,
+            |out, mut weights| {
+                let into = weights.as_deref_mut();
+                self.attn.recall(&params, &call, &query, cache, &mask, mode, out, into, trace)?;
+                // Padding at the end of a row, and of each of its heads.
+                let clear = |x: &mut [T::Real], width: usize, of_batch: usize| {
+                    for (row, x) in x.chunks_exact_mut((n * width).max(1)).enumerate() {
+                        x[taken[row / of_batch] * width..].fill(T::Real::ZERO);
+                    }
+                };
+                clear(out, self.embed_dim(), 1);
+                if let Some(weights) = weights {
+                    clear(weights, k_len, self.num_heads());
+                }
+                Ok(())
+            },
+        )
     }
 
     /// New tokens per row.

@@ -5,9 +5,11 @@ mod bounded;
 pub mod compare;
 mod encodings;
 mod format;
+mod layers;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod rotation;
 mod set;
 
 use compare::Worst;
@@ -18,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 6] = ["attention", "encodings", "hf_rotary", mpnet::NAME, "onnx", "rope_scaling"];
+const SETS: [&str; 7] = ["attention", "encodings", "hf_rotary", "layers", mpnet::NAME, "onnx", "rope_scaling"];
 
 /// What came of one set.
 #[derive(Debug, Default)]
@@ -66,6 +68,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
+        "layers" => layers::check,
         "onnx" => onnx::check,
         _ => {
             let reason = match name {

@@ -52,6 +52,7 @@ pub struct Tensor {
 
 #[derive(Clone, Debug)]
 pub enum Data {
+    F64(Vec<f64>),
     F32(Vec<f32>),
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
@@ -87,6 +88,7 @@ impl Set {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{name}.safetensors is damaged: {error}"))?;
         let tensors = file.iter().map(|(name, view)| {
             let data = match view.dtype() {
+                Dtype::F64 => Data::F64(numbers(view.data(), f64::from_le_bytes)),
                 Dtype::F32 => Data::F32(numbers(view.data(), f32::from_le_bytes)),
                 Dtype::F16 => Data::F16(numbers(view.data(), f16::from_le_bytes)),
                 Dtype::BF16 => Data::Bf16(numbers(view.data(), bf16::from_le_bytes)),

@@ -203,7 +203,9 @@ fn fused_at<R: Real, S: Subject>(subject: &S, len: usize) {
     let trace = layer.forward(&x, 1, &at, &Mask::none().causal(0), Mode::Evaluate);
     let wide = |x: &[R]| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
     let (q, k, v) = (wide(&trace.q), wide(&trace.k), wide(&trace.v));
-    let (out, size) = naive::attention(&exact.call(&at, &at), &subject.attention(), &q, &k, &v);
+    // The tables as the layer rounded them: what attention does with them is compared, not how they were projected.
+    let tables = layer.tables(&at, &at).cast();
+    let (out, size) = naive::attention(&exact.call(&tables, &at, &at), &subject.attention(), &q, &k, &v);
     let value = v.iter().fold(0.0f64, |m, v| m.max(v.abs())) + added_to_values(&exact, &at);
     let bound = value * R::EPSILON.to_f64() * (2.0 * (dims.head_dim as f64 + 8.0) * size + len as f64 + 8.0);
     close(&format!("out at length {len}"), &wide(&trace.out), &out, bound);
@@ -211,7 +213,8 @@ fn fused_at<R: Real, S: Subject>(subject: &S, len: usize) {
 
 /// What terms can add to a value: their largest parameter.
 fn added_to_values<S: Subject>(layer: &Layer<'_, f64, S>, at: &Positions) -> f64 {
-    if layer.call(at, at).terms().any(|t| t.needs().values) {
+    let tables = layer.tables(at, at);
+    if layer.call(&tables, at, at).terms().any(|t| t.needs().values) {
         layer.params.flat().iter().fold(0.0f64, |m, x| m.max(x.abs()))
     } else {
         0.0
@@ -239,7 +242,9 @@ pub fn prefill_equals_decoding<S: Subject>(subject: &S) {
     let row = dims.heads * dims.head_dim;
     let mut cache: Vec<Vec<f64>> = vec![Vec::new(); batch];
     for t in 0..len {
-        let call = layer.call(&Positions::range(t as i64..t as i64 + 1), &Positions::range(0..t as i64 + 1));
+        let (q_at, k_at) = (Positions::range(t as i64..t as i64 + 1), Positions::range(0..t as i64 + 1));
+        let tables = layer.tables(&q_at, &k_at);
+        let call = layer.call(&tables, &q_at, &k_at);
         let now: Vec<f64> = (0..batch)
             .flat_map(|b| x[(b * len + t) * dims.model_dim..][..dims.model_dim].to_vec())
             .collect();
@@ -418,7 +423,8 @@ pub fn rotation_preserves_norms<S: Subject>(subject: &S) {
     let dims = subject.dims();
     let layer: Layer<'_, f64, S> = Layer::new(subject, 1);
     let at = Positions::whole(&[0, 1, -3, 64, 100_000]);
-    let call = layer.call(&at, &at);
+    let tables = layer.tables(&at, &at);
+    let call = layer.call(&tables, &at, &at);
     assert!(!call.rotations().is_empty(), "the subject does not rotate");
     for pair in call.rotations() {
         for rotation in [&pair.query, &pair.key] {

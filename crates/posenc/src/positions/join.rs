@@ -113,6 +113,55 @@ impl Positions {
         Ok(self)
     }
 
+    /// The same positions with those of `other` as a further axis: the segments of [`XlNet`](crate::XlNet), or another coordinate. A token has a position where it has one in both.
+    ///
+    /// # Errors
+    /// Another number of tokens, or batches of which neither is 1 and that differ.
+    ///
+    /// ```
+    /// use posenc::Positions;
+    /// let at = Positions::range(0..3).with_axis(&Positions::whole(&[7, 7, 8]))?;
+    /// assert_eq!((at.axes(), at.get(0, 0, 2), at.get(1, 0, 2)), (2, Some(2.0), Some(8.0)));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn with_axis(self, other: &Positions) -> Result<Positions> {
+        let (own, others) = (self.batch(), other.batch());
+        if self.len != other.len || (own != others && own != 1 && others != 1) {
+            return Err(Error::Shape {
+                what: "positions of a further axis [batch, seq]",
+                expected: vec![own, self.len],
+                given: vec![others, other.len],
+            });
+        }
+        self.check_len()?;
+        let (batch, len) = (self.batch.max(other.batch), self.len);
+        let axes = || {
+            (0..self.axes)
+                .map(|axis| (&self, axis))
+                .chain((0..other.axes).map(|axis| (other, axis)))
+        };
+        let every = axes().flat_map(|(from, axis)| (0..batch * len).map(move |i| (from, axis, i / len, i % len)));
+        // Ids of tokens without a position are kept as they are: `at` reads them whatever the flag.
+        let ids = if [&self, other].iter().any(|from| matches!(from.ids, Ids::Real(_))) {
+            Ids::Real(every.map(|(from, axis, b, t)| from.raw(axis, b, t)).collect())
+        } else {
+            Ids::Whole(every.map(|(from, axis, b, t)| from.raw_whole(axis, b, t)).collect())
+        };
+        let rows = own.max(others);
+        let placed = |i: usize| [&self, other].iter().all(|from| from.at(0, i / len, i % len, 1).get(0).is_some());
+        let present = (self.present.is_some() || other.present.is_some()).then(|| Presence {
+            flags: (0..rows * len).map(placed).collect(),
+            batch: rows,
+        });
+        Ok(Positions {
+            ids,
+            batch,
+            len,
+            axes: self.axes + other.axes,
+            present,
+        })
+    }
+
     /// The positions of a cache that has grown: for each batch row its first `kept[b]` tokens of these, then its first `taken[b]` tokens of `more`, then
     /// fillers without a position up to the longest row.
     ///
@@ -154,14 +203,20 @@ impl Positions {
             }
         }
         let len = kept.iter().zip(taken).map(|(kept, taken)| kept + taken).max().unwrap_or(0);
-        // One range after the other, of every row: still a range, which biases by distance read faster.
-        if let (Some(start), Some(next)) = (self.start(), more.start())
-            && kept.iter().all(|n| *n == kept[0])
-            && taken.iter().all(|n| *n == taken[0])
-            && start.checked_add(kept[0] as i64) == Some(next)
-            && batch > 0
+        // One range after the other, of every row, or one alone: still a range, which biases by distance read faster.
+        if let ([first, ..], [count, ..]) = (kept, taken)
+            && kept.iter().all(|n| n == first)
+            && taken.iter().all(|n| n == count)
         {
-            return Ok(Positions::range(start..start.saturating_add(len as i64)));
+            let (start, next) = (self.start(), more.start());
+            let joined = match (first, count) {
+                (_, 0) => start,
+                (0, _) => next,
+                _ => start.filter(|start| start.checked_add(*first as i64) == next),
+            };
+            if let Some(start) = joined {
+                return Ok(Positions::range(start..start.saturating_add(len as i64)));
+            }
         }
         // Where each slot's id is found; a filler has none.
         let slots = (0..batch).flat_map(|b| (0..len).map(move |t| (b, t)));

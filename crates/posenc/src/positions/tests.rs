@@ -112,6 +112,29 @@ fn no_rows_are_positions_too() {
 }
 
 #[test]
+fn a_further_axis_keeps_ids_presence_and_batch() {
+    let rows = Positions::whole_rows(&[5, 6, 7, 8], 2).unwrap();
+    let at = Positions::range(3..5).with_axis(&rows).unwrap();
+    assert_eq!((at.batch(), at.axes()), (2, 2));
+    assert_eq!(
+        (at.get(0, 1, 1), at.get(1, 1, 1), at.get(1, 0, 0)),
+        (Some(4.0), Some(8.0), Some(5.0))
+    );
+    let masked = rows.with_presence(&[true, false]).unwrap();
+    let real = Positions::real(&[0.5, 1.5])
+        .unwrap()
+        .with_presence_rows(&[true, true, false, true], 2)
+        .unwrap();
+    let both = masked.with_axis(&real).unwrap();
+    assert_eq!((both.get(0, 0, 0), both.get(1, 0, 0)), (Some(5.0), Some(0.5)));
+    assert_eq!((both.get(0, 1, 0), both.get(1, 0, 1)), (None, None));
+    let three = Positions::range(0..3);
+    assert!(matches!(both.clone().with_axis(&three), Err(Error::Shape { .. })));
+    let batch = Positions::whole_rows(&[0; 6], 3).unwrap();
+    assert!(matches!(both.with_axis(&batch), Err(Error::Shape { .. })));
+}
+
+#[test]
 fn packed_documents_begin_again() {
     assert_eq!(Positions::packed(&[2, 3]), Positions::whole(&[0, 1, 0, 1, 2]));
 }
@@ -127,6 +150,13 @@ fn a_grown_cache_keeps_ids_presence_axes_and_ranges() {
         old.followed_by(&Positions::range(9..10), &[3], &[1]).unwrap(),
         Positions::whole(&[3, 4, 5, 9])
     );
+    // One of the two alone; and no rows.
+    assert_eq!(old.followed_by(&old, &[2, 2], &[0, 0]).unwrap(), Positions::range(3..5));
+    assert_eq!(
+        old.followed_by(&Positions::range(9..11), &[0], &[1]).unwrap(),
+        Positions::range(9..10)
+    );
+    assert!(old.followed_by(&old, &[], &[]).unwrap().is_empty());
     let real = old.followed_by(&Positions::real(&[6.5]).unwrap(), &[3], &[1]).unwrap();
     assert_eq!((real.get(0, 0, 2), real.get(0, 0, 3)), (Some(5.0), Some(6.5)));
 

@@ -155,7 +155,7 @@ impl Rotary {
     }
 
     /// Tokens of a call, where the scaling asks for them: the largest position of any row, and one, as transformers counts.
-    fn length_of(&self, streams: &[&Positions]) -> usize {
+    pub(crate) fn length_of(&self, streams: &[&Positions]) -> usize {
         if !self.looks_at_calls() {
             return 0;
         }

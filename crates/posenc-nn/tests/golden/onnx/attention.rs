@@ -111,7 +111,9 @@ impl Given {
             Data::F32(mask) => Given::Added(mask.clone()),
             Data::F16(mask) => Given::Added(widened(mask)),
             Data::Bf16(mask) => Given::Added(widened(mask)),
-            Data::I64(_) | Data::Other => return skip("a mask of other numbers than booleans, f32, f16 and bf16 is not known here"),
+            Data::F64(_) | Data::I64(_) | Data::Other => {
+                return skip("a mask of other numbers than booleans, f32, f16 and bf16 is not known here");
+            }
         })
     }
 }
