@@ -11,7 +11,8 @@
 //!   [`ScoreTerm`]s. [`Attention`] runs it.
 //!
 //! Who needs one step of one method has functions on slices: [`embed::lookup`], [`embed::sinusoid`], [`embed::timestep()`], [`rotate::rotary::rotate`], [`alibi_slopes`],
-//! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`], [`deberta_bucket`], [`relative_sinusoids`].
+//! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`], [`deberta_bucket`], [`relative_sinusoids`]. Learned tables grow by
+//! [`embed::resize_linear`] and [`embed::resize_grid`]. What batches look like (packed documents, shards, pictures and videos) is in [`positions`].
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Learned, Mode, Pairing, Positions, Rotary, Site, ViewMut};
@@ -68,7 +69,7 @@ mod words;
 // What: plain data. How: checked once. Now: positions and parameters resolved.
 mod encoding;
 mod plan;
-mod positions;
+pub mod positions;
 
 mod call;
 mod distances;

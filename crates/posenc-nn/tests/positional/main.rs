@@ -5,6 +5,7 @@ mod constructors;
 mod decoding;
 mod finite;
 mod gradients;
+mod length_policy;
 mod product;
 mod refusals;
 mod rounding;

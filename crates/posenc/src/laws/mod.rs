@@ -20,7 +20,7 @@ use crate::dropout::Mode;
 use crate::error::Result;
 use crate::params::{ParamSpec, Params};
 use crate::plan::Plan;
-use crate::positions::Positions;
+use crate::positions::{Documents, Positions};
 use crate::real::Real;
 use crate::rotate::Turn;
 use crate::view::View;
@@ -102,15 +102,6 @@ macro_rules! laws {
             left_padded_equals_unpadded, batch_order_is_irrelevant, threads_do_not_matter
         ] }
     };
-}
-
-/// A lower-triangular boolean mask that also keeps documents apart: `true` attends.
-fn documents(lengths: &[usize]) -> Vec<bool> {
-    let len: usize = lengths.iter().sum();
-    let of: Vec<usize> = lengths.iter().enumerate().flat_map(|(d, &n)| std::iter::repeat_n(d, n)).collect();
-    (0..len * len)
-        .map(|at| of[at / len] == of[at % len] && at % len <= at / len)
-        .collect()
 }
 
 fn close<R: Real>(what: &str, got: &[R], expected: &[R], bound: f64) {
@@ -286,9 +277,11 @@ pub fn packed_equals_alone<S: Subject>(subject: &S) {
     let dims = subject.dims();
     let layer: Layer<'_, f64, S> = Layer::new(subject, 1);
     let x: Vec<f64> = random(len * dims.model_dim, 2);
-    let allowed = documents(&lengths);
+    let documents = Documents::from_lengths(&lengths).expect("a short row");
+    let mut allowed = vec![false; len * len];
+    documents.attends(0..len, true, &mut allowed).expect("a square mask");
     let mask = Mask::none().attends(Attends(View::new(&allowed, [1, 1, len, len]).expect("mask")));
-    let packed = layer.forward(&x, 1, &Positions::packed(&lengths), &mask, Mode::Evaluate);
+    let packed = layer.forward(&x, 1, &documents.positions(), &mask, Mode::Evaluate);
     let row = dims.heads * dims.head_dim;
     let mut start = 0;
     for n in lengths {

@@ -1,10 +1,12 @@
 //! Methods that turn queries and keys after their projection.
 
+mod cached;
 mod convert;
 pub mod rotary;
 mod rotation;
 pub mod scaling;
 
+pub use cached::{Crossing, LengthPolicy};
 pub use convert::{convert_rows, coordinates};
 pub use rotary::{Pairing, Precision, Rotary};
 pub use rotation::{Rotation, RotationPair, Side, Turn};

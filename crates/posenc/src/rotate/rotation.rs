@@ -136,6 +136,77 @@ impl<R: Real> Rotation<R> {
         })
     }
 
+    /// What turns rows that `old` has turned into rows that `new` would have turned: R(new) · R(old)⁻¹, for keys that were cached after their rotation and whose positions or
+    /// frequencies have changed since. Table factors and tokens without a position are seen to. [`Rotary::rerotation`](crate::Rotary::rerotation) makes both from positions.
+    ///
+    /// **Error.** With `old` and `new` in f64, angles add up exactly and the cosines and sines of the difference are rounded once. A coordinate of a turned pair is then off by at most
+    /// 3·2⁻²⁴ of the pair's length in f32 (the tables, the products, their sum; times the ratio of the table factors), as in any rotation; and by half a unit of
+    /// what is stored: 2⁻⁸ of the coordinate in bf16. Each further turn adds at most as much again, and where one table is
+    /// used again and again it errs the same way each time: a thousand turns by one position are off by 4e-5 of the pair's length in f32, and by all of it in bf16, where a pair that
+    /// turns by less than about 2⁻⁹ radians is rounded back to where it was and never moves. So keep keys as they were before their rotation, or keep the position that each was
+    /// first turned at, and turn from there once.
+    ///
+    /// # Errors
+    /// Rotations of other lengths, batches, widths or pairings.
+    ///
+    /// ```
+    /// use posenc::{Pairing, Positions, Rotary, Rotation, Turn, ViewMut};
+    /// let rotary = Rotary::new(Pairing::Halves);
+    /// let mut key = [0.5f32, -1.0, 2.0, 0.25];
+    /// let mut fresh = key;
+    /// // Turned at 1000, then moved to 10.
+    /// let (old, new) = (rotary.rotation::<f64>(4, &Positions::whole(&[1000]))?, rotary.rotation::<f64>(4, &Positions::whole(&[10]))?);
+    /// rotary.rotation(4, &Positions::whole(&[1000]))?.apply(Turn::Forward, ViewMut::new(&mut key, [1, 1, 1, 4])?)?;
+    /// Rotation::moving(&old, &new)?.apply(Turn::Forward, ViewMut::new(&mut key, [1, 1, 1, 4])?)?;
+    /// rotary.rotation(4, &Positions::whole(&[10]))?.apply(Turn::Forward, ViewMut::new(&mut fresh, [1, 1, 1, 4])?)?;
+    /// assert!(key.iter().zip(&fresh).all(|(a, b)| (a - b).abs() < 1e-6));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "rerotate")]
+    #[doc(alias = "shift")]
+    #[doc(alias = "attention_sink")]
+    pub fn moving<S: Real>(old: &Rotation<S>, new: &Rotation<S>) -> Result<Rotation<R>> {
+        let fits = old.len == new.len && old.pairs == new.pairs && (old.batch == new.batch || old.batch == 1 || new.batch == 1);
+        if !fits {
+            return Err(Error::Shape {
+                what: "the new rotation [batch, seq, pairs]",
+                expected: vec![old.batch, old.len, old.pairs],
+                given: vec![new.batch, new.len, new.pairs],
+            });
+        }
+        if old.pairing != new.pairing {
+            return Err(Error::Unsupported {
+                method: "rotary",
+                what: "the cached rows are paired one way and the new rotation another; put them in its order first",
+            });
+        }
+        let batch = if old.batch == 1 { new.batch } else { old.batch };
+        let (mut cos, mut sin) = (
+            Vec::with_capacity(batch * old.len * old.pairs),
+            Vec::with_capacity(batch * old.len * old.pairs),
+        );
+        for (b, t) in (0..batch).flat_map(|b| (0..old.len).map(move |t| (b, t))) {
+            let tables = [old.cos(b, t), old.sin(b, t), new.cos(b, t), new.sin(b, t)];
+            for i in 0..old.pairs {
+                let [c, s, to_c, to_s] = tables.map(|table| table[i].to_f64());
+                let determinant = c * c + s * s;
+                // What the old rotation made 0 stays 0.
+                let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
+                cos.push(R::of((to_c * c + to_s * s) * scale));
+                sin.push(R::of((to_s * c - to_c * s) * scale));
+            }
+        }
+        Ok(Rotation {
+            cos,
+            sin,
+            batch,
+            len: old.len,
+            pairs: old.pairs,
+            pairing: new.pairing,
+            factor: (old.factor == Some(1.0) && new.factor == Some(1.0)).then_some(1.0),
+        })
+    }
+
     /// Tokens in a row of the batch.
     pub fn len(&self) -> usize {
         self.len
@@ -175,12 +246,13 @@ impl<R: Real> Rotation<R> {
     #[inline]
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
-        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant, which is factor².
+        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
         let (sign, scale) = match (turn, self.factor) {
             (Turn::Forward, _) => (R::ONE, R::ONE),
             (Turn::Adjoint, _) => (-R::ONE, R::ONE),
-            (Turn::Inverse, Some(factor)) => (-R::ONE, R::of(1.0 / (factor * factor))),
-            (Turn::Inverse, None) => return self.undo_row(cos, sin, row),
+            (Turn::Inverse, Some(1.0)) => (-R::ONE, R::ONE),
+            // With a factor, tokens that have a position and tokens that have none have other determinants.
+            (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
         };
         match self.pairing {
             Pairing::Halves => {
@@ -203,7 +275,7 @@ impl<R: Real> Rotation<R> {
         }
     }
 
-    /// [`Turn::Inverse`] by tables that were given: each pair has its own determinant.
+    /// [`Turn::Inverse`] where each pair has its own determinant.
     fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
         for i in 0..self.pairs {
             let (low, high) = match self.pairing {
