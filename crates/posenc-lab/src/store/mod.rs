@@ -25,6 +25,7 @@ use crate::config::first_difference;
 use crate::csv::to_csv;
 use crate::error::LabError;
 use crate::results::{Baselines, Config, Results, Run, SCHEMA};
+use crate::scalings::{Scaled, readings_of, scaled_verdicts, scaling_checks};
 use crate::verdict::verdicts;
 use posenc::rng::{FNV_START, fnv1a};
 
@@ -201,6 +202,8 @@ impl Store {
             schema: SCHEMA,
             posenc: POSENC.into(),
             verdicts: verdicts(&self.config, &baselines, &self.runs),
+            scaled_verdicts: scaled_verdicts(&self.config, &self.runs),
+            scaling_checks: scaling_checks(&self.config, &self.runs),
             config: self.config.clone(),
             baselines,
             runs: self.runs.clone(),
@@ -330,6 +333,10 @@ fn belongs(config: &Config, run: &Run) -> Result<(), String> {
     }
     if !run.lengths.iter().map(|at| at.length).eq(config.lengths.iter().copied()) {
         return Err("its lengths are not the configuration's".into());
+    }
+    let expected = readings_of(config, &run.encoding, &run.lengths);
+    if !run.scaled.iter().map(Scaled::reading).eq(expected) {
+        return Err("its scaled readings are not the configuration's".into());
     }
     Ok(())
 }
