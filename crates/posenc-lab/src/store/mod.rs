@@ -5,7 +5,7 @@
 //!   config.json               what is compared; written before the first run, never changed
 //!   runs/<encoding>-<seed>.json   one finished run, with the configuration that it belongs to
 //!   results.json              everything, once every run is there
-//!   results.csv               the same measurements, one row per encoding, seed and length
+//!   results.csv               the same measurements, one row per encoding, seed and length, and one per scaled reading
 //!   report.html               the same, to be read
 //! ```
 //!
