@@ -416,15 +416,7 @@ impl Bench<'_> {
             let begun = Instant::now();
             mean_loss(&model, trainer.params(), &self.text.held_out, &windows)?;
             let per_token = begun.elapsed().as_secs_f64() / (windows.len() * length).max(1) as f64;
-            let scaled = readings_of(&self.config, encoding, &[]);
-            let lengths = self
-                .config
-                .lengths
-                .iter()
-                .copied()
-                .chain(scaled.iter().map(|reading| reading.length));
-            let aligned: usize = lengths.map(|n| n * self.config.aligned_places).sum();
-            let tokens = self.config.window_tokens * self.config.lengths.len() + aligned + HELD_OUT_POINTS * HELD_OUT_WINDOWS * length;
+            let tokens = evaluation_tokens(&self.config, encoding) + HELD_OUT_POINTS * HELD_OUT_WINDOWS * length;
             fixed += per_token * tokens as f64;
         }
         let seeds = self.config.seeds.len() as f64;
@@ -434,6 +426,13 @@ impl Bench<'_> {
             budget,
         })
     }
+}
+
+/// Tokens that the evaluation of one trained model reads: both readings at every length, and the aligned one again under every scaling.
+fn evaluation_tokens(config: &Config, encoding: &str) -> usize {
+    let scaled = readings_of(config, encoding, &[]);
+    let lengths = config.lengths.iter().copied().chain(scaled.iter().map(|reading| reading.length));
+    config.window_tokens * config.lengths.len() + lengths.map(|length| length * config.aligned_places).sum::<usize>()
 }
 
 /// What was measured of all runs together, in seconds, and what they may take.
@@ -540,6 +539,17 @@ mod tests {
                 (said, _) => panic!("{budget}: {said:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_budget_pays_for_scaled_readings_too() {
+        let mut config = small();
+        let unscaled = 48 * 3 + 5 * (8 + 12 + 16);
+        assert_eq!(evaluation_tokens(&config, "rotary"), unscaled);
+        config.scalings = vec![ScalingMethod::Linear, ScalingMethod::Dynamic];
+        assert_eq!(evaluation_tokens(&config, "alibi"), unscaled);
+        let scaled = 5 * (8 + 12 + 16 + 8 + 8) + 5 * (8 + 12 + 16);
+        assert_eq!(evaluation_tokens(&config, "rotary"), unscaled + scaled);
     }
 
     #[test]

@@ -544,7 +544,8 @@ pub(crate) mod tests {
             assert!(changed > 0);
         };
         let next_up = f64::from_bits(1f64.to_bits() + 1);
-        let cases: [(usize, &dyn Fn(Reading) -> bool, f64); 7] = [
+        type Case<'a> = (usize, &'a dyn Fn(Reading) -> bool, f64);
+        let cases: [Case; 7] = [
             (0, &|r| r.length == 32 && r.scaling == ScalingMethod::Linear, 3.0),
             (0, &|r| r.length == 32 && r.scaling == ScalingMethod::Dynamic, f64::NAN),
             (1, &|r| r.length == 8 && r.scaling == ScalingMethod::Linear && r.factor == 2.0, 1.0),

@@ -113,6 +113,7 @@ fn scaled_model(out: &mut String, results: &Results, group: &Group, past: &[usiz
             })
             .collect();
         grid(out, corner, &names, &columns);
+        out.push('\n');
     }
     for (outcome, sentence) in scaled::checks(results, &group.row.verdict.encoding) {
         wrap(out, "  ", &format!("{}: {sentence}.", scaled::found(outcome)));
