@@ -8,7 +8,7 @@
 //!
 //! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
-//! `answer` puts the verdicts into sentences and orders the encodings, `plots` turns results into charts, `svg` and `axis` draw a chart,
+//! `answer` puts the verdicts into sentences and orders the encodings, `scaled` shows trained rotary models under scaling, `plots` turns results into charts, `svg` and `axis` draw a chart,
 //! `words` writes numbers: the table and the page cannot disagree, because both say what these say.
 
 pub mod answer;
@@ -19,6 +19,7 @@ pub mod order;
 pub mod pictures;
 mod plots;
 pub mod rotary_bug;
+mod scaled;
 mod svg;
 pub mod table;
 pub mod words;
