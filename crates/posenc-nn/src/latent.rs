@@ -49,6 +49,7 @@ pub struct LatentDims {
 /// biases of `q_a_proj`, `kv_a_proj_with_mqa` and `o_proj`.
 ///
 /// Conventions: the pairing is an argument ([`posenc::Pairing`]). DeepSeek's checkpoints pair neighbours: `rope_interleave` in the configuration of V3, complex numbers in V2.
+/// It has no cache: a decoded token is read with the whole text before it.
 /// The norms' ε is 1e-6 whatever the configuration's `rms_norm_eps` says, as upstream. With YaRN upstream multiplies the scale by the square of
 /// [`yarn_magnitude`](posenc::rotate::yarn_magnitude) at `mscale_all_dim`: set [`Attention::scale`].
 ///
