@@ -142,6 +142,15 @@ impl MultiheadAttention {
         ROLES.map(|role| self.rows(role))
     }
 
+    /// The widths are none of them zero, and every parameter is there.
+    fn check_params<R: Number>(&self, params: &Params<R>) -> Result<()> {
+        self.dims.checked()?;
+        for spec in self.specs() {
+            tensor(params, &spec)?;
+        }
+        Ok(())
+    }
+
     /// Lengths: batch, q_len, k_len.
     fn lengths<R>(&self, call: &Call<'_, R>, streams: &Streams<'_, R>) -> Result<[usize; 3]>
     where
@@ -180,9 +189,7 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         size("out [batch, q_len, width]", out.len(), &[batch, q_len, self.width])?;
-        for spec in self.specs() {
-            tensor(params, &spec)?;
-        }
+        self.check_params(params)?;
         let tables = self.tables(params, call)?;
         let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
         let call = tabled.as_ref().unwrap_or(call);
@@ -256,8 +263,8 @@ impl MultiheadAttention {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         d_streams.check(&streams)?;
         size("d_out [batch, q_len, width]", d_out.len(), &[batch, q_len, self.width])?;
+        self.check_params(params)?;
         for spec in self.specs() {
-            tensor(params, &spec)?;
             gradient(grads, &spec)?;
         }
         self.check_trace(call, trace, [batch, q_len, k_len])?;

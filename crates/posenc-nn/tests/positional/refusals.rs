@@ -1,8 +1,8 @@
 //! What is refused, by which error, and that nothing is written then.
 
 use crate::{BATCH, HEADS, WIDTH, additive_pos, forward, random, with_params};
-use posenc::{Error, Init, Learned, Mode, Pairing, Params, Positions, Rotary};
-use posenc_nn::{AttentionTrace, AttnMask, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
+use posenc::{Dims, Encoding, Error, Init, Learned, Mask, Mode, Pairing, Params, Positions, Rotary};
+use posenc_nn::{AttentionTrace, AttnMask, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
 
 /// Upstream, -1 reads the last row, 1.9 row 1, and a position past the table is a bare IndexError.
 #[test]
@@ -318,4 +318,26 @@ fn each_shape_mismatch_names_the_argument() {
         "[2, 2, 2, 4]",
         "[48]",
     );
+}
+
+/// Widths are plain data, so a layer may be given some that no constructor makes.
+#[test]
+fn heads_of_no_width_are_refused() {
+    let plan = Encoding::none().plan(Dims::new(WIDTH, HEADS).unwrap()).unwrap();
+    let (none, at, x) = (plan.init::<f32>(1).unwrap(), Positions::range(0..3), random::<f32>(3 * WIDTH, 1));
+    let call = plan.call(&none, &at, &at).unwrap();
+    let given = Dims::new(WIDTH, HEADS).unwrap();
+    for dims in [
+        Dims { heads: 0, ..given },
+        Dims { kv_heads: 0, ..given },
+        Dims { head_dim: 0, ..given },
+    ] {
+        let attn = MultiheadAttention::new("attn", WIDTH, dims);
+        let params: Params<f32> = Params::zeros(&attn.specs()).unwrap();
+        let (mut out, mut trace) = (vec![7.0; x.len()], AttentionTrace::default());
+        let (streams, mask, mode) = (Streams::Same(&x[..]), Mask::none(), Mode::Evaluate);
+        let refused = attn.forward(&params, &call, streams, &mask, mode, &mut out, None, &mut trace);
+        assert!(matches!(refused, Err(posenc_nn::Error::Core(Error::Zero { .. }))), "{dims:?}");
+        assert!(out.iter().all(|o| *o == 7.0));
+    }
 }
