@@ -254,6 +254,21 @@ fn each_shape_mismatch_names_the_argument() {
         }
     }
 
+    // Shapes that fit, and numbers that do not fill them.
+    for mask in [AttnMask::Blocked(&flags[..4], &[3, 3]), AttnMask::Additive(&numbers[..10], &[3, 3])] {
+        let args = PositionalArgs {
+            attn_mask: Some(mask),
+            ..none()
+        };
+        let given = if matches!(mask, AttnMask::Blocked(..)) { "[4]" } else { "[10]" };
+        say(of(args), "attn_mask", "[3, 3]", given);
+    }
+    let args = PositionalArgs {
+        key_padding_mask: Some(AttnMask::Blocked(&flags[..5], &[2, 3])),
+        ..none()
+    };
+    say(of(args), "key_padding_mask", "[2, 3]", "[5]");
+
     let apart = |q: usize, k: usize, v: usize| {
         let streams = Streams::Apart {
             query: &x[..q],
