@@ -1,8 +1,9 @@
 //! Encodings whose tables the module projects.
 
-use crate::{BATCH, HEADS, WIDTH, forward, random, with_params};
+use crate::{BATCH, HEADS, WIDTH, forward, gradients, random, with_params};
 use posenc::{
-    Alibi, Deberta, DebertaProjections, Encoding, Error, Mask, Mode, MusicTransformer, Overflow, Params, Positions, TransformerXl, XlNet,
+    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, Mask, Mode, MusicTransformer, Overflow, Params, Positions,
+    Scope, TransformerXl, XlNet,
 };
 use posenc_nn::{
     AttentionTrace, DecodeArgs, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, Projections, StreamGrads, Streams,
@@ -161,5 +162,41 @@ fn a_prompt_leaves_its_own_tables() {
         let ((dx, grads), (expected, of_params)) = (adjoint(&mut trace), adjoint(&mut forward(&params)));
         assert_eq!(dx, expected, "{module}");
         assert_eq!(grads.flat(), of_params.flat(), "{module}");
+    }
+}
+
+/// The module owns tables of the model's scope, too: they lie under its name with the rest, and so do their gradients.
+#[test]
+fn tables_of_the_model_belong_to_the_module() {
+    let (x, d_out) = (random::<f64>(BATCH * 3 * WIDTH, 1), random::<f64>(BATCH * 3 * WIDTH, 2));
+    let of_scope = |scope: Scope| -> [Encoding; 3] {
+        [
+            TransformerXl::conformer().with_scope(scope).into(),
+            MusicTransformer::new(4).with_scope(scope).into(),
+            ClippedBias::new(2, Direction::KeyMinusQuery).with_scope(scope).into(),
+        ]
+    };
+    for (of_model, of_layer) in of_scope(Scope::Model).into_iter().zip(of_scope(Scope::Layer)) {
+        let run = |module: PositionalMultiheadAttention| {
+            // Initial values go by name, which differs here.
+            let mut params: Params<f64> = Params::zeros(&module.specs()).unwrap();
+            let numbers: Vec<f64> = random(params.size(), 3);
+            params.flat_mut().copy_from_slice(&numbers);
+            let (out, d, grads) = gradients(&module, &params, [&x; 3], &PositionalArgs::default(), &d_out);
+            assert!(
+                module.plan.parameters().iter().all(|spec| {
+                    let name = if module.name.is_empty() {
+                        spec.name.clone()
+                    } else {
+                        format!("{}.{}", module.name, spec.name)
+                    };
+                    grads.get(&name).unwrap().iter().any(|g| *g != 0.0)
+                }),
+                "{module}"
+            );
+            (out, d, grads.flat().to_vec())
+        };
+        let module = |encoding: &Encoding| PositionalMultiheadAttention::new(encoding, WIDTH, HEADS).unwrap();
+        assert_eq!(run(module(&of_model).named("layers.1")), run(module(&of_layer)));
     }
 }
