@@ -277,7 +277,8 @@ impl MultiheadAttention {
         let call = tabled.as_ref().unwrap_or(call);
         let AttentionTrace { context, d_context, .. } = trace;
         d_context.resize(context.len(), R::ZERO);
-        self.out_proj().adjoint(params, context, d_out, Some(d_context), grads)?;
+        // Gradients of parameters are written last: attention may yet refuse the mask or the trace.
+        self.out_proj().input_adjoint(params, d_out, d_context)?;
         {
             let AttentionTrace {
                 projected,
@@ -314,6 +315,7 @@ impl MultiheadAttention {
             }
             None => call.adjoint(&trace.slots, grads)?,
         }
+        self.out_proj().adjoint(params, &trace.context, d_out, None, grads)?;
         if let Some(sinks) = self.sinks() {
             let sinks = gradient(grads, &sinks)?;
             sinks.iter_mut().zip(trace.slots.sinks()).for_each(|(sum, part)| *sum += *part);

@@ -1,7 +1,7 @@
 //! What is refused, by which error, and that nothing is written then.
 
 use crate::{BATCH, HEADS, WIDTH, additive_pos, forward, random, with_params};
-use posenc::{Dims, Encoding, Error, Init, Learned, Mask, Mode, Pairing, Params, Positions, Rotary};
+use posenc::{Blocked, Dims, Encoding, Error, Init, Learned, Mask, Mode, Pairing, Params, Positions, Rotary, View};
 use posenc_nn::{AttentionTrace, AttnMask, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
 
 /// Upstream, -1 reads the last row, 1.9 row 1, and a position past the table is a bare IndexError.
@@ -355,4 +355,24 @@ fn heads_of_no_width_are_refused() {
         assert!(matches!(refused, Err(posenc_nn::Error::Core(Error::Zero { .. }))), "{dims:?}");
         assert!(out.iter().all(|o| *o == 7.0));
     }
+}
+
+/// The mask is attention's to refuse, after the output projection's adjoint has run: no gradient is written before.
+#[test]
+fn a_refused_adjoint_writes_no_gradient() {
+    let module = PositionalMultiheadAttention::new(&Encoding::none(), WIDTH, HEADS).unwrap();
+    let (attn, params, x) = (&module.attn, with_params::<f32>(&module), random::<f32>(3 * WIDTH, 1));
+    let at = Positions::range(0..3);
+    let call = module.plan.call(&params, &at, &at).unwrap();
+    let (streams, mode, mut trace) = (Streams::Same(&x[..]), Mode::Evaluate, AttentionTrace::default());
+    let mut out = vec![0.0; x.len()];
+    attn.forward(&params, &call, streams, &Mask::none(), mode, &mut out, None, &mut trace)
+        .unwrap();
+    let blocked = [false; 8];
+    let wrong = Mask::none().blocked(Blocked(View::new(&blocked, [1, 1, 2, 4]).unwrap()));
+    let (mut grads, mut dx) = (params.zeros_like(), vec![7.0; x.len()]);
+    let into = StreamGrads::Same(&mut dx);
+    let refused = attn.adjoint(&params, &call, streams, &wrong, mode, &x, into, &mut grads, &mut trace);
+    assert!(matches!(refused, Err(posenc_nn::Error::Core(Error::Shape { .. }))));
+    assert!(dx.iter().all(|d| *d == 7.0) && grads.flat().iter().all(|g| *g == 0.0));
 }
