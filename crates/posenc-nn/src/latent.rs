@@ -385,7 +385,8 @@ impl MultiheadLatentAttention {
         let head_dim = self.dims.qk_head_dim();
         let [mut dq, mut dk, mut d_kv] = [&*q, &*k, &*kv].map(|x| vec![R::ZERO; x.len()]);
         let mut d_context = vec![R::ZERO; context.len()];
-        self.o_proj().adjoint(params, context, d_out, Some(&mut d_context), grads)?;
+        // Gradients of parameters are written last: attention may yet refuse the trace.
+        self.o_proj().input_adjoint(params, d_out, &mut d_context)?;
         // Values and the keys' halves without positions share rows of `d_kv`: the values' gradients go there at once.
         let [_, values] = self.value_strides(batch, len);
         let shape = [batch, heads, len, v_dim];
@@ -408,6 +409,7 @@ impl MultiheadLatentAttention {
             &mut Slots::default(),
             work,
         )?;
+        self.o_proj().adjoint(params, &trace.context, d_out, None, grads)?;
         self.project_adjoint(params, x, [dq, dk, d_kv], dx, grads, trace)
     }
 

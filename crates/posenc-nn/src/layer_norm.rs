@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernels;
 use crate::number::Number;
-use crate::shape::{gradient, rows, size, tensor};
+use crate::shape::{epsilon, gradient, rows, size, tensor};
 use posenc::{Init, ParamSpec, Params};
 use std::borrow::Cow;
 
@@ -56,16 +56,17 @@ impl LayerNorm {
     /// x is `[n, dim]`; y `[n, dim]` is overwritten.
     ///
     /// # Errors
-    /// x is not whole rows, y has another size, or a parameter is missing or of another shape.
+    /// x is not whole rows, y has another size, ε is not positive, or a parameter is missing or of another shape.
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("y [n, dim]", y.len(), &[n, self.dim])?;
+        let eps = epsilon(self.eps)?;
         let gain = tensor(params, &self.gain())?;
         let bias = match self.bias_spec() {
             Some(spec) => Cow::Borrowed(tensor(params, &spec)?),
             None => Cow::Owned(vec![R::ZERO; self.dim]),
         };
-        kernels::layer_norm(x, gain, &bias, R::of(self.eps), y);
+        kernels::layer_norm(x, gain, &bias, eps, y);
         Ok(())
     }
 
@@ -77,6 +78,7 @@ impl LayerNorm {
     pub fn adjoint<R: Number>(&self, params: &Params<R>, x: &[R], d: &mut [R], grads: &mut Params<R>) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("d [n, dim]", d.len(), &[n, self.dim])?;
+        let eps = epsilon(self.eps)?;
         let gain = tensor(params, &self.gain())?;
         for spec in self.specs() {
             gradient(grads, &spec)?;
@@ -87,7 +89,7 @@ impl LayerNorm {
             Some(spec) => gradient(grads, spec)?.to_vec(),
             None => vec![R::ZERO; self.dim],
         };
-        kernels::layer_norm_adjoint(x, gain, R::of(self.eps), d, gradient(grads, &self.gain())?, &mut d_bias);
+        kernels::layer_norm_adjoint(x, gain, eps, d, gradient(grads, &self.gain())?, &mut d_bias);
         if let Some(spec) = &bias {
             gradient(grads, spec)?.copy_from_slice(&d_bias);
         }
@@ -165,5 +167,9 @@ mod tests {
         assert!(norm.forward(&params, &[3.0; 5], &mut y).is_err());
         assert!(norm.forward(&params, &[3.0; 8], &mut y).is_err());
         assert!(LayerNorm::new("ln", 0).forward(&params, &[], &mut []).is_err());
+        // Of a constant row and ε = 0 would come 0/0.
+        let (mut d, mut grads, zero) = ([1.0; 4], params.zeros_like(), LayerNorm { eps: 0.0, ..norm });
+        assert!(zero.forward(&params, &[3.0; 4], &mut y).is_err() && zero.adjoint(&params, &[3.0; 4], &mut d, &mut grads).is_err());
+        assert!(d == [1.0; 4] && grads.flat().iter().all(|g| *g == 0.0));
     }
 }

@@ -93,31 +93,38 @@ impl Linear {
         if let Some(dx) = &dx {
             size("dx [n, in_dim]", dx.len(), &[n, self.in_dim])?;
         }
-        let weight = tensor(params, &self.weight())?;
+        tensor(params, &self.weight())?;
         for spec in self.specs() {
             gradient(grads, &spec)?;
         }
         if let Some(spec) = self.bias_spec() {
             kernels::add_column_sums(dy, gradient(grads, &spec)?);
         }
-        let dy = Matrix::new(dy, n, self.out_dim)?;
         matmul(
             R::ONE,
-            dy.t(),
+            Matrix::new(dy, n, self.out_dim)?.t(),
             Matrix::new(x, n, self.in_dim)?,
             R::ONE,
             MatrixMut::new(gradient(grads, &self.weight())?, self.out_dim, self.in_dim)?,
         )?;
-        if let Some(dx) = dx {
-            matmul(
-                R::ONE,
-                dy,
-                Matrix::new(weight, self.out_dim, self.in_dim)?,
-                R::ZERO,
-                MatrixMut::new(dx, n, self.in_dim)?,
-            )?;
+        match dx {
+            Some(dx) => self.input_adjoint(params, dy, dx),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The part of [`Linear::adjoint`] that writes no gradient of a parameter: overwrites `dx` `[n, in_dim]`.
+    pub(crate) fn input_adjoint<R: Number>(&self, params: &Params<R>, dy: &[R], dx: &mut [R]) -> Result<()> {
+        let n = self.rows(dx.len())?;
+        size("dy [n, out_dim]", dy.len(), &[n, self.out_dim])?;
+        let weight = Matrix::new(tensor(params, &self.weight())?, self.out_dim, self.in_dim)?;
+        matmul(
+            R::ONE,
+            Matrix::new(dy, n, self.out_dim)?,
+            weight,
+            R::ZERO,
+            MatrixMut::new(dx, n, self.in_dim)?,
+        )
     }
 
     fn rows(&self, len: usize) -> Result<usize> {

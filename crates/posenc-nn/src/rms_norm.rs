@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::number::Number;
-use crate::shape::{gradient, rows, size, tensor};
+use crate::shape::{epsilon, gradient, rows, size, tensor};
 use posenc::{Init, ParamSpec, Params};
 
 /// y = x/√(mean of x² + ε)·gain over the last axis; `{name}.weight` `[dim]` begins at 1. As in Llama's and Qwen's model files, whose gain multiplies after
@@ -40,13 +40,14 @@ impl RmsNorm {
     /// x is `[n, dim]`; y `[n, dim]` is overwritten.
     ///
     /// # Errors
-    /// x is not whole rows, y has another size, or a parameter is missing or of another shape.
+    /// x is not whole rows, y has another size, ε is not positive, or a parameter is missing or of another shape.
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("y [n, dim]", y.len(), &[n, self.dim])?;
+        let eps = epsilon(self.eps)?;
         let gain = tensor(params, &self.gain())?;
         for (x, y) in x.chunks_exact(self.dim).zip(y.chunks_exact_mut(self.dim)) {
-            let inverse = self.inverse(x);
+            let inverse = self.inverse(x, eps);
             y.iter_mut().zip(x).zip(gain).for_each(|((y, x), g)| *y = *x * inverse * *g);
         }
         Ok(())
@@ -61,10 +62,11 @@ impl RmsNorm {
     pub fn adjoint<R: Number>(&self, params: &Params<R>, x: &[R], d: &mut [R], grads: &mut Params<R>) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("d [n, dim]", d.len(), &[n, self.dim])?;
+        let eps = epsilon(self.eps)?;
         let gain = tensor(params, &self.gain())?;
         let d_gain = gradient(grads, &self.gain())?;
         for (x, d) in x.chunks_exact(self.dim).zip(d.chunks_exact_mut(self.dim)) {
-            let inverse = self.inverse(x);
+            let inverse = self.inverse(x, eps);
             for ((d_gain, x), d) in d_gain.iter_mut().zip(x).zip(&*d) {
                 *d_gain += *d * *x * inverse;
             }
@@ -77,9 +79,9 @@ impl RmsNorm {
         Ok(())
     }
 
-    fn inverse<R: Number>(&self, x: &[R]) -> R {
+    fn inverse<R: Number>(&self, x: &[R], eps: R) -> R {
         let squares: R = x.iter().map(|x| *x * *x).sum();
-        R::ONE / (squares / R::of(self.dim as f64) + R::of(self.eps)).sqrt()
+        R::ONE / (squares / R::of(self.dim as f64) + eps).sqrt()
     }
 }
 
@@ -124,5 +126,11 @@ mod tests {
         // 3/√(9 + 1e-6) is 1 − 1e-6/18.
         assert!(y[..4].iter().all(|y| (y.abs() - 1.0).abs() < 1e-7) && y[4..] == [0.0; 4]);
         assert!(layer.forward(&params, &[1.0; 3], &mut y).is_err());
+        // Of zeros and ε = 0 would come 0/0.
+        for eps in [0.0, -1e-6, f64::NAN, f64::INFINITY] {
+            let layer = RmsNorm { eps, ..layer.clone() };
+            let (mut d, mut grads) = ([1.0; 4], params.zeros_like());
+            assert!(layer.forward(&params, &[0.0; 8], &mut y).is_err() && layer.adjoint(&params, &[0.0; 4], &mut d, &mut grads).is_err());
+        }
     }
 }

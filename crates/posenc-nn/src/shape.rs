@@ -33,6 +33,20 @@ pub(crate) fn size(what: &'static str, len: usize, expected: &[usize]) -> Result
     .into())
 }
 
+/// A norm's ε in the precision of the arithmetic. Of 0 and a row without spread a norm would make 0/0.
+pub(crate) fn epsilon<R: Real>(eps: f64) -> Result<R> {
+    let narrow = R::of(eps);
+    if narrow > R::ZERO && narrow.is_finite() {
+        return Ok(narrow);
+    }
+    Err(posenc::Error::Invalid {
+        what: "ε of a norm",
+        given: eps.to_string(),
+        expected: "a positive number in the precision of the arithmetic",
+    }
+    .into())
+}
+
 /// A tensor of a store, with its shape checked.
 pub(crate) fn tensor<'p, R: Real>(params: &'p Params<R>, spec: &ParamSpec) -> Result<&'p [R]> {
     Ok(params.bound("", "").get(spec)?)

@@ -200,7 +200,7 @@ pub fn cosines(table: &[f64], width: usize) -> Vec<f64> {
 /// # Ok::<(), posenc::Error>(())
 /// ```
 pub fn t5_staircase(bidirectional: bool, buckets: usize, max_distance: usize, distances: &[i64]) -> Result<Vec<usize>> {
-    let bucket = |distance: &i64| t5_bucket(-distance, bidirectional, buckets, max_distance);
+    let bucket = |distance: &i64| t5_bucket(distance.saturating_neg(), bidirectional, buckets, max_distance);
     distances.iter().map(bucket).collect()
 }
 
@@ -387,10 +387,17 @@ impl Biased {
     /// The bias at each distance `query − key`, `[heads, distances]`. The query stands where all keys have positions from 0 on.
     ///
     /// # Errors
-    /// As [`Biased::matrix`].
+    /// As [`Biased::matrix`], or distances too far from each other to stand in one row.
     pub fn by_distance(&self, distances: &[i64]) -> Result<Vec<f64>> {
         let query = distances.iter().copied().max().unwrap_or(0).max(0);
-        let keys: Vec<i64> = distances.iter().map(|distance| query - distance).collect();
+        let key = |distance: &i64| {
+            query.checked_sub(*distance).ok_or_else(|| Error::Invalid {
+                what: "distance",
+                given: distance.to_string(),
+                expected: "distances whose difference i64 holds",
+            })
+        };
+        let keys = distances.iter().map(key).collect::<Result<Vec<i64>>>()?;
         self.write(&Positions::whole(&[query]), &Positions::whole(&keys))
     }
 
@@ -586,6 +593,10 @@ mod tests {
         );
         let t5 = Biased::with_table("t5", 64, &[10, 1], &table).unwrap();
         assert_eq!(t5.by_distance(&[0, 3, 100_000]).unwrap(), [0.0, 3.0, 9.0]);
+        assert!(t5.by_distance(&[i64::MAX]).is_ok());
+        for apart in [&[i64::MIN][..], &[i64::MAX, -1]] {
+            assert!(matches!(t5.by_distance(apart), Err(Error::Invalid { what: "distance", .. })));
+        }
         let refused = |name, shape: &[usize], table: &[f64]| Biased::with_table(name, 64, shape, table).unwrap_err();
         assert!(matches!(refused("clipped", &[4, 2], &table[..8]), Error::ParameterShape { .. }));
         assert!(matches!(refused("shared", &[5, 2], &table), Error::ParameterShape { .. }));
@@ -604,6 +615,7 @@ mod tests {
             }
             // From the query backwards the steps only rise.
             assert!(stairs[200..].is_sorted());
+            assert!(t5_staircase(bidirectional, 32, 128, &[i64::MIN, i64::MAX]).is_ok());
         }
     }
 }

@@ -4,7 +4,7 @@ use super::projections::{ROLES, Role};
 use super::{AttentionTrace, MultiheadAttention};
 use crate::error::Result;
 use crate::number::Number;
-use crate::shape::{size, tensor};
+use crate::shape::size;
 use posenc::attention::Inputs;
 use posenc::{Blocked, Call, Dims, Error, Mask, Mode, Params, Positions, View};
 
@@ -173,9 +173,7 @@ impl MultiheadAttention {
         let (batch, n) = (cache.batch(), call.k_at().len());
         size("key [batch, seq, width]", key.len(), &[batch, n, self.width])?;
         size("value [batch, seq, width]", value.len(), &[batch, n, self.width])?;
-        for spec in self.specs() {
-            tensor(params, &spec)?;
-        }
+        self.check_params(params)?;
         for (role, x) in [(Role::Key, key), (Role::Value, value)] {
             self.project(params, call, role, x, [batch, n], trace)?;
         }
@@ -209,9 +207,7 @@ impl MultiheadAttention {
             }
             .into());
         }
-        for spec in self.specs() {
-            tensor(params, &spec)?;
-        }
+        self.check_params(params)?;
         let tables = self.tables(params, call)?;
         let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
         let call = tabled.as_ref().unwrap_or(call);
@@ -233,6 +229,9 @@ impl MultiheadAttention {
         let inputs = Inputs::new(q, cache.view(&cache.keys)?, cache.view(&cache.values)?);
         let inputs = self.with_sinks(params, inputs)?;
         self.attend(call, inputs, &mask, mode, context, weights, saved, work)?;
-        self.out_proj().forward(params, context, out)
+        self.out_proj().forward(params, context, out)?;
+        drop(tabled);
+        trace.tables = tables;
+        Ok(())
     }
 }

@@ -142,6 +142,15 @@ impl MultiheadAttention {
         ROLES.map(|role| self.rows(role))
     }
 
+    /// The widths are none of them zero, and every parameter is there.
+    fn check_params<R: Number>(&self, params: &Params<R>) -> Result<()> {
+        self.dims.checked()?;
+        for spec in self.specs() {
+            tensor(params, &spec)?;
+        }
+        Ok(())
+    }
+
     /// Lengths: batch, q_len, k_len.
     fn lengths<R>(&self, call: &Call<'_, R>, streams: &Streams<'_, R>) -> Result<[usize; 3]>
     where
@@ -180,9 +189,7 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         size("out [batch, q_len, width]", out.len(), &[batch, q_len, self.width])?;
-        for spec in self.specs() {
-            tensor(params, &spec)?;
-        }
+        self.check_params(params)?;
         let tables = self.tables(params, call)?;
         let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
         let call = tabled.as_ref().unwrap_or(call);
@@ -256,8 +263,8 @@ impl MultiheadAttention {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         d_streams.check(&streams)?;
         size("d_out [batch, q_len, width]", d_out.len(), &[batch, q_len, self.width])?;
+        self.check_params(params)?;
         for spec in self.specs() {
-            tensor(params, &spec)?;
             gradient(grads, &spec)?;
         }
         self.check_trace(call, trace, [batch, q_len, k_len])?;
@@ -270,7 +277,8 @@ impl MultiheadAttention {
         let call = tabled.as_ref().unwrap_or(call);
         let AttentionTrace { context, d_context, .. } = trace;
         d_context.resize(context.len(), R::ZERO);
-        self.out_proj().adjoint(params, context, d_out, Some(d_context), grads)?;
+        // Gradients of parameters are written last: attention may yet refuse the mask or the trace.
+        self.out_proj().input_adjoint(params, d_out, d_context)?;
         {
             let AttentionTrace {
                 projected,
@@ -307,6 +315,7 @@ impl MultiheadAttention {
             }
             None => call.adjoint(&trace.slots, grads)?,
         }
+        self.out_proj().adjoint(params, &trace.context, d_out, None, grads)?;
         if let Some(sinks) = self.sinks() {
             let sinks = gradient(grads, &sinks)?;
             sinks.iter_mut().zip(trace.slots.sinks()).for_each(|(sum, part)| *sum += *part);

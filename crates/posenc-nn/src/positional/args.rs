@@ -119,7 +119,7 @@ pub(super) fn join_masks<'a, R: Number>(
                 .into());
             }
         };
-        mask = given.join(mask, shape)?;
+        mask = given.join("numbers of attn_mask", mask, shape)?;
     }
     if let Some(given) = key_padding_mask {
         if given.shape() != [batch, k_len] {
@@ -130,7 +130,7 @@ pub(super) fn join_masks<'a, R: Number>(
             }
             .into());
         }
-        mask = given.join(mask, [batch, 1, 1, k_len])?;
+        mask = given.join("numbers of key_padding_mask", mask, [batch, 1, 1, k_len])?;
     }
     Ok(mask)
 }
@@ -142,7 +142,12 @@ impl<'a, R: Number> AttnMask<'a, R> {
         }
     }
 
-    fn join(self, mask: Mask<'a, R>, shape: [usize; 4]) -> Result<Mask<'a, R>> {
+    fn join(self, what: &'static str, mask: Mask<'a, R>, shape: [usize; 4]) -> Result<Mask<'a, R>> {
+        let given = match self {
+            AttnMask::Blocked(data, _) => data.len(),
+            AttnMask::Additive(data, _) => data.len(),
+        };
+        size(what, given, self.shape())?;
         Ok(match self {
             AttnMask::Blocked(data, _) => mask.blocked(Blocked(View::new(data, shape)?)),
             AttnMask::Additive(data, _) => mask.additive(View::new(data, shape)?),

@@ -16,7 +16,8 @@ pub struct DecodeArgs<'a, R> {
     pub positions: Option<Positions>,
     /// True where a new token has a position, `(n,)` or `(batch, n)`.
     pub position_mask: Option<&'a [bool]>,
-    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output and weights are zeros.
+    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, has no
+    /// position, and its output and weights are zeros.
     pub lengths: Option<&'a [usize]>,
     /// As [`PositionalArgs::attn_mask`](super::PositionalArgs::attn_mask), over all keys that the cache then has.
     pub attn_mask: Option<AttnMask<'a, R>>,
@@ -142,7 +143,7 @@ impl PositionalMultiheadAttention {
     ) -> Result<()> {
         let (batch, n) = (cache.batch(), self.tokens("key [batch, n, embed_dim]", key.len(), cache)?);
         let taken = self.taken(args, batch, n)?;
-        let at = new_positions(args, cache.lens(), n)?;
+        let at = new_positions(args, cache.lens(), &taken, n)?;
         let grown = cache.with(&at, &taken)?;
         let params = T::parameters(params, &self.specs())?;
         let call = self.call(&params, &at, &at)?;
@@ -154,7 +155,7 @@ impl PositionalMultiheadAttention {
     /// keys before it where queries are of the same sequence, anything where they are not and `causal` is false. Positions that are absent begin there.
     ///
     /// # Errors
-    /// As [`PositionalMultiheadAttention::decode`].
+    /// As [`PositionalMultiheadAttention::decode`]; an order so large that the queries after it cannot be counted.
     pub fn recall<T: Storage<Real: Number>>(
         &self,
         params: &Params<T>,
@@ -168,7 +169,7 @@ impl PositionalMultiheadAttention {
         let (batch, n) = (cache.batch(), self.tokens("query [batch, n, embed_dim]", query.len(), cache)?);
         size("orders of the first queries [batch]", first.len(), &[batch])?;
         let taken = self.taken(args, batch, n)?;
-        let at = new_positions(args, first, n)?;
+        let at = new_positions(args, first, &taken, n)?;
         let params = T::parameters(params, &self.specs())?;
         let call = self.call(&params, &at, cache.positions())?;
         let mask = Mask::none().after_rows(first);
@@ -229,9 +230,18 @@ impl PositionalMultiheadAttention {
     }
 }
 
-/// Where n new tokens of each row stand.
-fn new_positions<R>(args: &DecodeArgs<'_, R>, first: &[usize], n: usize) -> Result<Positions> {
+/// Where n new tokens of each row stand, of which row b has its first `taken[b]`. Padding has no position: it may lie past a table's end.
+fn new_positions<R>(args: &DecodeArgs<'_, R>, first: &[usize], taken: &[usize], n: usize) -> Result<Positions> {
     let batch = first.len();
+    let fits = |start: usize| start.checked_add(n).is_some_and(|end| i64::try_from(end).is_ok());
+    if let Some(start) = first.iter().find(|start| !fits(**start)) {
+        return Err(Error::Invalid {
+            what: "orders of the first queries [batch]",
+            given: start.to_string(),
+            expected: "the number of keys before them",
+        }
+        .into());
+    }
     let at = match &args.positions {
         Some(at) => at.clone(),
         None if first.iter().all(|start| *start == first[0]) => Positions::range(first[0] as i64..(first[0] + n) as i64),
@@ -240,10 +250,11 @@ fn new_positions<R>(args: &DecodeArgs<'_, R>, first: &[usize], n: usize) -> Resu
             Positions::whole_rows(&ids, batch)?
         }
     };
-    positions(
-        ["positions [batch, n]", "position_mask [batch, n]"],
-        Some(&at),
-        args.position_mask,
-        [batch, n],
-    )
+    let names = ["positions [batch, n]", "position_mask [batch, n]"];
+    let at = positions(names, Some(&at), args.position_mask, [batch, n])?;
+    if taken.iter().all(|taken| *taken == n) {
+        return Ok(at);
+    }
+    let read: Vec<bool> = taken.iter().flat_map(|taken| (0..n).map(move |t| t < *taken)).collect();
+    positions(names, Some(&at), Some(&read), [batch, n])
 }

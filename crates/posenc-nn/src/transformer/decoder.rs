@@ -301,6 +301,11 @@ impl TransformerDecoderLayer {
         let n = self.tokens("x [batch, n, embed_dim]", x.len(), cache.batch())?;
         let params = parameters(self, params)?;
         let first = cache.lens().to_vec();
+        // The queries of both are the same tokens, and so is the padding among them.
+        let over = DecodeArgs {
+            lengths: args[1].lengths.or(args[0].lengths),
+            ..args[1].clone()
+        };
         let mut weights = [None, None];
         let [self_weights, memory_weights] = &mut weights;
         let out = self.run(
@@ -318,7 +323,7 @@ impl TransformerDecoderLayer {
                 let mode = Place::CrossAttention.mode(mode);
                 let output = self
                     .multihead_attn
-                    .recall(&params, x, memory, args[1], &first, mode, &mut trace.cross)?;
+                    .recall(&params, x, memory, &over, &first, mode, &mut trace.cross)?;
                 *memory_weights = output.weights;
                 Ok(output.out)
             },

@@ -108,6 +108,50 @@ fn a_decoder_layer_decodes_what_it_reads_whole() {
     }
 }
 
+/// A row that has filled the memory's table of query positions waits beside another that has not.
+#[test]
+fn padding_asks_the_memory_nothing() {
+    let over = PositionalMultiheadAttention::additive_pos(WIDTH, HEADS, 2).unwrap();
+    let layer = TransformerDecoderLayer::new(attentions().remove(0), over, HIDDEN).unwrap();
+    let params = with_params::<f64>(&layer.specs());
+    let (mut cache, mut memory) = (layer.self_attn.cache(BATCH).unwrap(), layer.multihead_attn.cache(BATCH).unwrap());
+    let (x, mut trace): (Vec<f64>, _) = (random(BATCH * 2 * WIDTH, 1), TransformerTrace::default());
+    let whole = DecodeArgs {
+        causal: false,
+        need_weights: true,
+        ..Default::default()
+    };
+    layer
+        .multihead_attn
+        .remember(&params, &x, &x, &mut memory, &whole, &mut Default::default())
+        .unwrap();
+    for lengths in [[2, 1], [0, 1]] {
+        let (args, n) = (
+            DecodeArgs {
+                lengths: Some(&lengths),
+                ..Default::default()
+            },
+            lengths[0].max(lengths[1]),
+        );
+        let output = layer
+            .decode(
+                &params,
+                &x[..BATCH * n * WIDTH],
+                &mut cache,
+                &memory,
+                [&args, &whole],
+                Mode::Evaluate,
+                &mut trace,
+            )
+            .unwrap();
+        for (row, weights) in output.memory_weights.unwrap().chunks(2).enumerate() {
+            let real = row % n < lengths[row / n];
+            assert!(weights.iter().all(|w| (*w > 0.0) == real), "{lengths:?}, row {row}: {weights:?}");
+        }
+    }
+    assert_eq!(cache.lens(), [2, 2]);
+}
+
 #[test]
 fn a_refused_step_leaves_the_cache_as_it_was() {
     let layer = decoder(attentions().remove(2));

@@ -5,7 +5,7 @@ mod dropping;
 mod gradients;
 mod refusals;
 
-use posenc::{Alibi, Encoding, Mode, Pairing, ParamSpec, Params, Positions, Rng, Rotary, SharedBias};
+use posenc::{Alibi, Deberta, DebertaProjections, Encoding, Mode, Pairing, ParamSpec, Params, Positions, Rng, Rotary, SharedBias};
 use posenc_nn::{
     AttnMask, Number, PositionalArgs, PositionalMultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer, TransformerTrace,
 };
@@ -28,7 +28,7 @@ fn with_params<R: Number>(specs: &[ParamSpec]) -> Params<R> {
     params
 }
 
-/// One of each place where an encoding acts: none, inputs, rotation, bias, and a mix.
+/// One of each place where an encoding acts: none, inputs, rotation, bias, a mix, and content by tables that the layer projects with its own weights.
 fn attentions() -> Vec<PositionalMultiheadAttention> {
     let any = |encoding: Encoding| PositionalMultiheadAttention::new(&encoding, WIDTH, HEADS).unwrap();
     vec![
@@ -37,6 +37,7 @@ fn attentions() -> Vec<PositionalMultiheadAttention> {
         PositionalMultiheadAttention::rope(WIDTH, HEADS, 100.0).unwrap(),
         PositionalMultiheadAttention::alibi(WIDTH, HEADS).unwrap(),
         any(Encoding::from(Rotary::new(Pairing::Halves)).with(SharedBias::new(3))),
+        any(Deberta::new(3, DebertaProjections::Shared).into()),
     ]
 }
 

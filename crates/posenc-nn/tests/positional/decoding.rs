@@ -2,7 +2,8 @@
 
 use crate::cases::encodings;
 use crate::{BATCH, HEADS, WIDTH, random, rounding, with_params};
-use posenc::{Attention, Dims, Encoding, Error, InputTable, LayerSpec, Mode, Overflow, Params, Positions, Window};
+use posenc::rotate::Scaling;
+use posenc::{Attention, Dims, Encoding, Error, InputTable, LayerSpec, Mode, Overflow, Pairing, Params, Positions, Rotary, Window};
 use posenc_nn::{AttentionTrace, AttnMask, DecodeArgs, KvCache, PositionalArgs, PositionalMultiheadAttention, Result, Streams};
 use std::ops::Range;
 
@@ -434,4 +435,85 @@ fn a_token_past_the_table_is_refused_and_the_rest_can_go_on() {
         ..none
     };
     assert!(subject.step(&subject.tokens(LEN - 1..LEN), &mut cache, &reused).is_ok());
+}
+
+/// Padding among the new tokens stands nowhere: beside a row that fills the table, or has filled it, the others go on.
+#[test]
+fn padding_needs_no_row_of_a_table() {
+    let subject = Subject::new(&Encoding::from(InputTable::new(4)), Attention::default(), HEADS).expect("a table");
+    let mut cache = subject.module.cache(BATCH).expect("a cache");
+    let mut rows = vec![Vec::new(); BATCH];
+    for (tokens, lengths) in [(0..3, [3, 1]), (3..5, [1, 2]), (5..6, [0, 1])] {
+        let args = DecodeArgs {
+            lengths: Some(&lengths),
+            ..Default::default()
+        };
+        let n = tokens.len();
+        let out = subject
+            .step(&subject.tokens(tokens), &mut cache, &args)
+            .expect("no token past the table");
+        for (row, (out, length)) in rows.iter_mut().zip(out.chunks(n * WIDTH).zip(lengths)) {
+            row.extend_from_slice(&out[..length * WIDTH]);
+        }
+    }
+    assert_eq!(cache.lens(), [4, 4]);
+    for (b, tokens) in [[0, 1, 2, 3], [0, 3, 4, 5]].into_iter().enumerate() {
+        let x: Vec<f64> = tokens
+            .iter()
+            .flat_map(|t| subject.x[(b * LEN + t) * WIDTH..][..WIDTH].to_vec())
+            .collect();
+        let alone = subject
+            .step(&x, &mut subject.module.cache(1).expect("a cache"), &DecodeArgs::default())
+            .expect("four tokens");
+        subject.agree(&format!("row {b}"), &rows[b], &alone);
+    }
+    // What is read is still checked.
+    let past = DecodeArgs {
+        lengths: Some(&[0, 1]),
+        ..Default::default()
+    };
+    assert!(matches!(
+        subject.step(&subject.tokens(6..7), &mut cache, &past),
+        Err(posenc_nn::Error::Core(Error::PastTable { position: 4, batch: 1, .. }))
+    ));
+}
+
+#[test]
+fn an_order_past_counting_is_refused() {
+    let subject = Subject::new(&Encoding::none(), Attention::default(), HEADS).expect("plain attention");
+    let (mut cache, mut trace, x) = (
+        subject.module.cache(BATCH).expect("a cache"),
+        AttentionTrace::default(),
+        subject.tokens(0..2),
+    );
+    subject.step(&x, &mut cache, &DecodeArgs::default()).expect("two tokens");
+    let args = DecodeArgs {
+        causal: false,
+        ..Default::default()
+    };
+    for first in [[usize::MAX; BATCH], [0, i64::MAX as usize]] {
+        let recalled = subject
+            .module
+            .recall(&subject.params, &x, &cache, &args, &first, Mode::Evaluate, &mut trace);
+        assert!(matches!(recalled, Err(posenc_nn::Error::Core(Error::Invalid { .. }))), "{first:?}");
+    }
+}
+
+/// Frequencies that follow the length of a call turn the tokens already read otherwise.
+#[test]
+fn a_rotation_that_follows_the_length_is_refused() {
+    let cache = |scaling: Scaling| {
+        let rotary = Rotary::new(Pairing::Halves).with_scaling(scaling);
+        let module = PositionalMultiheadAttention::new(&rotary.into(), WIDTH, HEADS).expect("a module");
+        module.cache::<f64>(BATCH).map(|cache| cache.batch())
+    };
+    let dynamic = Scaling::Dynamic {
+        factor: 2.0,
+        original_len: 4,
+    };
+    assert!(matches!(
+        cache(dynamic),
+        Err(posenc_nn::Error::Core(Error::Unsupported { method: "decoding", .. }))
+    ));
+    assert_eq!(cache(Scaling::Linear { factor: 2.0 }).ok(), Some(BATCH));
 }

@@ -1,8 +1,8 @@
 //! What is refused, by which error, and that nothing is written then.
 
 use crate::{BATCH, HEADS, WIDTH, additive_pos, forward, random, with_params};
-use posenc::{Error, Init, Learned, Mode, Pairing, Params, Positions, Rotary};
-use posenc_nn::{AttentionTrace, AttnMask, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
+use posenc::{Blocked, Dims, Encoding, Error, Init, Learned, Mask, Mode, Pairing, Params, Positions, Rotary, View};
+use posenc_nn::{AttentionTrace, AttnMask, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
 
 /// Upstream, -1 reads the last row, 1.9 row 1, and a position past the table is a bare IndexError.
 #[test]
@@ -254,6 +254,21 @@ fn each_shape_mismatch_names_the_argument() {
         }
     }
 
+    // Shapes that fit, and numbers that do not fill them.
+    for mask in [AttnMask::Blocked(&flags[..4], &[3, 3]), AttnMask::Additive(&numbers[..10], &[3, 3])] {
+        let args = PositionalArgs {
+            attn_mask: Some(mask),
+            ..none()
+        };
+        let given = if matches!(mask, AttnMask::Blocked(..)) { "[4]" } else { "[10]" };
+        say(of(args), "attn_mask", "[3, 3]", given);
+    }
+    let args = PositionalArgs {
+        key_padding_mask: Some(AttnMask::Blocked(&flags[..5], &[2, 3])),
+        ..none()
+    };
+    say(of(args), "key_padding_mask", "[2, 3]", "[5]");
+
     let apart = |q: usize, k: usize, v: usize| {
         let streams = Streams::Apart {
             query: &x[..q],
@@ -318,4 +333,46 @@ fn each_shape_mismatch_names_the_argument() {
         "[2, 2, 2, 4]",
         "[48]",
     );
+}
+
+/// Widths are plain data, so a layer may be given some that no constructor makes.
+#[test]
+fn heads_of_no_width_are_refused() {
+    let plan = Encoding::none().plan(Dims::new(WIDTH, HEADS).unwrap()).unwrap();
+    let (none, at, x) = (plan.init::<f32>(1).unwrap(), Positions::range(0..3), random::<f32>(3 * WIDTH, 1));
+    let call = plan.call(&none, &at, &at).unwrap();
+    let given = Dims::new(WIDTH, HEADS).unwrap();
+    for dims in [
+        Dims { heads: 0, ..given },
+        Dims { kv_heads: 0, ..given },
+        Dims { head_dim: 0, ..given },
+    ] {
+        let attn = MultiheadAttention::new("attn", WIDTH, dims);
+        let params: Params<f32> = Params::zeros(&attn.specs()).unwrap();
+        let (mut out, mut trace) = (vec![7.0; x.len()], AttentionTrace::default());
+        let (streams, mask, mode) = (Streams::Same(&x[..]), Mask::none(), Mode::Evaluate);
+        let refused = attn.forward(&params, &call, streams, &mask, mode, &mut out, None, &mut trace);
+        assert!(matches!(refused, Err(posenc_nn::Error::Core(Error::Zero { .. }))), "{dims:?}");
+        assert!(out.iter().all(|o| *o == 7.0));
+    }
+}
+
+/// The mask is attention's to refuse, after the output projection's adjoint has run: no gradient is written before.
+#[test]
+fn a_refused_adjoint_writes_no_gradient() {
+    let module = PositionalMultiheadAttention::new(&Encoding::none(), WIDTH, HEADS).unwrap();
+    let (attn, params, x) = (&module.attn, with_params::<f32>(&module), random::<f32>(3 * WIDTH, 1));
+    let at = Positions::range(0..3);
+    let call = module.plan.call(&params, &at, &at).unwrap();
+    let (streams, mode, mut trace) = (Streams::Same(&x[..]), Mode::Evaluate, AttentionTrace::default());
+    let mut out = vec![0.0; x.len()];
+    attn.forward(&params, &call, streams, &Mask::none(), mode, &mut out, None, &mut trace)
+        .unwrap();
+    let blocked = [false; 8];
+    let wrong = Mask::none().blocked(Blocked(View::new(&blocked, [1, 1, 2, 4]).unwrap()));
+    let (mut grads, mut dx) = (params.zeros_like(), vec![7.0; x.len()]);
+    let into = StreamGrads::Same(&mut dx);
+    let refused = attn.adjoint(&params, &call, streams, &wrong, mode, &x, into, &mut grads, &mut trace);
+    assert!(matches!(refused, Err(posenc_nn::Error::Core(Error::Shape { .. }))));
+    assert!(dx.iter().all(|d| *d == 7.0) && grads.flat().iter().all(|g| *g == 0.0));
 }

@@ -1,10 +1,13 @@
 //! Encodings whose tables the module projects.
 
-use crate::{BATCH, HEADS, WIDTH, forward, random, with_params};
+use crate::{BATCH, HEADS, WIDTH, forward, gradients, random, with_params};
 use posenc::{
-    Alibi, Deberta, DebertaProjections, Encoding, Error, Mask, Mode, MusicTransformer, Overflow, Params, Positions, TransformerXl, XlNet,
+    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, Mask, Mode, MusicTransformer, Overflow, Params, Positions,
+    Scope, TransformerXl, XlNet,
 };
-use posenc_nn::{AttentionTrace, DecodeArgs, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, Projections, Streams};
+use posenc_nn::{
+    AttentionTrace, DecodeArgs, MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, Projections, StreamGrads, Streams,
+};
 
 /// A module for each way to make tables: weights of its own with and without a bias, shared ones, fused and separate; two methods at once.
 pub fn modules() -> Vec<PositionalMultiheadAttention> {
@@ -123,4 +126,77 @@ fn a_layer_that_was_not_made_for_the_tables_says_so() {
         }))
     ));
     assert!(out.iter().all(|o| *o == 7.0));
+}
+
+/// A trace is reused from step to step: tables of an earlier pass, of other parameters, are not those of a prompt read into an empty cache.
+#[test]
+fn a_prompt_leaves_its_own_tables() {
+    let args = PositionalArgs {
+        causal: Some(0),
+        ..Default::default()
+    };
+    let (x, d_out) = (random::<f64>(BATCH * 3 * WIDTH, 1), random::<f64>(BATCH * 3 * WIDTH, 2));
+    for module in modules() {
+        let params = with_params::<f64>(&module);
+        let adjoint = |trace: &mut AttentionTrace<f64>| {
+            let (mut dx, mut grads) = (vec![f64::NAN; x.len()], params.zeros_like());
+            let (streams, into) = (Streams::Same(&x[..]), StreamGrads::Same(&mut dx));
+            module
+                .adjoint(&params, streams, BATCH, &args, Mode::Evaluate, &d_out, into, &mut grads, trace)
+                .unwrap();
+            (dx, grads)
+        };
+        let forward = |params: &Params<f64>| {
+            let mut trace = AttentionTrace::default();
+            module
+                .forward(params, Streams::Same(&x), BATCH, &args, Mode::Evaluate, &mut trace)
+                .unwrap();
+            trace
+        };
+        let mut others = params.clone();
+        others.flat_mut().iter_mut().for_each(|p| *p += 0.5);
+        let (mut trace, mut cache) = (forward(&others), module.cache(BATCH).unwrap());
+        module
+            .decode(&params, &x, &mut cache, &DecodeArgs::default(), Mode::Evaluate, &mut trace)
+            .unwrap();
+        let ((dx, grads), (expected, of_params)) = (adjoint(&mut trace), adjoint(&mut forward(&params)));
+        assert_eq!(dx, expected, "{module}");
+        assert_eq!(grads.flat(), of_params.flat(), "{module}");
+    }
+}
+
+/// The module owns tables of the model's scope, too: they lie under its name with the rest, and so do their gradients.
+#[test]
+fn tables_of_the_model_belong_to_the_module() {
+    let (x, d_out) = (random::<f64>(BATCH * 3 * WIDTH, 1), random::<f64>(BATCH * 3 * WIDTH, 2));
+    let of_scope = |scope: Scope| -> [Encoding; 3] {
+        [
+            TransformerXl::conformer().with_scope(scope).into(),
+            MusicTransformer::new(4).with_scope(scope).into(),
+            ClippedBias::new(2, Direction::KeyMinusQuery).with_scope(scope).into(),
+        ]
+    };
+    for (of_model, of_layer) in of_scope(Scope::Model).into_iter().zip(of_scope(Scope::Layer)) {
+        let run = |module: PositionalMultiheadAttention| {
+            // Initial values go by name, which differs here.
+            let mut params: Params<f64> = Params::zeros(&module.specs()).unwrap();
+            let numbers: Vec<f64> = random(params.size(), 3);
+            params.flat_mut().copy_from_slice(&numbers);
+            let (out, d, grads) = gradients(&module, &params, [&x; 3], &PositionalArgs::default(), &d_out);
+            assert!(
+                module.plan.parameters().iter().all(|spec| {
+                    let name = if module.name.is_empty() {
+                        spec.name.clone()
+                    } else {
+                        format!("{}.{}", module.name, spec.name)
+                    };
+                    grads.get(&name).unwrap().iter().any(|g| *g != 0.0)
+                }),
+                "{module}"
+            );
+            (out, d, grads.flat().to_vec())
+        };
+        let module = |encoding: &Encoding| PositionalMultiheadAttention::new(encoding, WIDTH, HEADS).unwrap();
+        assert_eq!(run(module(&of_model).named("layers.1")), run(module(&of_layer)));
+    }
 }

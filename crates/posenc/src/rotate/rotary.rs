@@ -177,8 +177,7 @@ impl Rotary {
                 what: "positions have several axes; this rotation has one",
             });
         }
-        // The models' code computes frequencies in f32 too; to the nearest is at most an ulp or two from any of its powers.
-        let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
+        let rounded = self.rounded(&pairs);
         let shape = [at.batch(), at.len(), pairs.len()];
         let mut infinite = None;
         let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, i| {
@@ -196,6 +195,16 @@ impl Rotary {
             None => Ok(rotation),
             Some(position) => Err(infinite_angle(position)),
         }
+    }
+
+    /// Frequencies in f32. Unscaled ones in the steps of transformers, `1 / base ** (arange(0, r, 2) / r)`, whose roundings reach 5 ulp; scaled ones to the nearest.
+    fn rounded(&self, pairs: &[f64]) -> Vec<f32> {
+        if self.scaling != Scaling::Unscaled {
+            return pairs.iter().map(|f| *f as f32).collect();
+        }
+        let r = 2 * pairs.len();
+        let power = |i: usize| (self.base as f32).powf((2 * i) as f32 / r as f32);
+        (0..pairs.len()).map(|i| 1.0 / power(i)).collect()
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {
@@ -345,5 +354,18 @@ mod tests {
             reference.rotation::<f32>(4, &unplaced).is_ok(),
             "what a token without a position carries is not read"
         );
+    }
+
+    /// PyTorch 2's `1.0 / (1e6 ** (torch.arange(0, 96, 2).float() / 96))`, whose entries 29 and 41 are 5 ulp from the nearest numbers, at position 1.
+    #[test]
+    fn reference_frequencies_are_rounded_where_pytorch_rounds() {
+        let reference = Rotary {
+            precision: Precision::Reference,
+            ..Rotary::new(Pairing::Halves).with_base(1e6)
+        };
+        let rotation: Rotation<f64> = reference.rotation(96, &Positions::whole(&[1])).unwrap();
+        for (pair, bits) in [(29, 0x3978_a80f), (41, 0x36fb_9f67), (46, 0x35ee_ad3b), (47, 0x35b2_fb6f)] {
+            assert_eq!(rotation.sin(0, 0)[pair], f64::from(f32::from_bits(bits)).sin(), "pair {pair}");
+        }
     }
 }
