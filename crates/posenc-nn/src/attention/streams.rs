@@ -4,6 +4,7 @@ use super::projections::Role;
 use crate::error::Result;
 use crate::number::Number;
 use crate::shape::size;
+use posenc::Error;
 use std::borrow::Cow;
 
 /// The streams that attention reads, each `[batch, seq, width]`.
@@ -81,6 +82,13 @@ impl<R: Number> StreamGrads<'_, R> {
             "d_key [batch, seq, width]",
             "d_value [batch, seq, width]",
         ];
+        if let (StreamGrads::Same(_), Streams::Apart { .. }) = (self, streams) {
+            return Err(Error::Unsupported {
+                method: "StreamGrads::Same",
+                what: "it takes the sum over one stream's three uses, and these streams are apart; give StreamGrads::Apart",
+            }
+            .into());
+        }
         let given = match self {
             StreamGrads::Same(x) => [x.len(); 3],
             StreamGrads::Apart { query, key, value } => [query.len(), key.len(), value.len()],

@@ -27,8 +27,9 @@ pub struct DecodeArgs<'a, R> {
     pub need_weights: bool,
     /// Whether those weights are averaged over the heads; true by default.
     pub average_attn_weights: bool,
-    /// A token attends to itself and what came before it in its row; true by default.
-    pub causal: bool,
+    /// A token attends to itself and what came before it in its row. Left open, it does in [`PositionalMultiheadAttention::decode`], where keys and queries are of one
+    /// sequence, and does not in [`PositionalMultiheadAttention::recall`], whose cache may hold another.
+    pub causal: Option<bool>,
 }
 
 impl<R> Default for DecodeArgs<'_, R> {
@@ -41,7 +42,7 @@ impl<R> Default for DecodeArgs<'_, R> {
             key_padding_mask: None,
             need_weights: false,
             average_attn_weights: true,
-            causal: true,
+            causal: None,
         }
     }
 }
@@ -118,10 +119,14 @@ impl PositionalMultiheadAttention {
         trace: &mut AttentionTrace<T::Real>,
     ) -> Result<PositionalOutput<T>> {
         self.tokens("x [batch, n, embed_dim]", x.len(), cache)?;
+        let causal = DecodeArgs {
+            causal: args.causal.or(Some(true)),
+            ..args.clone()
+        };
         let (before, positions) = (cache.lens().to_vec(), cache.positions().clone());
         let attended = self
             .remember(params, x, x, cache, args, trace)
-            .and_then(|()| self.recall(params, x, cache, args, &before, mode, trace));
+            .and_then(|()| self.recall(params, x, cache, &causal, &before, mode, trace));
         if attended.is_err() {
             cache.rewind(before, positions);
         }
@@ -152,7 +157,7 @@ impl PositionalMultiheadAttention {
     }
 
     /// Attention of `query` `[batch, n, embed_dim]` over a cache. `first` is the order of each row's first query among its keys, `[batch]`: the number of
-    /// keys before it where queries are of the same sequence, anything where they are not and `causal` is false. Positions that are absent begin there.
+    /// keys before it where queries are of the same sequence, anything where they are not: without [`DecodeArgs::causal`] it says only where windows lie. Positions that are absent begin there.
     ///
     /// # Errors
     /// As [`PositionalMultiheadAttention::decode`]; an order so large that the queries after it cannot be counted.
@@ -173,7 +178,7 @@ impl PositionalMultiheadAttention {
         let params = T::parameters(params, &self.specs())?;
         let call = self.call(&params, &at, cache.positions())?;
         let mask = Mask::none().after_rows(first);
-        let mask = if args.causal { mask.causal_rows(first) } else { mask };
+        let mask = if args.causal == Some(true) { mask.causal_rows(first) } else { mask };
         let shape @ [_, _, _, k_len] = [batch, self.num_heads(), n, cache.k_len()];
         let mask = join_masks(mask, args.attn_mask, args.key_padding_mask, shape)?;
         let query = T::widened(query);

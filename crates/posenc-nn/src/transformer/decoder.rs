@@ -267,8 +267,8 @@ impl TransformerDecoderLayer {
     }
 
     /// The next n tokens of each row, `[batch, n, embed_dim]`: they and those in `cache` are attended to by [`PositionalMultiheadAttention::decode`], the memory, which
-    /// was projected once, by [`PositionalMultiheadAttention::recall`]. `args` are those of self-attention, then those of the attention over the memory, which is
-    /// causal too unless they say that it is not. Positions of queries that are absent go on where each row stands. On an error the cache is as it was.
+    /// was projected once, by [`PositionalMultiheadAttention::recall`]. `args` are those of self-attention, which is causal, then those of the attention over the memory, which is not,
+    /// unless they say otherwise. Positions of queries that are absent go on where each row stands. On an error the cache is as it was.
     ///
     /// ```
     /// use posenc::{Mode, Params};
@@ -276,12 +276,11 @@ impl TransformerDecoderLayer {
     /// let attention = PositionalMultiheadAttention::rope(8, 2, 10_000.0)?;
     /// let layer = TransformerDecoderLayer::new(attention.clone(), attention, 32)?;
     /// let params: Params<f32> = Params::init(&layer.specs(), 1)?;
-    /// let whole = DecodeArgs { causal: false, ..Default::default() };
     /// let (mut cache, mut memory) = (layer.self_attn.cache(1)?, layer.multihead_attn.cache(1)?);
     /// let read = [0.25; 5 * 8];
-    /// layer.multihead_attn.remember(&params, &read, &read, &mut memory, &whole, &mut Default::default())?;
+    /// layer.multihead_attn.remember(&params, &read, &read, &mut memory, &DecodeArgs::default(), &mut Default::default())?;
     /// let (args, mut trace) = (DecodeArgs::default(), TransformerTrace::default());
-    /// let next = layer.decode(&params, &[0.5; 8], &mut cache, &memory, [&args, &whole], Mode::Evaluate, &mut trace)?;
+    /// let next = layer.decode(&params, &[0.5; 8], &mut cache, &memory, [&args, &args], Mode::Evaluate, &mut trace)?;
     /// assert_eq!((next.out.len(), cache.lens(), memory.lens()), (8, &[1][..], &[5][..]));
     /// # Ok::<(), posenc_nn::Error>(())
     /// ```

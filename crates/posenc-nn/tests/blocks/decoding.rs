@@ -74,7 +74,6 @@ fn a_decoder_layer_decodes_what_it_reads_whole() {
     };
     let step = DecodeArgs::default();
     let all = DecodeArgs {
-        causal: false,
         key_padding_mask: over.key_padding_mask,
         ..Default::default()
     };
@@ -117,7 +116,6 @@ fn padding_asks_the_memory_nothing() {
     let (mut cache, mut memory) = (layer.self_attn.cache(BATCH).unwrap(), layer.multihead_attn.cache(BATCH).unwrap());
     let (x, mut trace): (Vec<f64>, _) = (random(BATCH * 2 * WIDTH, 1), TransformerTrace::default());
     let whole = DecodeArgs {
-        causal: false,
         need_weights: true,
         ..Default::default()
     };

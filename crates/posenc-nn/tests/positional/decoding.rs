@@ -232,7 +232,6 @@ fn memory_is_read_once(subject: &Subject) -> Result<()> {
         }
         let args = DecodeArgs {
             key_padding_mask: padding,
-            causal: false,
             need_weights: true,
             ..Default::default()
         };
@@ -488,7 +487,7 @@ fn an_order_past_counting_is_refused() {
     );
     subject.step(&x, &mut cache, &DecodeArgs::default()).expect("two tokens");
     let args = DecodeArgs {
-        causal: false,
+        causal: Some(false),
         ..Default::default()
     };
     for first in [[usize::MAX; BATCH], [0, i64::MAX as usize]] {

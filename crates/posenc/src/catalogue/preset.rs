@@ -52,7 +52,7 @@ impl PresetOptions {
 /// | `input-table` | L rows of zeros per layer |
 /// | `rotary`, `rotary-halves`, `rotary-interleaved` | base 10 000, the whole head |
 /// | `shaw` | ±16 (at most L/2), keys and values |
-/// | `music-transformer` | L distances; `clamp` is the one policy past them that it takes, any other is an error |
+/// | `music-transformer` | L distances; `clamp` reads the farthest row past them; with any other policy it refuses |
 /// | `transformer-xl` | the paper's: sines first, keys up to the query, not clamped |
 /// | `xlnet` | not clamped |
 /// | `deberta` | c2p and p2c, projections shared, ±L in L/2 buckets each way (a row per distance below 12 tokens) |
