@@ -47,6 +47,8 @@
 //! # Features
 //!
 //! `rayon`: attention spreads its work over the caller's thread pool. Results do not depend on the number of threads.
+//!
+//! `config`: reads a model's configuration file as its layers' positions (module `config`).
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -85,6 +87,10 @@ pub mod attention;
 // What is known of the methods, and what each does past the trained length.
 pub mod catalogue;
 pub mod explain;
+
+// What a model's own file says.
+#[cfg(feature = "config")]
+pub mod config;
 
 mod kernels;
 

@@ -6,6 +6,7 @@ pub mod compare;
 mod encodings;
 mod mpnet;
 mod oracle;
+mod rotary;
 mod set;
 
 use compare::Worst;
@@ -64,10 +65,10 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
+        "hf_rotary" => rotary::models::check,
+        "rope_scaling" => rotary::scaling::check,
         _ => {
             let reason = match name {
-                "hf_rotary" => "model configs come with a later issue",
-                "rope_scaling" => "the scaling family of RoPE comes with a later issue",
                 "onnx" => "ONNX's operators come with a later issue",
                 _ => "this set is not known here",
             };

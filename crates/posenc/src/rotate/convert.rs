@@ -35,11 +35,12 @@ pub fn coordinates(from: Pairing, to: Pairing, head_dim: usize, rotary_dim: usiz
     let pairs = rotary_dim / 2;
     // The pair that a coordinate belongs to, and which of its two it is; and back.
     let split = |pairing, i: usize| match pairing {
-        Pairing::Interleaved => (i / 2, i % 2),
+        // What a projection's rows are is what is read.
+        Pairing::Interleaved | Pairing::InterleavedToHalves => (i / 2, i % 2),
         Pairing::Halves => (i % pairs, i / pairs),
     };
     let join = |pairing, (pair, which): (usize, usize)| match pairing {
-        Pairing::Interleaved => 2 * pair + which,
+        Pairing::Interleaved | Pairing::InterleavedToHalves => 2 * pair + which,
         Pairing::Halves => which * pairs + pair,
     };
     let turned = (0..rotary_dim).map(|i| join(from, split(to, i)));
