@@ -37,6 +37,7 @@ laws! { rotary_dynamic: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::
     adjoint_matches_differences, fused_equals_naive, batch_order_is_irrelevant, threads_do_not_matter
 ] }
 laws! { rotary_written_as_halves: plan(Rotary::new(Pairing::InterleavedToHalves)) }
+laws! { rotary_halves_twice: plan(Rotary::new(Pairing::HalvesTwice)) }
 laws! { rotary_trailing: plan(Rotary { slice: Slice::Trailing, ..Rotary::new(Pairing::Halves).with_rotary_dim(2) }) }
 laws! { rotary_reversed: plan(Rotary { reversed: true, ..Rotary::new(Pairing::Halves) }) }
 laws! { rotary_proportional: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Proportional { partial: 0.5, factor: 1.0 })) }

@@ -17,7 +17,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 6] = ["attention", "encodings", "hf_rotary", mpnet::NAME, "onnx", "rope_scaling"];
+const SETS: [&str; 7] = [
+    "attention",
+    "encodings",
+    "hf_axes",
+    "hf_rotary",
+    mpnet::NAME,
+    "onnx",
+    "rope_scaling",
+];
 
 /// What came of one set.
 #[derive(Debug, Default)]
@@ -65,7 +73,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
-        "hf_rotary" => rotary::models::check,
+        "hf_axes" | "hf_rotary" => rotary::models::check,
         "rope_scaling" => rotary::scaling::check,
         _ => {
             let reason = match name {

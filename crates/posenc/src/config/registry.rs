@@ -71,6 +71,8 @@ pub(super) enum AxesRule {
     GridFirst(&'static [usize]),
     /// Each axis has the frequencies of its own share of the head.
     Grid(&'static [usize]),
+    /// The axes take turns at each frequency.
+    InTurn(&'static [usize]),
     Dealt(usize),
     /// As [`AxesRule::Grid`] over three axes, each with the largest even number of coordinates that leaves room for three.
     Three,
@@ -240,6 +242,7 @@ impl Model {
             (Pairing::Halves, false) => "rotary, halves".to_string(),
             (Pairing::Halves, true) => "rotary, halves, turning back".to_string(),
             (Pairing::Interleaved, _) => "rotary, interleaved".to_string(),
+            (Pairing::HalvesTwice, _) => "rotary, halves of each half".to_string(),
             (Pairing::InterleavedToHalves, _) => "rotary, interleaved, written as halves".to_string(),
         };
         match self.head {
@@ -257,6 +260,7 @@ impl Model {
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",
             AxesRule::Grid(_) => text += ", column then row",
+            AxesRule::InTurn(_) => text += ", column and row in turn",
             AxesRule::Dealt(_) => text += ", frequencies dealt to row and column",
             AxesRule::Three => text += ", time, row and column",
         }

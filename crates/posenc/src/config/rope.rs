@@ -433,6 +433,7 @@ impl Reader<'_> {
         let (sections, default) = match self.model.axes {
             AxesRule::One => return Ok(Axes::One),
             AxesRule::Grid(axes) => return Ok(Axes::Grid { axes: axes.to_vec() }),
+            AxesRule::InTurn(axes) => return Ok(Axes::InTurn { axes: axes.to_vec() }),
             AxesRule::Dealt(axes) => return Ok(Axes::Dealt { axes }),
             AxesRule::Three => return Ok(Axes::Grid { axes: vec![0, 1, 2] }),
             AxesRule::Chunked(default) | AxesRule::Spread(default) | AxesRule::GridFirst(default) => {

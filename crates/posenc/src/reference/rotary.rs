@@ -21,6 +21,10 @@ pub fn pair(i: usize, r: usize, pairing: Pairing) -> (usize, usize) {
     match pairing {
         Pairing::Interleaved | Pairing::InterleavedToHalves => (2 * i, 2 * i + 1),
         Pairing::Halves => (i, i + r / 2),
+        Pairing::HalvesTwice => {
+            let first = i / (r / 4) * (r / 2) + i % (r / 4);
+            (first, first + r / 4)
+        }
     }
 }
 
@@ -53,6 +57,7 @@ pub fn axis_of(i: usize, pairs: usize, axes: &Axes) -> usize {
         Axes::GridFirst { .. } => 2,
         Axes::Grid { axes } => axes[i * axes.len() / pairs],
         Axes::Dealt { axes } => i * axes / pairs,
+        Axes::InTurn { axes } => axes[i % axes.len()],
     }
 }
 
@@ -126,8 +131,16 @@ mod tests {
     #[test]
     fn the_three_forms_are_one() {
         let mut rng = Rng::new(1);
-        for pairing in [Pairing::Interleaved, Pairing::Halves, Pairing::InterleavedToHalves] {
+        for pairing in [
+            Pairing::Interleaved,
+            Pairing::Halves,
+            Pairing::InterleavedToHalves,
+            Pairing::HalvesTwice,
+        ] {
             for (d, r) in [(8, 8), (10, 4), (2, 2), (7, 6)] {
+                if pairing == Pairing::HalvesTwice && r % 4 != 0 {
+                    continue;
+                }
                 let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
                 for p in POSITIONS {
                     let pairs = by_pairs(&x, p, r, pairing, 1e4);
@@ -178,8 +191,16 @@ mod tests {
 
     #[test]
     fn the_fast_rotation_is_the_reference() {
-        for pairing in [Pairing::Interleaved, Pairing::Halves, Pairing::InterleavedToHalves] {
+        for pairing in [
+            Pairing::Interleaved,
+            Pairing::Halves,
+            Pairing::InterleavedToHalves,
+            Pairing::HalvesTwice,
+        ] {
             for (d, r) in [(64, 64), (64, 16), (6, 2), (9, 8), (128, 128)] {
+                if pairing == Pairing::HalvesTwice && r == 2 {
+                    continue;
+                }
                 for base in [1e4, 5e5, 100.0] {
                     check::<f32>(pairing, d, r, base);
                     check::<f64>(pairing, d, r, base);

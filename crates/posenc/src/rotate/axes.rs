@@ -40,6 +40,11 @@ pub enum Axes {
         /// Axes in the order of their pairs; `[0, 1]` is row, then column.
         axes: Vec<usize>,
     },
+    /// As [`Axes::Grid`], but the axes take turns: all of them at the highest frequency, then all at the next: Kimi K2.5's pictures.
+    InTurn {
+        /// Axes in the order of their turns.
+        axes: Vec<usize>,
+    },
     /// The frequencies of the whole head dealt out to the axes in turn, then one axis after the other: Pixtral.
     Dealt {
         /// How many axes.
@@ -54,20 +59,20 @@ impl Axes {
             Axes::One => 1,
             Axes::Chunked { sections } | Axes::Spread { sections } => sections.len(),
             Axes::GridFirst { .. } => 3,
-            Axes::Grid { axes } => axes.iter().max().map_or(0, |largest| largest.saturating_add(1)),
+            Axes::Grid { axes } | Axes::InTurn { axes } => axes.iter().max().map_or(0, |largest| largest.saturating_add(1)),
             Axes::Dealt { axes } => *axes,
         }
     }
 
     /// Positions of one axis serve all: a text token of a model for text and pictures has the same number on each.
     pub fn takes_one(&self) -> bool {
-        !matches!(self, Axes::Grid { .. } | Axes::Dealt { .. })
+        !matches!(self, Axes::Grid { .. } | Axes::InTurn { .. } | Axes::Dealt { .. })
     }
 
     /// The width that exponents run over, where `rotary_dim` coordinates turn.
     pub(crate) fn exponent_dim(&self, rotary_dim: usize) -> usize {
         match self {
-            Axes::Grid { axes } => rotary_dim / axes.len().max(1),
+            Axes::Grid { axes } | Axes::InTurn { axes } => rotary_dim / axes.len().max(1),
             _ => rotary_dim,
         }
     }
@@ -113,6 +118,10 @@ impl Axes {
                 let all = axes.iter().flat_map(|axis| each.iter().map(move |f| (*axis, *f)));
                 all.unzip()
             }
+            Axes::InTurn { axes } => {
+                let all = each.iter().flat_map(|f| axes.iter().map(move |axis| (*axis, *f)));
+                all.unzip()
+            }
             Axes::Dealt { axes } => {
                 if *axes > pairs {
                     fits(pairs, *axes, "axes that frequencies are dealt to [at most pairs]")?;
@@ -138,6 +147,7 @@ impl fmt::Display for Axes {
             Axes::Spread { sections } => write!(f, "axes spread, {sections:?}"),
             Axes::GridFirst { grid } => write!(f, "row and column in turn over {grid} pairs, then time"),
             Axes::Grid { axes } => write!(f, "axes {axes:?} one after the other"),
+            Axes::InTurn { axes } => write!(f, "axes {axes:?} in turn"),
             Axes::Dealt { axes } => write!(f, "frequencies dealt to {axes} axes"),
         }
     }
@@ -175,6 +185,7 @@ mod tests {
             (Axes::Grid { axes: vec![0, 1] }, 16),
             (Axes::Grid { axes: vec![1, 0] }, 16),
             (Axes::Grid { axes: vec![0, 1, 2] }, 12),
+            (Axes::InTurn { axes: vec![1, 0] }, 16),
             (Axes::Dealt { axes: 2 }, 16),
         ] {
             let twin: Vec<usize> = (0..head_dim / 2).map(|i| axis_of(i, head_dim / 2, &rule)).collect();
@@ -194,6 +205,8 @@ mod tests {
         let grid = of(Axes::Grid { axes: vec![0, 1] }).frequencies(8, 1).unwrap().pairs;
         assert_eq!(grid, [plain.clone(), plain].concat());
         let whole = Rotary::new(Pairing::Halves).frequencies(8, 1).unwrap().pairs;
+        let in_turn = of(Axes::InTurn { axes: vec![1, 0] }).frequencies(8, 1).unwrap().pairs;
+        assert_eq!(in_turn, [grid[0], grid[0], grid[1], grid[1]]);
         let dealt = of(Axes::Dealt { axes: 2 }).frequencies(8, 1).unwrap().pairs;
         assert_eq!(dealt, [whole[0], whole[2], whole[1], whole[3]]);
     }

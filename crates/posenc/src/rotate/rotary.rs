@@ -54,6 +54,8 @@ pub enum Pairing {
     /// Pairs are read as neighbours and written as halves: DeepSeek-V3 in transformers. Scores are those of [`Pairing::Interleaved`]; the turned rows are in another order.
     #[doc(alias = "rope_interleave")]
     InterleavedToHalves,
+    /// The turning part is two halves, and each is paired by halves: Gemma 4's pictures, where one half is for rows and the other for columns.
+    HalvesTwice,
 }
 
 /// Which coordinates of a head turn, where not all do.
@@ -270,6 +272,14 @@ impl Rotary {
                 width: r,
             });
         }
+        if self.pairing == Pairing::HalvesTwice && !r.is_multiple_of(4) {
+            return Err(Error::NotDivisible {
+                what: "rotary_dim",
+                value: r,
+                by: "two halves of whole pairs",
+                divisor: 4,
+            });
+        }
         if r > head_dim {
             return Err(Error::Invalid {
                 what: "rotary_dim",
@@ -316,6 +326,7 @@ impl fmt::Display for Rotary {
             Pairing::Interleaved => "interleaved",
             Pairing::Halves => "halves",
             Pairing::InterleavedToHalves => "interleaved, written as halves",
+            Pairing::HalvesTwice => "halves, twice",
         };
         write!(f, "rotary({pairing}, base {}", self.base)?;
         if let Some(r) = self.rotary_dim {

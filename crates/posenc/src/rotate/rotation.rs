@@ -158,13 +158,22 @@ impl<R: Real> Rotation<R> {
             Turn::Inverse => (-R::ONE, R::of(1.0 / (self.factor * self.factor))),
         };
         match self.pairing {
-            Pairing::Halves => {
-                let (low, high) = row.split_at_mut(self.pairs);
-                for i in 0..self.pairs {
-                    let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
-                    let (x, y) = (low[i], high[i]);
-                    low[i] = x * c - y * s;
-                    high[i] = x * s + y * c;
+            Pairing::Halves | Pairing::HalvesTwice => {
+                // Pairs of one block: all, or half of them.
+                let pairs = if self.pairing == Pairing::Halves {
+                    self.pairs
+                } else {
+                    self.pairs / 2
+                };
+                for (block, row) in row.chunks_exact_mut((2 * pairs).max(1)).enumerate() {
+                    let (cos, sin) = (&cos[block * pairs..], &sin[block * pairs..]);
+                    let (low, high) = row.split_at_mut(pairs);
+                    for i in 0..pairs {
+                        let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                        let (x, y) = (low[i], high[i]);
+                        low[i] = x * c - y * s;
+                        high[i] = x * s + y * c;
+                    }
                 }
             }
             Pairing::Interleaved => {

@@ -1,9 +1,10 @@
-//! The set `hf_rotary`: one record per rotary module of transformers, from the model's own configuration alone.
+//! The set `hf_rotary`: one record per rotary module of transformers, from the model's own configuration alone; and `hf_axes`: those with several axes, at unequal positions.
 
 use super::super::compare::Worst;
 use super::super::set::{Data, Outcome, Record, fail, skip};
 use super::{U, factor_equal, frequencies_near, near, table_bound};
 use posenc::config::{ConfigError, LayerPlan, Mode, read};
+use posenc::reference::rotary::{pair as read_from, written};
 use posenc::rotate::{Axes, Frequencies, Slice};
 use posenc::{Error, Pairing, Positions, Rotary, Turn, View, ViewMut};
 
@@ -19,6 +20,8 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         }) if record.find("inv_freq").is_some_and(|f| 2 * f.shape[0] == width + 1) => {
             return skip("the class's default gives heads of an odd width, and turns one coordinate more than they have");
         }
+        // An object inside a model's file, which says by its place what it is.
+        Err(ConfigError::Missing { key, .. }) if key == "model_type" => return skip("the configuration names no model type"),
         Err(error) => return fail(error.to_string()),
     };
     let plans: Vec<&LayerPlan> = model.parts.iter().flat_map(|part| &part.plans).collect();
@@ -33,11 +36,12 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         let ours = as_listed(rotary, &frequencies);
         let theirs = record.f32s::<1>(name)?.1;
         // A grid's frequencies are listed once for all its axes.
-        let listed = match &rotary.axes {
-            Axes::Grid { axes } if ours.len() == axes.len() * theirs.len() => &ours[..theirs.len()],
-            _ => &ours,
+        let listed: Vec<f64> = match &rotary.axes {
+            Axes::Grid { axes } if ours.len() == axes.len() * theirs.len() => ours[..theirs.len()].to_vec(),
+            Axes::InTurn { axes } => ours.iter().copied().step_by(axes.len()).collect(),
+            _ => ours,
         };
-        worst = worst.or(frequencies_near(listed, theirs)?);
+        worst = worst.or(frequencies_near(&listed, theirs)?);
         let factor = label.map_or("attention_scaling".to_string(), |label| format!("{label}_attention_scaling"));
         // Some modules have no such attribute: they multiply by nothing.
         factor_equal(
@@ -137,7 +141,14 @@ fn turned(record: &Record<'_>, name: &str, plan: &LayerPlan, rotary: &Rotary) ->
         let outcome = if width == pairs {
             layout(&|c| c)
         } else if width == 2 * pairs {
-            layout(&|c| c % pairs).or_else(|_| layout(&|c| c / 2))
+            let twice = |c: usize| c / pairs * (pairs / 2) + c % (pairs / 2);
+            layout(&|c| c % pairs).or_else(|_| layout(&|c| c / 2)).or_else(|first| {
+                if rotary.pairing == Pairing::HalvesTwice {
+                    layout(&twice)
+                } else {
+                    Err(first)
+                }
+            })
         } else {
             fail(format!("{tensor}: {width} columns for {pairs} pairs"))
         };
@@ -178,14 +189,13 @@ fn turned(record: &Record<'_>, name: &str, plan: &LayerPlan, rotary: &Rotary) ->
                 None => (0.0, None),
                 Some(c) => {
                     // The pair that is written there.
-                    let pair = match applied.pairing {
-                        Pairing::Interleaved => c / 2,
-                        _ => c % pairs,
-                    };
-                    let (a, b) = match applied.pairing {
-                        Pairing::Halves => (pair, pair + pairs),
-                        _ => (2 * pair, 2 * pair + 1),
-                    };
+                    let pair = (0..pairs)
+                        .find(|i| {
+                            let (a, b) = written(*i, 2 * pairs, applied.pairing);
+                            a == c || b == c
+                        })
+                        .unwrap_or(0);
+                    let (a, b) = read_from(pair, 2 * pairs, applied.pairing);
                     let at = |c: usize| f64::from(x[row * width + first + c].abs());
                     (at(a) + at(b), Some(pair))
                 }

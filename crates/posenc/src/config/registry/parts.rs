@@ -257,7 +257,6 @@ pub(in super::super) static PARTS: &[(&str, &[(&str, &str)])] = &[
             ("audio_config", "muse_spark_audio"),
         ],
     ),
-    ("musicflamingo", &[("text_config", ""), ("audio_config", "")]),
     (
         "nemo_speechlm",
         &[

@@ -79,7 +79,7 @@ pub(super) static MODELS: &[Model] = &[
     latent("glm4_moe_lite"),
     halves("glm4v_moe_text").partial(0.5).axes(AxesRule::Chunked(&[8, 12, 12])),
     interleaved("glm4v_text").axes(AxesRule::Chunked(&[8, 12, 12])),
-    interleaved("glm_image_text").axes(AxesRule::Chunked(&[8, 12, 12])),
+    halves("glm_image_text").axes(AxesRule::Chunked(&[8, 12, 12])),
     latent("glm_moe_dsa"),
     interleaved("glm_ocr_text").axes(AxesRule::Chunked(&[8, 12, 12])),
     halves("glmasr_encoder").partial(0.5),
