@@ -1,7 +1,7 @@
 //! From a file to its parts, and from a part to its layers.
 
 use super::json::{self, Node, shown};
-use super::registry::{self, Model, Pattern, Setting, Turning};
+use super::registry::{self, Model, Pattern, Turning};
 use super::rope::Dictionary;
 use super::{ConfigError, LayerPlan, Mode, ModelConfig, Part, Source, Trace};
 use crate::attention::{Attention, LayerSpec, Window};
@@ -239,6 +239,14 @@ impl Reader<'_> {
     }
 
     fn part(&mut self, node: &Node<'_>) -> Result<Part, ConfigError> {
+        if let Some((key, setting, reason)) = self.model.refuses
+            && node.find(key).is_some_and(|value| setting.is(value))
+        {
+            return Err(ConfigError::NotExpressed {
+                model_type: self.model.name.into(),
+                reason,
+            });
+        }
         let count = match node.first(&LAYERS) {
             Some(key) => node.size(key)?,
             None => None,
@@ -518,10 +526,7 @@ impl Reader<'_> {
             Turning::If(key, setting, default) => match node.find(key) {
                 None => (default, Source::ClassDefault),
                 Some(value) => {
-                    let on = match setting {
-                        Setting::Flag(on) => value.as_bool() == Some(on),
-                        Setting::Text(text) => value.as_str() == Some(text),
-                    };
+                    let on = setting.is(value);
                     (on, Source::Key(node.path(key)))
                 }
             },

@@ -1,6 +1,6 @@
 //! What a model's file does not say: a line for each model type.
 //!
-//! The defaults stand in the classes of Hugging Face transformers 5.23.0. To add a model type, add a line to `text.rs`, `vision.rs`, `parts.rs` or `other.rs`.
+//! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs`, `vision.rs`, `parts.rs` or `other.rs`.
 
 mod other;
 mod parts;
@@ -39,6 +39,8 @@ pub(super) struct Model {
     pub deaf_to_rotary_dim: bool,
     /// Heads have a learned sink.
     pub sinks: bool,
+    /// Files with this value of this key describe something else: the reason.
+    pub refuses: Option<(&'static str, Setting, &'static str)>,
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -101,6 +103,15 @@ pub(super) enum Setting {
     Text(&'static str),
 }
 
+impl Setting {
+    pub fn is(self, value: &serde_json::Value) -> bool {
+        match self {
+            Setting::Flag(on) => value.as_bool() == Some(on),
+            Setting::Text(text) => value.as_str() == Some(text),
+        }
+    }
+}
+
 /// Layer types of a file that lists none: full attention in every n-th layer, sliding in the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pattern {
@@ -137,6 +148,7 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         pattern: Pattern::None,
         deaf_to_rotary_dim: false,
         sinks: false,
+        refuses: None,
         note: "",
     }
 }
@@ -230,6 +242,13 @@ impl Model {
         Model { sinks: true, ..self }
     }
 
+    const fn refuses(self, key: &'static str, setting: Setting, reason: &'static str) -> Model {
+        Model {
+            refuses: Some((key, setting, reason)),
+            ..self
+        }
+    }
+
     const fn note(self, note: &'static str) -> Model {
         Model { note, ..self }
     }
@@ -278,6 +297,9 @@ impl Model {
         }
         if self.sinks {
             text += "; sinks";
+        }
+        if let Some((key, _, reason)) = self.refuses {
+            text += &format!("; not read where `{key}` asks for {reason}");
         }
         if !self.note.is_empty() {
             text += &format!(". Not said: {}", self.note);

@@ -420,3 +420,44 @@ fn every_model_type_is_read() {
         }
     }
 }
+
+#[test]
+fn what_is_known_and_not_read_says_why() {
+    assert!(matches!(
+        strict(llama(json!({"model_type": "bloom"}))),
+        Err(ConfigError::NotExpressed { .. })
+    ));
+    assert!(strict(llama(json!({"model_type": "falcon", "alibi": false}))).is_ok());
+    assert!(matches!(
+        strict(llama(json!({"model_type": "falcon", "alibi": true}))),
+        Err(ConfigError::NotExpressed { .. })
+    ));
+}
+
+/// `docs/models.md` is the registry as a page; `POSENC_WRITE_PAGES=1` writes it.
+#[test]
+fn the_page_of_models_is_the_registry() {
+    let known = super::known();
+    let read = known.iter().filter(|(_, what)| what.is_ok()).count();
+    let mut page = format!(
+        "# Model types\n\nWhat `posenc::config::read` makes of the model type in a `config.json`, from what the model's class leaves unsaid in transformers 5.23.0: {read} are read, {} are known and not read, \
+         each with its reason. Any other is an error that names the nearest. This page is written from the registry (`crates/posenc/src/config/registry/`), and a test checks that it says the same.\n\n\
+         A file's own keys stand above what is written here. *Halves* and *interleaved* are the pairing, *share* and *base* are defaults.\n\n| model type | positions |\n|---|---|\n",
+        known.len() - read
+    );
+    for (name, what) in &known {
+        match what {
+            Ok(what) => page += &format!("| `{name}` | {what} |\n"),
+            Err(reason) => page += &format!("| `{name}` | *not read*: {reason} |\n"),
+        }
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/models.md");
+    if std::env::var_os("POSENC_WRITE_PAGES").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == page,
+        "docs/models.md is not what the registry says: POSENC_WRITE_PAGES=1 cargo test -p posenc --features config the_page_of_models"
+    );
+}
