@@ -30,9 +30,11 @@
 
 mod error;
 mod json;
+mod layers;
 mod read;
 mod registry;
 mod rope;
+mod scale;
 #[cfg(test)]
 mod tests;
 

@@ -76,7 +76,7 @@ pub enum Precision {
     /// The angle in f64, rounded once at the end: the mathematical rotation.
     #[default]
     Exact,
-    /// Frequency, position and their product each rounded to f32, as the code that trained the models does: the rotation that a checkpoint knows.
+    /// Every operation from the base to the angle rounded to f32, as in the code that trained the models: the rotation that a checkpoint knows.
     Reference,
 }
 
