@@ -44,7 +44,7 @@ pub fn paragraph(first: &str, text: &str, columns: usize) -> String {
 }
 
 /// Lines of at most `columns` columns. A line breaks at a space or beside a Chinese character, and inside a word that is longer than a line.
-fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (spaced, piece) in pieces(text) {
         let line = lines.last_mut().expect("there is always a line");

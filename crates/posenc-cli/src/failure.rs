@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use posenc_lab::LabError;
 
@@ -16,6 +17,18 @@ pub enum Failure {
     Encoding(posenc::Error),
     /// The lab refuses.
     Lab(LabError),
+    /// The file of weights cannot be read, or a tensor of it.
+    Weights { path: PathBuf, error: posenc_nn::Error },
+    /// The file holds no such tensor, or several and none was named.
+    Tensor {
+        path: PathBuf,
+        wanted: Option<String>,
+        present: Vec<String>,
+    },
+    /// A picture's file cannot be written.
+    Unwritable { path: PathBuf, source: io::Error },
+    /// A picture's file has the name of something else.
+    Foreign { path: PathBuf },
     /// A demonstration ran, and these claims of its were not seen.
     NotShown(Vec<String>),
     /// The output cannot be written.
@@ -41,6 +54,22 @@ impl fmt::Display for Failure {
                 write!(f, "{} must be {expected}, and {given} was given; change it", option(field))
             }
             Failure::Lab(error) => write!(f, "{error}"),
+            Failure::Weights {
+                path,
+                error: posenc_nn::Error::Io { source, .. },
+            } => write!(f, "cannot read the weights {}: {source}; name a safetensors file", path.display()),
+            Failure::Weights { path, error } => write!(f, "{}: {error}", path.display()),
+            Failure::Tensor { path, wanted, present } => tensor(f, path, wanted.as_deref(), present),
+            Failure::Unwritable { path, source } => write!(
+                f,
+                "cannot write {}: {source}; choose another --out, or make this one writable",
+                path.display()
+            ),
+            Failure::Foreign { path } => write!(
+                f,
+                "{} exists and is not a picture of `posenc show`: nothing was written; move it, or choose another --out",
+                path.display()
+            ),
             Failure::NotShown(claims) => write!(
                 f,
                 "the demonstration does not show what it claims: {}; that is a fault of this program, please report it with the command that was run",
@@ -49,6 +78,30 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }
     }
+}
+
+/// Which tensors there are, and which was perhaps meant.
+fn tensor(f: &mut fmt::Formatter<'_>, path: &Path, wanted: Option<&str>, present: &[String]) -> fmt::Result {
+    /// Names that fit a message; a model has hundreds of tensors.
+    const SHOWN: usize = 12;
+    let path = path.display();
+    match wanted {
+        Some(wanted) => {
+            write!(f, "{path} holds no tensor `{wanted}`")?;
+            if let posenc::Error::UnknownName {
+                nearest: Some(nearest), ..
+            } = posenc::Error::unknown_name("tensor", wanted, present)
+            {
+                write!(f, "; did you mean `{nearest}`?")?;
+            }
+        }
+        None => write!(f, "{path} holds {} tensors: name one with --tensor", present.len())?,
+    }
+    write!(f, "; it holds: {}", present[..present.len().min(SHOWN)].join(", "))?;
+    if present.len() > SHOWN {
+        write!(f, " and {} more", present.len() - SHOWN)?;
+    }
+    Ok(())
 }
 
 /// The option that sets a field of the configuration: `training.learning_rate` is `--learning-rate`.

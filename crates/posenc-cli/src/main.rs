@@ -45,5 +45,6 @@ fn run() -> Result<(), Failure> {
         Command::List(arguments) => command::list::run(&arguments),
         Command::Explain(arguments) => command::explain::run(&arguments),
         Command::Demo(arguments) => command::demo::run(&arguments),
+        Command::Show(arguments) => command::show::run(&arguments),
     }
 }

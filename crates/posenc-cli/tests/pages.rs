@@ -15,6 +15,8 @@ struct Known {
     options: BTreeMap<String, BTreeSet<String>>,
     /// Names that `--encodings` and `explain` take.
     encodings: BTreeSet<String>,
+    /// Names that `show` takes.
+    pictures: BTreeSet<String>,
 }
 
 fn root() -> PathBuf {
@@ -135,11 +137,15 @@ impl Known {
         let listed: serde_json::Value = serde_json::from_str(&posenc(&["list", "--json"])).expect("JSON");
         let mut encodings = BTreeSet::new();
         names(&listed, &mut encodings);
+        let listed = posenc(&["show", "--list"]);
+        let pictures = listed.lines().skip(2).filter(|line| !line.starts_with([' ', '`']));
+        let pictures = pictures.filter_map(|line| line.split_whitespace().next()).chain(["all"]);
         Known {
             tests,
             pages,
             options,
             encodings,
+            pictures: pictures.map(String::from).collect(),
         }
     }
 
@@ -173,6 +179,9 @@ impl Known {
                         return Err(format!("`posenc list` does not know {name}"));
                     }
                 }
+            }
+            if subcommand == "show" && previous.is_empty() && !self.pictures.contains(*word) {
+                return Err(format!("`posenc show` does not know {word}"));
             }
             previous = word;
         }
@@ -327,6 +336,8 @@ fn a_wrong_name_is_found() {
         "posenc compare --step 600",
         "posenc compare --encodings rotary,albi",
         "posenc explain rotery --formula",
+        "posenc show rotations",
+        "posenc show rotation --frequency 3",
         "make test",
     ] {
         assert!(known.check(wrong).is_err(), "{wrong}");

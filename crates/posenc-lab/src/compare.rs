@@ -2,18 +2,19 @@
 
 use crate::error::LabError;
 use crate::model::Gpt;
-use crate::preset::preset;
+use crate::preset::{Preset, preset};
 use crate::results::{AtLength, Config, ModelConfig, Outcome, Results, Run, TrainingConfig};
+use crate::scalings::{self, Reading, Scaled, ScalingMethod, readings_of};
 use crate::store::Store;
 use crate::text::{Text, Tokens};
-use crate::trainer::{Trainer, evaluate, mean_loss, train};
+use crate::trainer::{Trainer, aligned_loss, evaluate, mean_loss, train};
 use crate::verdict::held_out_steps;
 use crate::windows::{EvaluationWindows, Window, held_out_needed, window_tokens};
 use posenc::{Attention, Params};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// What is compared unless the user names something else: every encoding of the catalogue.
+/// What is compared unless the user names something else: every encoding of the catalogue but [`LEFT_OUT`].
 pub const DEFAULT_ENCODINGS: [&str; 10] = [
     "none",
     "learned",
@@ -26,6 +27,10 @@ pub const DEFAULT_ENCODINGS: [&str; 10] = [
     "shared",
     "t5",
 ];
+
+/// What the default comparison leaves out, by name: these have a product of head_dim per pair in every layer, most of them a projection of every distance besides, so that with them the budget in which the
+/// others are trained would not do. `posenc compare --encodings transformer-xl,deberta` compares them.
+pub const LEFT_OUT: [&str; 4] = ["music-transformer", "transformer-xl", "xlnet", "deberta"];
 
 /// Evaluated lengths unless the user names others, as multiples of the trained length.
 pub const DEFAULT_FACTORS: [f64; 5] = [1.0, 1.5, 2.0, 4.0, 8.0];
@@ -59,6 +64,8 @@ pub struct Request {
     pub aligned_places: usize,
     /// Targets scored at each.
     pub aligned_targets: usize,
+    /// How trained rotary models are scaled to be read again.
+    pub scalings: Vec<ScalingMethod>,
 }
 
 /// What a comparison reports while it runs.
@@ -142,6 +149,7 @@ impl Default for Request {
             window_tokens: 25_000,
             aligned_places: 256,
             aligned_targets: 8,
+            scalings: ScalingMethod::ALL.to_vec(),
         }
     }
 }
@@ -181,13 +189,15 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
     for name in &request.encodings {
         let preset = preset(name, request.training.length, request.model.model_dim)?;
         Gpt::new(&request.model, 2, &preset.encoding, Attention::default(), preset.embedding_scale)?;
+        let (trained, factor) = (request.training.length, longest as f64 / request.training.length as f64);
+        scalings::check(&request.scalings, &preset.encoding, &request.model, factor.max(1.0), trained)?;
     }
     let needed = held_out_needed(longest, request.aligned_places, request.aligned_targets);
     let text = match &request.text {
         Some(path) => Text::from_file(path, request.tokens, needed)?,
         None => Text::bundled(request.tokens, needed)?,
     };
-    let wanted = Config {
+    let mut wanted = Config {
         encodings: request.encodings.clone(),
         seeds: request.seeds.clone(),
         text: text.config().clone(),
@@ -200,7 +210,12 @@ pub fn compare(request: &Request, exports: &[Export], watch: &mut dyn FnMut(Even
         lengths,
         aligned_places: request.aligned_places,
         aligned_targets: request.aligned_targets,
+        scalings: request.scalings.clone(),
     };
+    // Asked for or not, nothing is scaled where nothing rotates: that is the same comparison.
+    if !wanted.encodings.iter().any(|encoding| scalings::is_rotary(&wanted, encoding)) {
+        wanted.scalings.clear();
+    }
     let windows = EvaluationWindows::new(&wanted, text.held_out.len())?;
     let mut bench = Bench {
         text: &text,
@@ -263,6 +278,10 @@ impl Clock {
 impl Bench<'_> {
     fn model(&self, encoding: &str) -> Result<Gpt, LabError> {
         let preset = preset(encoding, self.config.training.length, self.config.model.model_dim)?;
+        self.model_of(&preset)
+    }
+
+    fn model_of(&self, preset: &Preset) -> Result<Gpt, LabError> {
         Gpt::new(
             &self.config.model,
             self.config.text.vocabulary,
@@ -270,6 +289,30 @@ impl Bench<'_> {
             Attention::default(),
             preset.embedding_scale,
         )
+    }
+
+    /// What a trained model does with its frequencies scaled. Scaling has no parameters, so the weights fit as they are.
+    fn scaled(&self, encoding: &str, params: &Params<f32>, lengths: &[AtLength]) -> Result<Vec<Scaled>, LabError> {
+        let (config, text) = (&self.config, &self.text.held_out);
+        let trained = config.training.length;
+        let preset = preset(encoding, trained, config.model.model_dim)?;
+        let mut readings = Vec::new();
+        for Reading { scaling, factor, length } in readings_of(config, encoding, lengths) {
+            let Some(scaled) = scalings::scaled(&preset.encoding, &scaling.with_factor(factor, trained)) else {
+                continue;
+            };
+            let model = self.model_of(&Preset {
+                encoding: scaled,
+                embedding_scale: preset.embedding_scale,
+            })?;
+            readings.push(Scaled {
+                scaling,
+                factor,
+                length,
+                aligned: aligned_loss(&model, params, text, &self.windows, length, config.aligned_targets)?,
+            });
+        }
+        Ok(readings)
     }
 
     /// Trains and evaluates one model.
@@ -333,6 +376,7 @@ impl Bench<'_> {
                 )?,
             });
         }
+        let scaled = self.scaled(encoding, trainer.params(), &lengths)?;
         clock.done += 1.0;
         clock.left -= 1.0;
         Ok(Run {
@@ -344,6 +388,7 @@ impl Bench<'_> {
             training: curves.training,
             held_out: curves.held_out,
             lengths,
+            scaled,
             training_seconds,
             evaluation_seconds: begun.elapsed().as_secs_f64(),
         })
@@ -375,8 +420,7 @@ impl Bench<'_> {
             let begun = Instant::now();
             mean_loss(&model, trainer.params(), &self.text.held_out, &windows)?;
             let per_token = begun.elapsed().as_secs_f64() / (windows.len() * length).max(1) as f64;
-            let aligned: usize = self.config.lengths.iter().map(|n| n * self.config.aligned_places).sum();
-            let tokens = self.config.window_tokens * self.config.lengths.len() + aligned + HELD_OUT_POINTS * HELD_OUT_WINDOWS * length;
+            let tokens = evaluation_tokens(&self.config, encoding) + HELD_OUT_POINTS * HELD_OUT_WINDOWS * length;
             fixed += per_token * tokens as f64;
         }
         let seeds = self.config.seeds.len() as f64;
@@ -386,6 +430,13 @@ impl Bench<'_> {
             budget,
         })
     }
+}
+
+/// Tokens that the evaluation of one trained model reads: both readings at every length, and the aligned one again under every scaling.
+fn evaluation_tokens(config: &Config, encoding: &str) -> usize {
+    let scaled = readings_of(config, encoding, &[]);
+    let lengths = config.lengths.iter().copied().chain(scaled.iter().map(|reading| reading.length));
+    config.window_tokens * config.lengths.len() + lengths.map(|length| length * config.aligned_places).sum::<usize>()
 }
 
 /// What was measured of all runs together, in seconds, and what they may take.
@@ -435,11 +486,11 @@ fn outcome(
     length: usize,
     aligned_targets: usize,
 ) -> Result<Outcome, LabError> {
-    use posenc::Error::{Fractional, Imprecise, Negative, NonFinite, PastTable};
+    use posenc::Error::{FarDistance, Fractional, Imprecise, Negative, NonFinite, PastTable};
     match model.calls(params, length) {
-        Err(LabError::Encoding(error @ (PastTable { .. } | Negative { .. } | NonFinite { .. } | Fractional { .. } | Imprecise { .. }))) => {
-            Ok(Outcome::Refused(error.to_string()))
-        }
+        Err(LabError::Encoding(
+            error @ (PastTable { .. } | FarDistance { .. } | Negative { .. } | NonFinite { .. } | Fractional { .. } | Imprecise { .. }),
+        )) => Ok(Outcome::Refused(error.to_string())),
         Err(error) => Err(error),
         Ok(_) => evaluate(model, params, tokens, windows, length, aligned_targets).map(Outcome::Measured),
     }
@@ -451,9 +502,9 @@ mod tests {
     use crate::config::tests::small;
 
     /// A model with a table of as many rows as the trained length, its parameters, and the windows of [`small`] over a text.
-    fn bench() -> (Config, Gpt, Params<f32>, Vec<u16>, EvaluationWindows) {
+    fn bench(encoding: &str) -> (Config, Gpt, Params<f32>, Vec<u16>, EvaluationWindows) {
         let config = small();
-        let preset = preset("learned", config.training.length, config.model.model_dim).unwrap();
+        let preset = preset(encoding, config.training.length, config.model.model_dim).unwrap();
         let model = Gpt::new(&config.model, 5, &preset.encoding, Attention::default(), 1.0).unwrap();
         let params = Params::init(&model.specs(), 1).unwrap();
         let tokens: Vec<u16> = (0..4_000).map(|i| i % 5).collect();
@@ -495,16 +546,29 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_pays_for_scaled_readings_too() {
+        let mut config = small();
+        let unscaled = 48 * 3 + 5 * (8 + 12 + 16);
+        assert_eq!(evaluation_tokens(&config, "rotary"), unscaled);
+        config.scalings = vec![ScalingMethod::Linear, ScalingMethod::Dynamic];
+        assert_eq!(evaluation_tokens(&config, "alibi"), unscaled);
+        let scaled = 5 * (8 + 12 + 16 + 8 + 8) + 5 * (8 + 12 + 16);
+        assert_eq!(evaluation_tokens(&config, "rotary"), unscaled + scaled);
+    }
+
+    #[test]
     fn a_table_that_ends_refuses_and_its_own_length_is_measured() {
-        let (config, model, params, tokens, windows) = bench();
-        let at = |length| outcome(&model, &params, &tokens, &windows, length, config.aligned_targets).unwrap();
-        assert!(matches!(at(config.lengths[0]), Outcome::Measured(_)));
-        assert!(matches!(at(config.lengths[1]), Outcome::Refused(why) if why.contains("past the learned table")));
+        for (encoding, past) in [("learned", "past the learned table"), ("music-transformer", "past the table")] {
+            let (config, model, params, tokens, windows) = bench(encoding);
+            let at = |length| outcome(&model, &params, &tokens, &windows, length, config.aligned_targets).unwrap();
+            assert!(matches!(at(config.lengths[0]), Outcome::Measured(_)));
+            assert!(matches!(at(config.lengths[1]), Outcome::Refused(why) if why.contains(past)));
+        }
     }
 
     #[test]
     fn what_is_not_about_positions_is_an_error_and_no_verdict() {
-        let (config, model, params, tokens, windows) = bench();
+        let (config, model, params, tokens, windows) = bench("learned");
         for missing in ["pos", "layers.0.attention"] {
             let specs: Vec<_> = model.specs().into_iter().filter(|spec| !spec.name.starts_with(missing)).collect();
             assert!(specs.len() < params.specs().len(), "{missing}");

@@ -122,6 +122,10 @@ impl Config {
         if self.seeds.is_empty() || has_duplicates(&self.seeds) {
             return refuse("seeds", "at least one and each of them once", format!("{:?}", self.seeds));
         }
+        if has_duplicates(&self.scalings) {
+            let names: Vec<&str> = self.scalings.iter().map(|scaling| scaling.name()).collect();
+            return refuse("scalings", "each of them once", names.join(","));
+        }
         self.model.check()?;
         self.training.check()?;
         if self.lengths.first() != Some(&self.training.length) || self.lengths.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -207,6 +211,7 @@ fn has_duplicates<T: PartialEq>(list: &[T]) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::results::{ModelConfig, TextConfig, TrainingConfig};
+    use crate::scalings::ScalingMethod;
 
     /// A small configuration, for the tests of the whole crate.
     pub(crate) fn small() -> Config {
@@ -244,6 +249,7 @@ pub(crate) mod tests {
             window_tokens: 48,
             aligned_places: 5,
             aligned_targets: 4,
+            scalings: Vec::new(),
         }
     }
 
@@ -262,6 +268,7 @@ pub(crate) mod tests {
         assert_eq!(refused(|c| c.encodings.clear()), "encodings");
         assert_eq!(refused(|c| c.encodings[1] = "alibi".into()), "encodings");
         assert_eq!(refused(|c| c.seeds = vec![3, 3]), "seeds");
+        assert_eq!(refused(|c| c.scalings = vec![ScalingMethod::Ntk; 2]), "scalings");
         assert_eq!(refused(|c| c.lengths = vec![]), "lengths");
         assert_eq!(refused(|c| c.lengths = vec![12, 16]), "lengths");
         assert_eq!(refused(|c| c.lengths = vec![8, 16, 16]), "lengths");

@@ -16,6 +16,7 @@ pub mod losses;
 pub mod model;
 pub mod preset;
 pub mod results;
+pub mod scalings;
 pub mod store;
 pub mod text;
 pub mod trainer;

@@ -151,7 +151,7 @@ impl Gpt {
                         attention: attention.clone(),
                         in_init: PROJECTION_INIT,
                         out_init: PROJECTION_INIT,
-                        ..MultiheadAttention::new(name("attention"), width, dims)
+                        ..MultiheadAttention::new(name("attention"), width, dims).for_plan(&plan)
                     },
                     norm2: LayerNorm::new(name("norm2"), width),
                     up: linear(name("mlp.up"), width, config.mlp_dim),
@@ -194,14 +194,15 @@ impl Gpt {
         specs
     }
 
-    /// Numbers that the encoding adds to the model.
+    /// Numbers that the encoding adds to the model, its layers' own projections of tables included.
     pub fn encoding_parameters(&self) -> usize {
         let sizes = self
             .plan
             .parameters()
             .iter()
             .map(|spec| spec.size() * if spec.scope == Scope::Layer { self.layers.len() } else { 1 });
-        sizes.sum()
+        let projected = self.plan.projections().iter().flat_map(|p| p.parameters(&self.plan.dims()));
+        sizes.sum::<usize>() + self.layers.len() * projected.map(|spec| spec.size()).sum::<usize>()
     }
 
     /// Resolves the encoding for sequences of `length` tokens.

@@ -15,7 +15,7 @@ pub struct Preset {
 
 /// The catalogue's preset of a name, or of names joined by `+`, for a model of this width trained on this many tokens.
 ///
-/// Attention is the same for all, scaled by 1/√head_dim: models of a comparison differ in nothing but their encoding, so T5's unscaled products are left to T5.
+/// Attention is the same for all, scaled by 1/√head_dim: models of a comparison differ in nothing but their encoding, so T5's unscaled products and DeBERTa's 1/√(3 · head_dim) are left to them.
 ///
 /// # Errors
 /// An unknown name; the error has the nearest known one.

@@ -6,6 +6,8 @@
 
 /// The classes of the rule; [`verdict`](crate::verdict) has it.
 pub use posenc::catalogue::Reach;
+
+use crate::scalings::{Scaled, ScaledVerdict, ScalingCheck, ScalingMethod};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version of the schema; raised when a field changes its meaning.
@@ -26,6 +28,12 @@ pub struct Results {
     pub runs: Vec<Run>,
     /// One entry per encoding, in the order of [`Config::encodings`].
     pub verdicts: Vec<Verdict>,
+    /// One entry per rotary encoding and scaling, in the order of the configuration; empty where nothing was scaled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaled_verdicts: Vec<ScaledVerdict>,
+    /// What is known of scalings, and whether it was found, per rotary encoding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaling_checks: Vec<ScalingCheck>,
 }
 
 /// The configuration of a comparison. Two folders hold the same comparison if and only if these are equal, two labels
@@ -50,6 +58,9 @@ pub struct Config {
     pub aligned_places: usize,
     /// Targets scored at the end of each aligned window.
     pub aligned_targets: usize,
+    /// How trained rotary models are scaled to be read again; empty where no encoding rotates, and in files from before it was measured.
+    #[serde(default)]
+    pub scalings: Vec<ScalingMethod>,
 }
 
 /// Which text is read.
@@ -137,6 +148,9 @@ pub struct Run {
     pub held_out: Vec<CurvePoint>,
     /// One entry per evaluated length, in the order of [`Config::lengths`].
     pub lengths: Vec<AtLength>,
+    /// What the trained model does with its frequencies scaled, by [`readings`](crate::scalings::readings_of).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaled: Vec<Scaled>,
     /// Wall-clock time of training; the only field, with `evaluation_seconds`, that differs between two equal runs.
     pub training_seconds: f64,
     /// Wall-clock time of evaluation.
@@ -217,12 +231,12 @@ pub struct VerdictAt {
 }
 
 /// JSON has no NaN and no infinity: serde writes them as `null`, and this reads them back, so that the result of a model that broke down is not a damaged file.
-fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+pub(crate) fn null_is_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// [`null_is_nan`] for a list.
-fn nulls_are_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+pub(crate) fn nulls_are_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
     Ok(Vec::<Option<f64>>::deserialize(from)?
         .into_iter()
         .map(|number| number.unwrap_or(f64::NAN))

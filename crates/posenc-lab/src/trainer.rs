@@ -219,6 +219,25 @@ pub fn evaluate<R: Number>(
     Ok(sums.finish())
 }
 
+/// The aligned reading alone: the same number as [`evaluate`]'s.
+///
+/// # Errors
+/// The encoding has no answer for this length.
+pub fn aligned_loss<R: Number>(
+    model: &Gpt,
+    params: &Params<R>,
+    tokens: &[u16],
+    windows: &EvaluationWindows,
+    length: usize,
+    aligned_targets: usize,
+) -> Result<f64, LabError> {
+    let calls = model.calls(params, length)?;
+    let mut sums = LossSums::new(length, aligned_targets);
+    let aligned: Vec<Window> = windows.aligned(length).collect();
+    for_each_window(model, params, &calls, tokens, &aligned, |losses| sums.add_aligned(losses))?;
+    Ok(sums.finish().aligned)
+}
+
 /// Mean loss over some windows of one length.
 ///
 /// # Errors

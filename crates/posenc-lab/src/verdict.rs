@@ -45,16 +45,18 @@ fn verdict_at(length: usize, trained_length: usize, runs: &[&Run]) -> VerdictAt 
         .map(|run| Some(measured(run, length)?.aligned - measured(run, trained_length)?.aligned))
         .collect();
     // Each seed is put into a class by its own rise; averaging first would hide that they disagree.
-    let mut classes = rises.iter().map(|rise| rise.map_or(Reach::Refuses, class));
-    let verdict = match classes.next() {
-        Some(first) if classes.all(|class| class == first) => first,
-        _ => Reach::Inconclusive,
-    };
+    let classes = rises.iter().map(|rise| rise.map_or(Reach::Refuses, class));
     VerdictAt {
         length,
-        verdict,
+        verdict: agreed(classes).unwrap_or(Reach::Inconclusive),
         rise: rises.into_iter().flatten().collect(),
     }
+}
+
+/// What all seeds say; `None` where they disagree, or where there is none.
+pub(crate) fn agreed<T: PartialEq>(mut seeds: impl Iterator<Item = T>) -> Option<T> {
+    let first = seeds.next()?;
+    seeds.all(|other| other == first).then_some(first)
 }
 
 /// The class of one rise of the aligned loss. A rise that is not a number is *broken*: the model's losses are not.
@@ -104,7 +106,8 @@ pub fn held_out_steps(steps: usize, points: usize) -> Vec<usize> {
     at
 }
 
-fn measured(run: &Run, length: usize) -> Option<&crate::results::Losses> {
+/// What a run measured unscaled at a length, if it ran there.
+pub(crate) fn measured(run: &Run, length: usize) -> Option<&crate::results::Losses> {
     run.lengths.iter().find(|at| at.length == length).and_then(|at| match &at.outcome {
         Outcome::Measured(losses) => Some(losses),
         Outcome::Refused(_) => None,
@@ -149,6 +152,7 @@ pub(crate) mod tests {
             training: vec![CurvePoint { step: 20, loss: 1.6 }],
             held_out: vec![CurvePoint { step: 18, loss: 1.625 }, CurvePoint { step: 20, loss: 1.6 }],
             lengths,
+            scaled: Vec::new(),
             training_seconds: 0.25,
             evaluation_seconds: 0.125,
         }

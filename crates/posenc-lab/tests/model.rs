@@ -148,9 +148,10 @@ fn shared_weights_begin_the_same() {
     }
 }
 
-/// The default comparison leaves nothing out.
+/// The default comparison leaves nothing out but what it says.
 #[test]
-fn the_default_is_the_whole_catalogue() {
-    let names: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
-    assert_eq!(names, posenc_lab::compare::DEFAULT_ENCODINGS);
+fn the_default_is_the_catalogue_but_for_what_is_left_out() {
+    use posenc_lab::compare::{DEFAULT_ENCODINGS, LEFT_OUT};
+    let (left_out, compared): (Vec<&str>, Vec<&str>) = catalogue().iter().map(|entry| entry.name).partition(|name| LEFT_OUT.contains(name));
+    assert_eq!((&compared[..], &left_out[..]), (&DEFAULT_ENCODINGS[..], &LEFT_OUT[..]));
 }

@@ -1,7 +1,11 @@
 //! What can go wrong, with what was expected and what was given.
 
+use crate::weights::Dtype;
 use std::fmt;
 use std::path::PathBuf;
+
+/// Names that a message lists; an error holds all.
+const SHOWN: usize = 12;
 
 /// The result of everything that can refuse its input.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -37,12 +41,21 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Bytes are not a safetensors file.
-    Format(safetensors::SafeTensorError),
-    /// A file lacks tensors that the store has.
+    /// Bytes are not a safetensors file, or a damaged one; or what was to be saved does not fit the format.
+    Format {
+        /// The tensor at fault, if it is one.
+        tensor: Option<String>,
+        /// What the format asks for.
+        expected: String,
+        /// What is there.
+        given: String,
+    },
+    /// A file lacks tensors that the store is to be filled from.
     MissingTensors {
         /// All of their names.
         names: Vec<String>,
+        /// Tensors of the file that nothing in the store asked for, sorted: another prefix shows here.
+        others: Vec<String>,
     },
     /// A tensor of a file holds something other than f32, f64, f16 or bf16.
     Dtype {
@@ -51,7 +64,7 @@ pub enum Error {
         /// What it holds.
         given: String,
     },
-    /// A finite number of a file is infinite in the type of the store.
+    /// A finite number would be infinite in the type that it is loaded or saved as.
     Overflow {
         /// The tensor's name.
         name: String,
@@ -59,6 +72,8 @@ pub enum Error {
         index: usize,
         /// The number.
         value: f64,
+        /// The type.
+        into: Dtype,
     },
 }
 
@@ -77,18 +92,31 @@ impl fmt::Display for Error {
                 "two parameter stores differ at `{name}`; make gradients and moments with `Params::zeros_like`"
             ),
             Error::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            Error::Format(error) => write!(f, "not a safetensors file, or a damaged one: {error}; fetch or save it again"),
-            Error::MissingTensors { names } => write!(
-                f,
-                "the file lacks {} of the model's tensors: {}; load a file that was saved from this model",
-                names.len(),
-                names.join(", ")
-            ),
+            Error::Format { tensor, expected, given } => {
+                write!(f, "not a whole safetensors file: ")?;
+                if let Some(name) = tensor {
+                    write!(f, "tensor `{name}`: ")?;
+                }
+                write!(f, "expected {expected}, given {given}; fetch or save it again")
+            }
+            Error::MissingTensors { names, others } => {
+                write!(f, "the file lacks {} of the model's tensors: {}", names.len(), names.join(", "))?;
+                match &others[..] {
+                    [] => write!(f, "; load a file that was saved from this model"),
+                    [..] => write!(
+                        f,
+                        "; it has {} others: {}{}; say which is which, or load a file that was saved from this model",
+                        others.len(),
+                        others[..others.len().min(SHOWN)].join(", "),
+                        if others.len() > SHOWN { ", …" } else { "" }
+                    ),
+                }
+            }
             Error::Dtype { name, given } => write!(f, "tensor `{name}` holds {given}; convert it to F32, F64, F16 or BF16"),
-            Error::Overflow { name, index, value } => {
+            Error::Overflow { name, index, value, into } => {
                 write!(
                     f,
-                    "tensor `{name}` holds {value} at index {index}, too large for f32; load it as f64"
+                    "tensor `{name}` holds {value} at index {index}, too large for {into}; use a wider type"
                 )
             }
         }
@@ -100,7 +128,6 @@ impl std::error::Error for Error {
         match self {
             Error::Core(error) => Some(error),
             Error::Io { source, .. } => Some(source),
-            Error::Format(error) => Some(error),
             _ => None,
         }
     }
@@ -109,11 +136,5 @@ impl std::error::Error for Error {
 impl From<posenc::Error> for Error {
     fn from(error: posenc::Error) -> Error {
         Error::Core(error)
-    }
-}
-
-impl From<safetensors::SafeTensorError> for Error {
-    fn from(error: safetensors::SafeTensorError) -> Error {
-        Error::Format(error)
     }
 }

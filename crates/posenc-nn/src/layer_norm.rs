@@ -5,8 +5,9 @@ use crate::kernels;
 use crate::number::Number;
 use crate::shape::{gradient, rows, size, tensor};
 use posenc::{Init, ParamSpec, Params};
+use std::borrow::Cow;
 
-/// y = (x − mean)/√(variance + ε)·gain + bias over the last axis; `{name}.weight` `[dim]` begins at 1, `{name}.bias` `[dim]` at 0.
+/// y = (x − mean)/√(variance + ε)·gain + bias over the last axis; `{name}.weight` `[dim]` begins at 1, `{name}.bias` `[dim]`, if it has one, at 0.
 ///
 /// The variance is the biased one, as in PyTorch. Nothing is saved for the adjoint: mean and variance of a row that is in cache cost less than the
 /// memory to keep them.
@@ -18,6 +19,8 @@ pub struct LayerNorm {
     pub dim: usize,
     /// Added to the variance.
     pub eps: f64,
+    /// Whether it has a bias.
+    pub bias: bool,
 }
 
 impl LayerNorm {
@@ -27,20 +30,27 @@ impl LayerNorm {
             name: name.into(),
             dim,
             eps: 1e-5,
+            bias: true,
         }
+    }
+
+    /// The same layer without a bias.
+    pub fn without_bias(self) -> LayerNorm {
+        LayerNorm { bias: false, ..self }
     }
 
     /// Its parameters, in order.
     pub fn specs(&self) -> Vec<ParamSpec> {
-        vec![self.gain(), self.bias()]
+        std::iter::once(self.gain()).chain(self.bias_spec()).collect()
     }
 
     fn gain(&self) -> ParamSpec {
         ParamSpec::new(format!("{}.weight", self.name), [self.dim], Init::Ones)
     }
 
-    fn bias(&self) -> ParamSpec {
-        ParamSpec::new(format!("{}.bias", self.name), [self.dim], Init::Zeros)
+    fn bias_spec(&self) -> Option<ParamSpec> {
+        self.bias
+            .then(|| ParamSpec::new(format!("{}.bias", self.name), [self.dim], Init::Zeros))
     }
 
     /// x is `[n, dim]`; y `[n, dim]` is overwritten.
@@ -50,8 +60,12 @@ impl LayerNorm {
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("y [n, dim]", y.len(), &[n, self.dim])?;
-        let (gain, bias) = (tensor(params, &self.gain())?, tensor(params, &self.bias())?);
-        kernels::layer_norm(x, gain, bias, R::of(self.eps), y);
+        let gain = tensor(params, &self.gain())?;
+        let bias = match self.bias_spec() {
+            Some(spec) => Cow::Borrowed(tensor(params, &spec)?),
+            None => Cow::Owned(vec![R::ZERO; self.dim]),
+        };
+        kernels::layer_norm(x, gain, &bias, R::of(self.eps), y);
         Ok(())
     }
 
@@ -68,9 +82,15 @@ impl LayerNorm {
             gradient(grads, &spec)?;
         }
         // The store lends one tensor at a time; the bias's gradient is summed beside it.
-        let mut d_bias = gradient(grads, &self.bias())?.to_vec();
+        let bias = self.bias_spec();
+        let mut d_bias = match &bias {
+            Some(spec) => gradient(grads, spec)?.to_vec(),
+            None => vec![R::ZERO; self.dim],
+        };
         kernels::layer_norm_adjoint(x, gain, R::of(self.eps), d, gradient(grads, &self.gain())?, &mut d_bias);
-        gradient(grads, &self.bias())?.copy_from_slice(&d_bias);
+        if let Some(spec) = &bias {
+            gradient(grads, spec)?.copy_from_slice(&d_bias);
+        }
         Ok(())
     }
 }
@@ -105,7 +125,12 @@ mod tests {
     #[test]
     fn adjoint_matches_finite_differences() {
         let mut rng = Rng::new(9);
-        let norm = LayerNorm::new("ln", 6);
+        for norm in [LayerNorm::new("ln", 6), LayerNorm::new("ln", 6).without_bias()] {
+            check_adjoint(&norm, &mut rng);
+        }
+    }
+
+    fn check_adjoint(norm: &LayerNorm, rng: &mut Rng) {
         let mut params: Params<f64> = Params::init(&norm.specs(), 1).unwrap();
         params.flat_mut().iter_mut().for_each(|p| *p += 0.3 * rng.normal());
         let x: Vec<f64> = (0..18).map(|_| 2.0 * rng.normal() + 1.0).collect();

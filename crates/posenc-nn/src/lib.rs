@@ -33,6 +33,7 @@
 #[doc = include_str!("../../../docs/from-the-documents.md")]
 struct FromTheDocuments;
 
+mod activation;
 mod adamw;
 mod attention;
 pub mod check;
@@ -40,6 +41,7 @@ mod embedding;
 mod error;
 mod gelu;
 mod kernels;
+mod latent;
 mod layer_norm;
 mod linear;
 mod loss;
@@ -49,13 +51,16 @@ mod positional;
 mod rms_norm;
 mod shape;
 mod storage;
+mod transformer;
 pub mod weights;
 
+pub use activation::*;
 pub use adamw::*;
 pub use attention::*;
 pub use embedding::*;
 pub use error::*;
 pub use gelu::*;
+pub use latent::*;
 pub use layer_norm::*;
 pub use linear::*;
 pub use loss::*;
@@ -64,3 +69,4 @@ pub use number::*;
 pub use positional::*;
 pub use rms_norm::*;
 pub use storage::*;
+pub use transformer::*;

@@ -3,6 +3,7 @@
 use crate::attention::StreamGrads;
 use crate::error::Result;
 use crate::shape::tensor;
+use crate::weights::Stored;
 use half::{bf16, f16};
 use posenc::{Element, ParamSpec, Params};
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::borrow::Cow;
 /// What a module's parameters and streams may be stored in: `f32`, `f64`, `f16` or `bf16`. Arithmetic is in its [`Number`](crate::Number), [`Element::Real`]: half precision is
 /// widened on the way in, exactly, and rounded once on the way out. No other type can implement it.
 #[doc(alias = "dtype")]
-pub trait Storage: Element {
+pub trait Storage: Element + Stored {
     /// A stream in the precision of the arithmetic.
     #[doc(hidden)]
     fn widened(x: &[Self]) -> Cow<'_, [Self::Real]>;
@@ -93,3 +94,11 @@ macro_rules! half_precision {
 
 arithmetic!(f32, f64);
 half_precision!(f16, bf16);
+
+/// Lets `run` write the gradient of one stream in the precision of the arithmetic, and stores it.
+pub(crate) fn stored_gradient<T: Storage>(into: &mut [T], run: impl FnOnce(&mut [T::Real]) -> Result<()>) -> Result<()> {
+    T::gradients(StreamGrads::Same(into), |d| {
+        let (StreamGrads::Same(d) | StreamGrads::Apart { query: d, .. }) = d;
+        run(d)
+    })
+}

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
+use crate::project::Projected;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
 use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
@@ -30,12 +31,15 @@ pub enum Site {
     Key,
 }
 
-/// What the methods of a plan put into a call.
+/// What the methods of a plan put into a call. A clone shares tables and terms.
+#[derive(Clone)]
 pub(crate) struct Parts<'p, R: Real> {
     pub addends: Vec<Addend<'p, R>>,
     pub rotations: Vec<Arc<RotationPair<R>>>,
     pub content: Vec<Arc<dyn ScoreTerm<R> + 'p>>,
     pub bias: Vec<Arc<dyn ScoreTerm<R> + 'p>>,
+    /// Content terms that wait for their tables.
+    pub projected: Vec<Projected<'p, R>>,
 }
 
 /// An encoding with positions and parameters resolved. Holds O(T) or O(T·d) numbers, never O(T²).
@@ -45,8 +49,10 @@ pub struct Call<'p, R: Real = f32> {
     k_at: Positions,
     prepared: Arc<[Arc<dyn Prepared<R>>]>,
     /// Where the model's and the layer's parameters stand in their store: gradients go to the same names.
-    prefixes: [String; 2],
-    parts: Parts<'p, R>,
+    pub(crate) prefixes: [String; 2],
+    pub(crate) parts: Parts<'p, R>,
+    /// The terms that waited have their tables.
+    pub(crate) tabled: bool,
     /// The caller has added terms of its own.
     pushed: bool,
 }
@@ -64,6 +70,7 @@ impl<'p, R: Real> Call<'p, R> {
             rotations: Vec::new(),
             content: Vec::new(),
             bias: Vec::new(),
+            projected: Vec::new(),
         };
         for method in prepared.iter() {
             method.bind(params, &mut parts)?;
@@ -75,11 +82,12 @@ impl<'p, R: Real> Call<'p, R> {
             prepared,
             prefixes: params.prefixes(),
             parts,
+            tabled: false,
             pushed: false,
         })
     }
 
-    /// The same call for another layer: its own parameters, the same position tables.
+    /// The same call for another layer: its own parameters, the same position tables. Where the plan has projections, it waits for that layer's tables ([`Call::with_tables`]).
     ///
     /// # Errors
     /// A parameter that is missing, or a call that terms were pushed to: they are one layer's, so each layer's call gets its own, afterwards.
@@ -154,6 +162,25 @@ impl<'p, R: Real> Call<'p, R> {
     /// Something is added at this site.
     pub fn adds_at(&self, site: Site) -> bool {
         self.parts.addends.iter().any(|a| a.site == site)
+    }
+
+    /// The same call with its waiting terms in place.
+    pub(crate) fn with_terms<'t>(&self, terms: Vec<Arc<dyn ScoreTerm<R> + 't>>) -> Call<'t, R>
+    where
+        'p: 't,
+    {
+        let mut parts: Parts<'t, R> = self.parts.clone();
+        parts.content.extend(terms);
+        Call {
+            plan: self.plan.clone(),
+            q_at: self.q_at.clone(),
+            k_at: self.k_at.clone(),
+            prepared: self.prepared.clone(),
+            prefixes: self.prefixes.clone(),
+            tabled: !parts.projected.is_empty(),
+            parts,
+            pushed: self.pushed,
+        }
     }
 
     fn positions_of(&self, site: Site) -> &Positions {
@@ -359,8 +386,24 @@ impl<'p, R: Real> Call<'p, R> {
     /// [`Attention::adjoint`](crate::Attention::adjoint), of this call or of another layer of the same plan.
     ///
     /// # Errors
-    /// Slots of another call's adjoint, or of none; a parameter that is missing from `grads`.
+    /// Slots of another call's adjoint, or of none; a parameter that is missing from `grads`; a call with projected tables, whose gradients need a store of their own
+    /// ([`Call::adjoint_with_tables`]).
     pub fn adjoint(&self, slots: &crate::attention::Slots<R>, grads: &mut Params<R>) -> Result<()> {
+        if !self.parts.projected.is_empty() {
+            return Err(Error::Unsupported {
+                method: "Call::adjoint",
+                what: "this call has projected tables, whose gradients need a store; use adjoint_with_tables",
+            });
+        }
+        self.collect(slots, grads, None)
+    }
+
+    pub(crate) fn collect(
+        &self,
+        slots: &crate::attention::Slots<R>,
+        grads: &mut Params<R>,
+        d_tables: Option<&mut Params<R>>,
+    ) -> Result<()> {
         let expected: Vec<usize> = self.terms().map(|term| term.needs().slots * self.dims().heads).collect();
         let given = slots.lengths();
         if given != expected {
@@ -370,7 +413,7 @@ impl<'p, R: Real> Call<'p, R> {
                 given,
             });
         }
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]).with_tables(d_tables);
         for (i, term) in self.terms().enumerate() {
             term.collect(slots.term(i), &mut grads)?;
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
-use crate::rng::mix;
+use crate::rng::{mix, split_mix};
 
 /// Whether a forward pass trains or evaluates: an argument, never a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,26 @@ impl Mode {
         match self {
             Mode::Train { seed, call } if p > 0.0 => Some(Dropout::new(p, seed, call)),
             _ => None,
+        }
+    }
+
+    /// The mode of one part of a layer that drops in several places: the same run and the same call, a stream of its own for each `part`.
+    ///
+    /// ```
+    /// use posenc::Mode;
+    /// let layer = Mode::Train { seed: 1, call: 2 };
+    /// assert_eq!(layer.part(1), layer.part(1));
+    /// assert_ne!(layer.part(1), layer.part(2));
+    /// assert_eq!(Mode::Evaluate.part(1), Mode::Evaluate);
+    /// ```
+    pub fn part(self, part: u64) -> Mode {
+        match self {
+            Mode::Evaluate => Mode::Evaluate,
+            // A hash of both: sums would meet the calls of other layers.
+            Mode::Train { seed, call } => Mode::Train {
+                seed,
+                call: split_mix(split_mix(call) ^ part),
+            },
         }
     }
 }

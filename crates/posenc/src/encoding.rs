@@ -1,7 +1,7 @@
 //! What an encoding is: a list of methods, as plain data.
 
 use crate::bias::{Alibi, ClippedBias, SharedBias, T5Bias};
-use crate::content::Shaw;
+use crate::content::{Deberta, MusicTransformer, Shaw, TransformerXl, XlNet};
 use crate::dims::Dims;
 use crate::embed::{Learned, Sinusoidal};
 use crate::error::Result;
@@ -85,6 +85,15 @@ methods! {
     Rotary,
     /// A vector per clipped distance is added to keys and values.
     Shaw,
+    /// A vector per head and distance back is read by queries.
+    MusicTransformer,
+    /// Projected sinusoids of distances are read by queries, beside two trained vectors per head.
+    TransformerXl,
+    /// The same in both directions, with relative segments.
+    #[serde(rename = "xlnet")]
+    XlNet,
+    /// Projected vectors of distances are read by queries and by keys.
+    Deberta,
     /// A penalty proportional to the distance.
     Alibi,
     /// A number per head and clipped distance is added to the scores.
@@ -152,6 +161,16 @@ pub(crate) mod written {
         };
     }
 
+    macro_rules! names {
+        ($($name:ident)+) => {
+            $(pub fn $name() -> String {
+                stringify!($name).into()
+            })+
+        };
+    }
+
+    names! { r_w_bias r_r_bias r_net }
+
     values! {
         base: f64 = 10_000.0;
         one: f64 = 1.0;
@@ -174,6 +193,7 @@ mod tests {
     use super::*;
     use crate::bias::Direction;
     use crate::catalogue::{PresetOptions, catalogue, preset};
+    use crate::content::DebertaProjections;
     use crate::rotate::Pairing;
     use serde_json::{Value, from_value, json, to_value};
 
@@ -191,6 +211,19 @@ mod tests {
                 Rotary::new(Pairing::Halves).into(),
             ),
             (json!({"method": "shaw", "max_distance": 7}), Shaw::new(7).into()),
+            (
+                json!({"method": "music_transformer", "max_len": 7}),
+                MusicTransformer::new(7).into(),
+            ),
+            (
+                json!({"method": "transformer_xl", "layout": "sin_first", "two_sided": false}),
+                TransformerXl::paper().into(),
+            ),
+            (json!({"method": "xlnet"}), XlNet::new().into()),
+            (
+                json!({"method": "deberta", "max_distance": 7, "projections": "shared"}),
+                Deberta::new(7, DebertaProjections::Shared).into(),
+            ),
             (json!({"method": "alibi"}), Alibi::new().into()),
             (
                 json!({"method": "clipped_bias", "max_distance": 7, "direction": "query_minus_key"}),

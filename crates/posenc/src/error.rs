@@ -140,6 +140,22 @@ pub enum Error {
         /// The shape that was given.
         given: Vec<usize>,
     },
+    /// A call waits for tables that its layer projects.
+    MissingTables {
+        /// Their names.
+        tables: Vec<String>,
+    },
+    /// A distance lies past the end of a table.
+    FarDistance {
+        /// The distance, query − key.
+        distance: i64,
+        /// Row of the batch.
+        batch: usize,
+        /// Index of the query in its row.
+        token: usize,
+        /// Distances that the table has a row for, from 0.
+        rows: usize,
+    },
     /// A combination that the method does not define.
     Unsupported {
         /// Who refuses.
@@ -203,6 +219,20 @@ impl fmt::Display for Error {
             Error::Imprecise { value, index, limit } => write!(
                 f,
                 "position {value} at index {index} is beyond {limit}: its type cannot tell it from its neighbour; pass integers"
+            ),
+            Error::MissingTables { tables } => write!(
+                f,
+                "this call waits for the projected tables {}; project `call.rows(table)` with the layer's weights (`plan.projections()`) and give them to `call.with_tables` before attention",
+                tables.join(", ")
+            ),
+            Error::FarDistance {
+                distance,
+                batch,
+                token,
+                rows,
+            } => write!(
+                f,
+                "a key lies {distance} before its query (batch row {batch}, token {token}), past the table of {rows} distances; shorten the input, use a longer table, or clamp distances"
             ),
             Error::TwoRotations { first, second } => write!(
                 f,

@@ -11,7 +11,8 @@
 //!   [`ScoreTerm`]s. [`Attention`] runs it.
 //!
 //! Who needs one step of one method has functions on slices: [`embed::lookup`], [`embed::sinusoid`], [`embed::timestep()`], [`rotate::rotary::rotate`], [`alibi_slopes`],
-//! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`].
+//! [`alibi_bias`], [`clipped_bias`], [`t5_bucket`], [`t5_bias`], [`deberta_bucket`], [`relative_sinusoids`]. Learned tables grow by
+//! [`embed::resize_linear`] and [`embed::resize_grid`]. What batches look like (packed documents, shards, pictures and videos) is in [`positions`].
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Learned, Mode, Pairing, Positions, Rotary, Site, ViewMut};
@@ -38,7 +39,8 @@
 //! | embeddings | [`Learned`], [`Sinusoidal`] |
 //! | attention inputs | [`InputTable`], [`Sinusoidal`] with [`AddTo::AttentionInputs`] |
 //! | rotation | [`Rotary`] |
-//! | content, value terms | [`Shaw`] |
+//! | content, value terms | [`Shaw`], [`MusicTransformer`] |
+//! | content with projected tables | [`TransformerXl`], [`XlNet`], [`Deberta`]: their layer makes the tables ([`Plan::projections`]) |
 //! | bias | [`Alibi`], [`ClippedBias`], [`SharedBias`], [`T5Bias`] |
 //!
 //! Projections and weights are not here but in `posenc-nn`. Each method is one file in the order paper, maths, shapes, conventions that differ between codebases, cost, example; [`reference`](mod@reference)
@@ -69,10 +71,12 @@ mod words;
 // What: plain data. How: checked once. Now: positions and parameters resolved.
 mod encoding;
 mod plan;
-mod positions;
+pub mod positions;
 
 mod call;
+mod distances;
 mod dropout;
+mod project;
 mod term;
 
 // Where a method acts, in the order of the data flow.
@@ -86,6 +90,7 @@ pub mod attention;
 
 // What is known of the methods, and what each does past the trained length.
 pub mod catalogue;
+pub mod curves;
 pub mod explain;
 
 // What a model's own file says.
@@ -108,7 +113,7 @@ pub use bias::{
     alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,
 };
 pub use call::{Call, Site};
-pub use content::Shaw;
+pub use content::{Deberta, DebertaProjections, MusicTransformer, Shaw, TransformerXl, XlNet, deberta_bucket, relative_sinusoids};
 pub use dims::Dims;
 pub use dropout::{Dropout, Mode};
 pub use embed::{Combine, Learned, OddWidth, Overflow, SinusoidExponent, SinusoidLayout, Sinusoidal};
@@ -118,6 +123,7 @@ pub use input::{AddTo, InputTable};
 pub use params::{Bound, BoundMut, Init, ParamSpec, Params, Scope};
 pub use plan::Plan;
 pub use positions::{At, AtIds, Positions};
+pub use project::{Projection, Projector};
 pub use real::{Element, Real};
 pub use rng::Rng;
 pub use rotate::{Pairing, Precision, Rotary, Rotation, RotationPair, Side, Turn};

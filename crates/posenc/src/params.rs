@@ -324,7 +324,21 @@ impl<T: Element> Params<T> {
             store: self,
             model_prefix,
             layer_prefix,
+            tables: None,
         }
+    }
+
+    /// Tensor `i`, which is to have the shape of the spec.
+    fn at_mut(&mut self, i: usize, name: &str, spec: &ParamSpec) -> Result<&mut [T]> {
+        let given = &self.layout.specs[i].shape;
+        if given != &spec.shape {
+            return Err(Error::ParameterShape {
+                name: name.to_string(),
+                expected: spec.shape.clone(),
+                given: given.clone(),
+            });
+        }
+        Ok(&mut self.data[self.layout.ranges[i].clone()])
     }
 
     fn position(&self, name: &str) -> Result<usize> {
@@ -389,6 +403,8 @@ pub struct BoundMut<'p, R> {
     store: &'p mut Params<R>,
     model_prefix: &'p str,
     layer_prefix: &'p str,
+    /// Where the gradients of projected tables go.
+    tables: Option<&'p mut Params<R>>,
 }
 
 impl<'p, R: Element> From<&'p mut Params<R>> for BoundMut<'p, R> {
@@ -397,7 +413,23 @@ impl<'p, R: Element> From<&'p mut Params<R>> for BoundMut<'p, R> {
     }
 }
 
-impl<R: Element> BoundMut<'_, R> {
+impl<'p, R: Element> BoundMut<'p, R> {
+    /// The same, with a store for the gradients of projected tables.
+    pub(crate) fn with_tables(self, tables: Option<&'p mut Params<R>>) -> BoundMut<'p, R> {
+        BoundMut { tables, ..self }
+    }
+
+    /// The gradient of a projected table.
+    ///
+    /// # Errors
+    /// Missing, or of another shape.
+    pub(crate) fn table_mut(&mut self, spec: &ParamSpec) -> Result<&mut [R]> {
+        let missing = || Error::MissingParameter { name: spec.name.clone() };
+        let tables = self.tables.as_deref_mut().ok_or_else(missing)?;
+        let i = tables.position(&spec.name)?;
+        tables.at_mut(i, &spec.name, spec)
+    }
+
     /// The gradient of a spec's tensor.
     ///
     /// # Errors
@@ -412,16 +444,7 @@ impl<R: Element> BoundMut<'_, R> {
             &spec.name,
         );
         let i = self.store.position(&name)?;
-        let given = &self.store.layout.specs[i].shape;
-        if given != &spec.shape {
-            return Err(Error::ParameterShape {
-                name,
-                expected: spec.shape.clone(),
-                given: given.clone(),
-            });
-        }
-        let range = self.store.layout.ranges[i].clone();
-        Ok(&mut self.store.data[range])
+        self.store.at_mut(i, &name, spec)
     }
 }
 

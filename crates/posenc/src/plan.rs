@@ -6,6 +6,7 @@ use crate::encoding::{Encoding, Method, each_method};
 use crate::error::{Error, Result};
 use crate::params::{Bound, ParamSpec, Params, total_size};
 use crate::positions::Positions;
+use crate::project::{Projection, Projector};
 use crate::real::Real;
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ struct Inner {
     encoding: Encoding,
     dims: Dims,
     parameters: Vec<ParamSpec>,
+    projections: Vec<Projection>,
     concat_width: usize,
 }
 
@@ -32,6 +34,11 @@ pub(crate) trait Prepare: fmt::Display {
 
     /// The parameters it needs.
     fn parameters(&self, _dims: &Dims) -> Vec<ParamSpec> {
+        Vec::new()
+    }
+
+    /// The tables that a layer projects for it.
+    fn projections(&self) -> Vec<Projection> {
         Vec::new()
     }
 
@@ -65,6 +72,7 @@ impl Plan {
         let dims = dims.checked()?;
         let mut parameters: Vec<ParamSpec> = Vec::new();
         let mut rotation: Option<&Method> = None;
+        let mut projections: Vec<Projection> = Vec::new();
         let mut concat_width = 0;
         for method in &encoding.methods {
             each_method!(method, m => m.check(&dims))?;
@@ -85,13 +93,33 @@ impl Plan {
                 }
                 parameters.push(spec);
             }
+            for projection in each_method!(method, m => m.projections()) {
+                if projections.iter().any(|p| p.table == projection.table) {
+                    return Err(Error::Repeated { name: projection.table });
+                }
+                projections.push(projection);
+            }
         }
-        total_size(&parameters)?;
+        let mut all = parameters.clone();
+        for spec in projections.iter().flat_map(|p| p.parameters(&dims)) {
+            if all.iter().any(|p| p.name == spec.name) {
+                return Err(Error::Repeated { name: spec.name });
+            }
+            all.push(spec);
+        }
+        total_size(&all)?;
+        if concat_width > 0 && projections.iter().any(|p| matches!(p.by, Projector::Queries | Projector::Keys)) {
+            return Err(Error::Unsupported {
+                method: "Encoding::plan",
+                what: "rows as wide as the model cannot share the projection of wider, concatenated embeddings; give the method projections of its own",
+            });
+        }
         Ok(Plan {
             inner: Arc::new(Inner {
                 encoding,
                 dims,
                 parameters,
+                projections,
                 concat_width,
             }),
         })
@@ -110,6 +138,11 @@ impl Plan {
     /// The parameters it needs, by name, with shape, initial value, and whether the layers share them.
     pub fn parameters(&self) -> &[ParamSpec] {
         &self.inner.parameters
+    }
+
+    /// The tables in head space that each layer makes with weights of its own, in the order in which its calls list them ([`Call::table_specs`]). Empty for most methods.
+    pub fn projections(&self) -> &[Projection] {
+        &self.inner.projections
     }
 
     /// Columns that [`Call::embed`] appends to each embedding.
@@ -173,8 +206,13 @@ impl fmt::Display for Plan {
         }
         write!(f, " of {head_dim}")?;
         match self.inner.parameters.iter().map(ParamSpec::size).sum::<usize>() {
-            0 => write!(f, ", no parameters"),
-            size => write!(f, ", {size} parameters"),
+            0 => write!(f, ", no parameters")?,
+            size => write!(f, ", {size} parameters")?,
+        }
+        let projected = self.inner.projections.iter().flat_map(|p| p.parameters(&self.inner.dims));
+        match projected.map(|spec| spec.size()).sum::<usize>() {
+            0 => Ok(()),
+            size => write!(f, " and {size} in each layer's projections"),
         }
     }
 }

@@ -36,6 +36,8 @@ pub trait Real:
     const ONE: Self;
     /// −∞: the score of a pair that may not attend.
     const NEG_INFINITY: Self;
+    /// The largest finite number.
+    const MAX: Self;
     /// The distance from 1 to the next number.
     const EPSILON: Self;
     /// The nearest representable number.
@@ -132,6 +134,7 @@ macro_rules! real_by_std {
         const ZERO: $t = 0.0;
         const ONE: $t = 1.0;
         const NEG_INFINITY: $t = <$t>::NEG_INFINITY;
+        const MAX: $t = <$t>::MAX;
         const EPSILON: $t = <$t>::EPSILON;
         #[inline(always)]
         fn of(x: f64) -> $t {

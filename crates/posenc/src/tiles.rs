@@ -27,6 +27,8 @@ pub(crate) struct Tiles<'a, 'p, R: Real> {
     pub tile: (usize, usize),
     /// `[batch, heads, q_len, head_dim]`.
     pub q: &'a [R],
+    /// `[batch, kv_heads, k_len, head_dim]`, or nothing for a term that does not read keys.
+    pub k: &'a [R],
     pub scale: f64,
 }
 
@@ -41,6 +43,7 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
             batch,
             tile,
             q: &[],
+            k: &[],
             scale: 1.0,
         }
     }
@@ -56,8 +59,8 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
         (self.call.q_at().len(), self.call.k_at().len())
     }
 
-    /// Calls `visit` for each tile with its place, rows, columns, the index of its queries in `q`, and that of its first score in `[batch, heads, q_len, k_len]`.
-    fn each(&self, mut visit: impl FnMut(&Place<'_>, usize, usize, usize, usize)) {
+    /// Calls `visit` for each tile with its place, rows, columns, the indices of its queries in `q` and keys in `k`, and that of its first score in `[batch, heads, q_len, k_len]`.
+    fn each(&self, mut visit: impl FnMut(&Place<'_>, usize, usize, [usize; 2], usize)) {
         let (q_len, k_len) = self.lengths();
         let Dims {
             heads, kv_heads, head_dim, ..
@@ -78,7 +81,8 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
                             scale: self.scale,
                         };
                         let row = (batch * heads + head) * q_len + q0;
-                        visit(&at, rows, cols, row * head_dim, row * k_len + k0);
+                        let key = (batch * kv_heads + at.kv_head) * k_len + k0;
+                        visit(&at, rows, cols, [row * head_dim, key * head_dim], row * k_len + k0);
                     }
                 }
             }
@@ -106,22 +110,22 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
         }
     }
 
-    fn queries(&self, from: usize, rows: usize) -> Block<'_, R> {
+    /// Rows of `q` or `k`.
+    fn block<'x>(&self, of: &'x [R], from: usize, rows: usize) -> Block<'x, R> {
         let dim = self.call.dims().head_dim;
-        if self.q.is_empty() {
+        if of.is_empty() {
             return Block::new(&[], 0, 0, 0);
         }
-        Block::new(&self.q[from..], rows, dim, dim)
+        Block::new(&of[from..], rows, dim, dim)
     }
 
     /// `scores + term`, `[batch, heads, q_len, k_len]`.
     pub fn add(&self, scores: &[R]) -> Vec<R> {
         let (term, (_, k_len), mut out) = (self.term(), self.lengths(), scores.to_vec());
-        self.each(|at, rows, cols, q, s| {
+        self.each(|at, rows, cols, [q, k], s| {
             let (mut tile, ld) = Self::cut(&out[s..], k_len, rows, cols);
-            let none = Block::new(&[], 0, 0, 0);
             term.add(
-                &Tile::new(*at, self.queries(q, rows), none),
+                &Tile::new(*at, self.block(self.q, q, rows), self.block(self.k, k, cols)),
                 &mut BlockMut::new(&mut tile, rows, cols, ld),
             );
             Self::paste(&tile, ld, &mut out[s..], k_len, rows, cols);
@@ -129,39 +133,43 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
         out
     }
 
-    /// From the gradient of the scores: that of the queries and the slots, `[heads, slots]`.
-    pub fn adjoint(&self, d_scores: &[R]) -> (Vec<R>, Vec<R>) {
+    /// From the gradient of the scores: those of the queries and the keys, and the slots, `[heads, slots]`.
+    pub fn adjoint(&self, d_scores: &[R]) -> ([Vec<R>; 2], Vec<R>) {
         let (term, (_, k_len), dim) = (self.term(), self.lengths(), self.call.dims().head_dim);
         let slots = term.needs().slots;
-        let mut dq = vec![R::ZERO; self.q.len()];
+        let (mut dq, mut dk) = (vec![R::ZERO; self.q.len()], vec![R::ZERO; self.k.len()]);
         let mut sums = vec![R::ZERO; slots * self.call.dims().heads];
-        self.each(|at, rows, cols, q, s| {
+        self.each(|at, rows, cols, [q, k], s| {
             let (mut tile, ld) = Self::cut(&d_scores[s..], k_len, rows, cols);
-            let (before, mut dk) = (tile.clone(), Vec::new());
+            let before = tile.clone();
             let dq = if self.q.is_empty() { &mut [] } else { &mut dq[q..] };
-            let none = Block::new(&[], 0, 0, 0);
+            let (dk, keys) = if self.k.is_empty() {
+                (&mut [][..], 0)
+            } else {
+                (&mut dk[k..], cols)
+            };
             let seen = Tile {
                 before: Block::new(&before, rows, cols, ld),
-                ..Tile::new(*at, self.queries(q, rows), none)
+                ..Tile::new(*at, self.block(self.q, q, rows), self.block(self.k, k, cols))
             };
             term.adjoint(
                 &seen,
                 &mut BlockMut::new(&mut tile, rows, cols, ld),
                 &mut TermGrads {
                     dq: BlockMut::new(dq, rows, dim, dim),
-                    dk: BlockMut::new(&mut dk, 0, 0, 0),
+                    dk: BlockMut::new(dk, keys, dim, dim),
                     slots: &mut sums[at.head * slots..][..slots],
                 },
             );
         });
-        (dq, sums)
+        ([dq, dk], sums)
     }
 
     /// The term's part of the values, `[batch, heads, q_len, head_dim]`, of weights `[batch, heads, q_len, k_len]`.
     pub fn values(&self, p: &[R]) -> Vec<R> {
         let (term, (q_len, k_len), Dims { heads, head_dim, .. }) = (self.term(), self.lengths(), self.call.dims());
         let mut out = vec![R::ZERO; self.batch * heads * q_len * head_dim];
-        self.each(|at, rows, cols, o, s| {
+        self.each(|at, rows, cols, [o, _], s| {
             let (tile, ld) = Self::cut(&p[s..], k_len, rows, cols);
             let (mut wide, wide_ld) = Self::cut(&out[o..], head_dim, rows, head_dim);
             term.add_value(
@@ -179,7 +187,7 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
         let (term, (_, k_len), Dims { heads, head_dim, .. }) = (self.term(), self.lengths(), self.call.dims());
         let slots = term.needs().slots;
         let (mut dp, mut sums) = (vec![R::ZERO; p.len()], vec![R::ZERO; slots * heads]);
-        self.each(|at, rows, cols, o, s| {
+        self.each(|at, rows, cols, [o, _], s| {
             let (tile, ld) = Self::cut(&p[s..], k_len, rows, cols);
             let (mut d_tile, d_ld) = Self::cut(&dp[s..], k_len, rows, cols);
             term.value_adjoint(

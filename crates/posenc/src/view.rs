@@ -120,7 +120,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     }
 
     /// All elements as one slice, if nothing lies between them.
-    pub(crate) fn as_slice(&self) -> Option<&'a [T]> {
+    pub fn as_slice(&self) -> Option<&'a [T]> {
         match contiguous(self.shape) {
             Some((strides, size)) if strides == self.strides => Some(&self.data[..size]),
             _ => None,

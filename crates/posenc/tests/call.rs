@@ -1,8 +1,8 @@
 //! What a call refuses, and what it keeps apart.
 
 use posenc::{
-    Alibi, BlockMut, Dims, Encoding, Error, InputTable, Learned, Mode, Needs, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias,
-    Tile, View, ViewMut,
+    Alibi, Attention, BlockMut, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode, Needs,
+    Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
 };
 use std::sync::Arc;
 
@@ -107,4 +107,131 @@ fn only_tables_stretched_over_a_call_depend_on_its_length() {
         Some(stretched.to_string())
     );
     assert!(depends(Learned::new(4).with_overflow(Overflow::Interpolate).into()).is_some());
+}
+
+fn projected() -> (Plan, Params<f64>, Positions) {
+    let plan = plan(Deberta::new(3, DebertaProjections::V2));
+    let params = plan.init(0).unwrap();
+    (plan, params, Positions::range(0..4))
+}
+
+#[test]
+fn attention_without_the_tables_it_waits_for_says_what_to_do() {
+    let (plan, params, at) = projected();
+    let call = plan.call(&params, &at, &at).unwrap();
+    let x = vec![0.5f64; 2 * 4 * 4];
+    let view = View::new(&x, [1, 2, 4, 4]).unwrap();
+    let mut out = vec![9.0; x.len()];
+    let outputs = Outputs {
+        out: ViewMut::new(&mut out, [1, 2, 4, 4]).unwrap(),
+        saved: None,
+        weights: None,
+    };
+    let inputs = Inputs::new(view, view, view);
+    let refused = Attention::default().forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
+    let Err(error) = refused else { panic!() };
+    assert_eq!(
+        error,
+        Error::MissingTables {
+            tables: vec!["position_keys".into(), "position_queries".into()]
+        }
+    );
+    assert!(error.to_string().contains("position_keys, position_queries") && error.to_string().contains("with_tables"));
+    assert_eq!(out, vec![9.0; x.len()], "nothing was written");
+}
+
+#[test]
+fn tables_are_taken_by_name_and_shape_once() {
+    let (plan, params, at) = projected();
+    let call = || plan.call(&params, &at, &at).unwrap();
+    let specs = call().table_specs();
+    assert_eq!(
+        specs.iter().map(|s| (s.name.as_str(), s.shape.clone())).collect::<Vec<_>>(),
+        [("position_keys", vec![6, 2, 4]), ("position_queries", vec![6, 2, 4])]
+    );
+    let tables: Params<f64> = Params::zeros(&specs).unwrap();
+    let one: Params<f64> = Params::zeros(&specs[..1]).unwrap();
+    assert!(matches!(call().with_tables(&one), Err(Error::MissingParameter { name }) if name == "position_queries"));
+    let other: Params<f64> = Params::zeros(
+        &specs
+            .iter()
+            .map(|s| ParamSpec {
+                shape: vec![6, 8],
+                ..s.clone()
+            })
+            .collect::<Vec<_>>(),
+    )
+    .unwrap();
+    assert!(matches!(call().with_tables(&other), Err(Error::ParameterShape { .. })));
+    let with = call().with_tables(&tables).unwrap();
+    assert_eq!(with.content().len(), 1);
+    let layer = with.for_layer(&params).unwrap();
+    assert!(layer.content().is_empty(), "another layer waits for its own");
+    assert!(layer.with_tables(&tables).is_ok());
+    assert!(matches!(with.with_tables(&tables), Err(Error::Unsupported { .. })));
+    // A call without projections takes an empty store and stays as it is.
+    let empty: Params<f32> = Params::zeros(&[]).unwrap();
+    let alibi = self::plan(Alibi::new());
+    let none = alibi.init(0).unwrap();
+    assert_eq!(alibi.call(&none, &at, &at).unwrap().with_tables(&empty).unwrap().bias().len(), 1);
+}
+
+#[test]
+fn rows_and_their_gradients_go_by_name() {
+    let (plan, params, at) = projected();
+    let call = plan.call(&params, &at, &at).unwrap();
+    let rows = call.rows("position_keys").unwrap();
+    assert_eq!(rows.shape(), [6, 8]);
+    assert_eq!(rows.row([2, 0]), &params.flat()[16..24], "the parameter's own rows");
+    assert!(matches!(call.rows("position_key"), Err(Error::UnknownName { nearest: Some(name), .. }) if name == "position_keys"));
+    let mut grads = params.zeros_like();
+    let ones = vec![1.0; 48];
+    for table in ["position_keys", "position_queries"] {
+        call.rows_adjoint(table, View::new(&ones, [6, 8]).unwrap(), &mut grads).unwrap();
+    }
+    assert!(grads.flat().iter().all(|g| *g == 2.0), "both tables project the same rows");
+    let short = View::new(&ones[..40], [5, 8]).unwrap();
+    assert!(matches!(
+        call.rows_adjoint("position_keys", short, &mut grads),
+        Err(Error::Shape { .. })
+    ));
+
+    let sinusoids = self::plan(TransformerXl::paper());
+    let params: Params<f64> = sinusoids.init(0).unwrap();
+    let call = sinusoids.call(&params, &at, &at).unwrap();
+    let mut grads = params.zeros_like();
+    call.rows_adjoint("relative_keys", View::new(&ones[..32], [4, 8]).unwrap(), &mut grads)
+        .unwrap();
+    assert!(grads.flat().iter().all(|g| *g == 0.0), "nothing learns from a sinusoid");
+}
+
+#[test]
+fn gradients_of_tables_are_not_forgotten() {
+    let (plan, params, at) = projected();
+    let call = plan.call(&params, &at, &at).unwrap();
+    let mut tables: Params<f64> = Params::zeros(&call.table_specs()).unwrap();
+    let mut grads = params.zeros_like();
+    let slots = Slots::default();
+    assert!(matches!(
+        call.adjoint(&slots, &mut grads),
+        Err(Error::Unsupported {
+            method: "Call::adjoint",
+            ..
+        })
+    ));
+    assert!(matches!(
+        call.adjoint_with_tables(&slots, &mut grads, &mut tables),
+        Err(Error::MissingTables { .. })
+    ));
+    let given = tables.clone();
+    let call = call.with_tables(&given).unwrap();
+    let mut none: Params<f64> = Params::zeros(&[]).unwrap();
+    assert!(matches!(
+        call.adjoint_with_tables(&slots, &mut grads, &mut none),
+        Err(Error::MissingParameter { .. })
+    ));
+    assert!(matches!(
+        call.adjoint_with_tables(&slots, &mut grads, &mut tables),
+        Err(Error::Shape { .. })
+    ));
 }

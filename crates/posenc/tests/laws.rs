@@ -2,8 +2,9 @@
 
 use posenc::rotate::{Axes, Scaling, Slice, Yarn};
 use posenc::{
-    Alibi, Attention, ClippedBias, Dims, Direction, Encoding, InputTable, Learned, Method, Overflow, Pairing, Plan, Rotary, SharedBias,
-    Shaw, Sinusoidal, T5Bias, Window, laws,
+    Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
+    MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
+    Sinusoidal, T5Bias, TransformerXl, Window, XlNet, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -58,6 +59,49 @@ laws! { input_table_projected: Encoding::from(InputTable::new(256).projected()).
 laws! { shaw: plan(Shaw::new(3)) }
 laws! { shaw_keys_only: plan(Shaw::keys_only(3)) }
 laws! { shaw_is_relative: plan(Shaw::new(3)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { music_transformer: plan(MusicTransformer::new(256)) }
+laws! { music_transformer_clamped: plan(MusicTransformer::new(3).with_overflow(Overflow::Clamp)) => [
+    adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding
+] }
+laws! { music_transformer_is_relative: plan(MusicTransformer::new(16)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { transformer_xl: plan(TransformerXl::paper()) }
+laws! { transformer_xl_conformer: plan(TransformerXl::conformer()) }
+laws! { transformer_xl_clamped: plan(TransformerXl::new(SinusoidLayout::SinFirst, true).with_clamp_len(2).with_scope(Scope::Model)) => [
+    adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding
+] }
+laws! { transformer_xl_is_relative: plan(TransformerXl::conformer()) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { xlnet: plan(XlNet::new()) }
+laws! { xlnet_is_relative: plan(XlNet::new().with_clamp_len(5)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+
+/// XLNet with segments of three positions each, the second axis.
+struct Segmented(Plan);
+
+impl laws::Subject for Segmented {
+    fn dims(&self) -> Dims {
+        self.0.dims()
+    }
+
+    fn parameters(&self) -> Vec<ParamSpec> {
+        self.0.parameters().to_vec()
+    }
+
+    fn call<'p, R: Real>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>, Error> {
+        let segmented = |at: &Positions| {
+            let segment = |b, t| at.get(0, b, t).map_or(0, |id| id as i64 / 3);
+            let ids: Vec<i64> = (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| segment(b, t))).collect();
+            at.clone().with_axis(&Positions::whole_rows(&ids, at.batch())?)
+        };
+        self.0.call(params, &segmented(q_at)?, &segmented(k_at)?)
+    }
+}
+
+laws! { xlnet_with_segments: Segmented(plan(XlNet::new())) }
+laws! { deberta: plan(Deberta::new(4, DebertaProjections::V2)) }
+laws! { deberta_first: plan(Deberta::new(256, DebertaProjections::V1)) => [adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding] }
+laws! { deberta_shared: (plan(Deberta::new(20, DebertaProjections::Shared).with_buckets(6)), Deberta::new(20, DebertaProjections::Shared).attention(4)) }
+laws! { deberta_c2p: plan(Deberta::new(3, DebertaProjections::Shared).with_terms(true, false)) => [adjoint_matches_differences, fused_equals_naive] }
+laws! { deberta_p2c: plan(Deberta::new(3, DebertaProjections::Shared).with_terms(false, true)) => [adjoint_matches_differences, fused_equals_naive] }
+laws! { deberta_is_relative: plan(Deberta::new(4, DebertaProjections::V2)) => [scores_depend_on_distance_only, ids_equal_ranges] }
 laws! { alibi_symmetric: plan(Alibi::symmetric()) }
 laws! { clipped: plan(ClippedBias::new(3, Direction::KeyMinusQuery)) }
 laws! { clipped_the_other_way: plan(ClippedBias::new(3, Direction::QueryMinusKey)) => [adjoint_matches_differences, fused_equals_naive] }
@@ -69,5 +113,8 @@ laws! { t5_encoder: plan(T5Bias::encoder()) }
 laws! { t5_is_relative: plan(T5Bias::decoder().with_buckets(8, 20)) => [scores_depend_on_distance_only, ids_equal_ranges] }
 laws! { t5_capped: (plan(T5Bias::encoder()), Attention { softcap: Some(3.0), dropout: 0.2, ..Attention::unscaled() }) => [
     adjoint_matches_differences, fused_equals_naive
+] }
+laws! { several_projected: Encoding::from(TransformerXl::paper()).with(Learned::new(256)).with(Deberta::new(3, DebertaProjections::V2)).plan(dims()).unwrap() => [
+    adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding
 ] }
 laws! { several_at_once: Encoding::from(Learned::new(256)).with(Rotary::new(Pairing::Halves)).with(Shaw::new(2)).with(Alibi::new()).plan(dims()).unwrap() }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use posenc_lab::compare::{CALIBRATED_STEPS, DEFAULT_ENCODINGS, DEFAULT_FACTORS, Request};
+use posenc_lab::compare::{CALIBRATED_STEPS, DEFAULT_ENCODINGS, DEFAULT_FACTORS, LEFT_OUT, Request};
 use posenc_lab::results::{ModelConfig, TrainingConfig};
+use posenc_lab::scalings::ScalingMethod;
 use posenc_lab::text::{BUNDLED_NAME, Tokens};
 
-use super::units::{Betas, Budget, Length, List};
+use super::units::{Betas, Budget, Length, List, Scalings};
 
 /// Train small models that differ in nothing but their encoding, and see what each does past its trained length
 ///
@@ -36,7 +37,11 @@ pub struct CompareArguments {
         default_value_t = List(Request::default().encodings),
         hide_default_value = true,
         help = format!("Encodings, as `posenc list` names them [default: {} of them]", DEFAULT_ENCODINGS.len()),
-        long_help = format!("Encodings, as `posenc list` names them\n\n[default: {}]", DEFAULT_ENCODINGS.join(",")),
+        long_help = format!(
+            "Encodings, as `posenc list` names them\n\nNot in the default, because they take longer to train:\n{}.\n\n[default: {}]",
+            LEFT_OUT.join(", "),
+            DEFAULT_ENCODINGS.join(",")
+        ),
         help_heading = COMPARED
     )]
     encodings: List<String>,
@@ -152,12 +157,29 @@ pub struct CompareArguments {
     /// Targets scored before each of these places
     #[arg(long, value_name = "N", default_value_t = Request::default().aligned_targets, help_heading = EVALUATION)]
     aligned_targets: usize,
+
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value_t = Scalings(Request::default().scalings),
+        hide_default_value = true,
+        help = format!("{SCALINGS} [default: {} of them]", ScalingMethod::ALL.len()),
+        long_help = format!(
+            "{SCALINGS}\n\n\
+             No model is trained for this: the same weights turn queries and keys by smaller angles.\n\n\
+             [default: {}]",
+            Scalings(Request::default().scalings)
+        ),
+        help_heading = EVALUATION
+    )]
+    scalings: Scalings,
 }
 
 const COMPARED: &str = "What is compared";
 const TRAINING: &str = "Training";
 const MODEL: &str = "Model";
 const EVALUATION: &str = "Evaluation";
+const SCALINGS: &str = "Scalings under which rotary models are read again, or none";
 const BUDGET: &str = "About how long to take, as 240, 90s, 4m or 1.5h";
 
 impl CompareArguments {
@@ -191,6 +213,7 @@ impl CompareArguments {
             window_tokens: self.window_tokens,
             aligned_places: self.aligned_places,
             aligned_targets: self.aligned_targets,
+            scalings: self.scalings.0.clone(),
         }
     }
 }
@@ -256,6 +279,7 @@ mod tests {
             (request.aligned_places, request.aligned_targets),
             (config.aligned_places, config.aligned_targets)
         );
+        assert_eq!(request.scalings, config.scalings);
         let path = (config.text.name != BUNDLED_NAME).then(|| PathBuf::from(&config.text.name));
         assert_eq!(request.text, path);
     }
@@ -271,6 +295,7 @@ mod tests {
         config.training.betas = [0.0, 0.1 + 0.2];
         config.training.weight_decay = 0.0;
         config.lengths = vec![64];
+        config.scalings.clear();
         check(&config);
     }
 

@@ -4,7 +4,8 @@ pub mod compare;
 pub mod demo;
 pub mod explain;
 pub mod list;
-mod units;
+pub mod show;
+pub mod units;
 
 use std::ffi::OsString;
 
@@ -17,6 +18,7 @@ use demo::DemoArguments;
 use explain::ExplainArguments;
 use list::ListArguments;
 use posenc::Language;
+use show::ShowArguments;
 
 /// Position encodings for transformers: which there are, what they do past the trained length, and what that costs.
 #[derive(Debug, Parser)]
@@ -27,6 +29,7 @@ Examples:
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
   posenc demo order                                   what word order is without an encoding, and with each
+  posenc show rotation                                a picture, as SVG and PNG
 
 `posenc COMMAND --help` explains every option.")]
 pub struct Arguments {
@@ -38,11 +41,12 @@ pub struct Arguments {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    // Boxed: it has many times the options of the others.
+    // Boxed: they have many times the options of the others.
     Compare(Box<CompareArguments>),
     List(ListArguments),
     Explain(ExplainArguments),
     Demo(DemoArguments),
+    Show(Box<ShowArguments>),
 }
 
 /// Reads a command line, the program's name first.

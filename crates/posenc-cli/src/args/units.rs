@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use posenc_lab::scalings::ScalingMethod;
+
 /// A length in tokens (`96`), or as a multiple of the trained length (`1.5x`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Length {
@@ -99,6 +101,30 @@ impl<T: fmt::Display> fmt::Display for List<T> {
     }
 }
 
+/// Scalings parted by commas, or `none`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalings(pub Vec<ScalingMethod>);
+
+impl FromStr for Scalings {
+    type Err = posenc::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "none" {
+            return Ok(Scalings(Vec::new()));
+        }
+        text.parse::<List<ScalingMethod>>().map(|list| Scalings(list.0))
+    }
+}
+
+impl fmt::Display for Scalings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return write!(f, "none");
+        }
+        List(self.0.iter().map(|scaling| scaling.name()).collect()).fmt(f)
+    }
+}
+
 /// AdamW's two averaging factors, `0.9,0.95`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Betas(pub [f64; 2]);
@@ -132,6 +158,17 @@ mod tests {
         assert_eq!("1.5×".parse::<Length>().unwrap().tokens(65), 98);
         for wrong in ["", "x", "-1x", "0x", "infx", "NaNx", "1.5", "-3", "1e400x"] {
             assert!(wrong.parse::<Length>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn scalings_are_names_or_none() {
+        for text in ["none", "yarn", "linear,ntk,yarn,dynamic"] {
+            assert_eq!(text.parse::<Scalings>().unwrap().to_string(), text);
+        }
+        assert_eq!("NTK, linear".parse(), Ok(Scalings(vec![ScalingMethod::Ntk, ScalingMethod::Linear])));
+        for wrong in ["", "yarn,", "yarn,none", "rope"] {
+            assert!(wrong.parse::<Scalings>().is_err(), "{wrong}");
         }
     }
 

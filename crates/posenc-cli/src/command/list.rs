@@ -48,14 +48,17 @@ fn say(lang: Language, english: &'static str, chinese: &'static str) -> &'static
     }
 }
 
+/// Columns of a name: `music-transformer`.
+const NAME: usize = 17;
+
 /// Where each acts, what it costs, where it ends, who uses it.
 fn methods(entries: &[&Entry], lang: Language) -> String {
     let columns = [
-        (say(lang, "encoding", "编码"), 11),
-        (say(lang, "acts on", "作用处"), 26),
-        (say(lang, "parameters", "参数"), 20),
+        (say(lang, "encoding", "编码"), NAME),
+        (say(lang, "acts on", "作用处"), 24),
+        (say(lang, "parameters", "参数"), 19),
         (say(lang, "limit", "上限"), 20),
-        (say(lang, "models that use it", "使用它的模型"), 33),
+        (say(lang, "models that use it", "使用它的模型"), 32),
     ];
     let rows = entries.iter().map(|entry| {
         [
@@ -72,8 +75,8 @@ fn methods(entries: &[&Entry], lang: Language) -> String {
 /// Longer than trained? What the documents claim beside what was measured.
 fn longer(entries: &[&Entry], lang: Language) -> String {
     let columns = [
-        (say(lang, "encoding", "编码"), 11),
-        (say(lang, "longer than trained? the documents", "能更长吗？文档所说"), 58),
+        (say(lang, "encoding", "编码"), NAME),
+        (say(lang, "longer than trained? the documents", "能更长吗？文档所说"), 55),
         (say(lang, "longer than trained? measured here", "能更长吗？实测"), 44),
     ];
     let rows = entries.iter().map(|entry| {
@@ -101,7 +104,7 @@ fn longer(entries: &[&Entry], lang: Language) -> String {
 }
 
 fn papers(entries: &[&Entry], lang: Language) -> String {
-    let columns = [(say(lang, "encoding", "编码"), 11), (say(lang, "paper", "论文"), 104)];
+    let columns = [(say(lang, "encoding", "编码"), NAME), (say(lang, "paper", "论文"), 101)];
     let rows = entries
         .iter()
         .map(|entry| [vec![entry.name.to_string()], vec![entry.paper.to_string()]]);

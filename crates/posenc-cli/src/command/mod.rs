@@ -4,6 +4,7 @@ pub mod compare;
 pub mod demo;
 pub mod explain;
 pub mod list;
+pub mod show;
 
 use std::io::{self, Write};
 

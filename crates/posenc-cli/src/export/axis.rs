@@ -1,5 +1,7 @@
 //! Axes: where a value lies, and which values are written beside the axis.
 
+use super::words;
+
 /// How values are spread.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Scale {
@@ -52,6 +54,21 @@ impl Axis {
     }
 }
 
+/// The powers of ten inside a range of positive numbers.
+pub fn decades(low: f64, high: f64) -> Vec<Tick> {
+    let exponents = (low.log10() - 1e-9).ceil() as i32..=(high.log10() + 1e-9).floor() as i32;
+    let tick = |exponent: i32| Tick {
+        at: 10f64.powi(exponent),
+        label: if exponent < 0 {
+            format!("{:.*}", exponent.unsigned_abs() as usize, 10f64.powi(exponent))
+        } else {
+            words::count(10usize.saturating_pow(exponent.unsigned_abs()))
+        },
+        below: String::new(),
+    };
+    exponents.map(tick).collect()
+}
+
 /// Multiples of 1, 2, 2.5 or 5 times a power of ten inside the range, about `wanted` of them, with the digits that they need.
 pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<Tick> {
     let span = high - low;
@@ -77,7 +94,7 @@ pub fn ticks(low: f64, high: f64, wanted: usize) -> Vec<Tick> {
             let at = i as f64 * step;
             Tick {
                 at,
-                label: format!("{at:.digits$}"),
+                label: format!("{at:.digits$}").replace('-', "−"),
                 below: String::new(),
             }
         })

@@ -36,6 +36,11 @@ pub fn command(config: &Config) -> String {
         config.aligned_places,
         config.aligned_targets
     ));
+    let scalings: Vec<&str> = config.scalings.iter().map(|scaling| scaling.name()).collect();
+    lines.push(format!(
+        "--scalings {}",
+        if scalings.is_empty() { "none".into() } else { scalings.join(",") }
+    ));
     lines.join(" \\\n  ")
 }
 

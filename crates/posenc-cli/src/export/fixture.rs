@@ -3,6 +3,7 @@
 //! Losses at the lengths, and their second seed where the pilot had one, are measured; curves and losses per position are drawn to fit them.
 
 use posenc_lab::results::*;
+use posenc_lab::scalings::{Reading, Scaled, ScalingMethod, readings, scaled_verdicts, scaling_checks};
 use posenc_lab::text::BUNDLED_NAME;
 use posenc_lab::verdict::verdicts;
 
@@ -94,6 +95,55 @@ const ROWS: [Row; 8] = [
     ),
 ];
 
+/// Per scaling: for each seed its rises at the lengths it is set for, and at the trained length set for the others. Measured in another pilot.
+type ScaledRow = (ScalingMethod, [[f64; 9]; 2]);
+
+const SCALED: [ScaledRow; 4] = [
+    (
+        ScalingMethod::Linear,
+        [
+            [0.0, 0.615, 1.274, 1.988, 2.247, 0.607, 1.268, 1.978, 2.236],
+            [0.0, 0.615, 1.148, 1.774, 1.941, 0.611, 1.140, 1.759, 1.930],
+        ],
+    ),
+    (
+        ScalingMethod::Ntk,
+        [
+            [0.0, 0.021, 0.048, 0.481, 2.290, 0.001, 0.007, 0.059, 0.175],
+            [0.0, 0.023, 0.046, 0.388, 1.919, 0.000, 0.004, 0.029, 0.088],
+        ],
+    ),
+    (
+        ScalingMethod::Yarn,
+        [
+            [0.0, 0.026, 0.082, 0.469, 1.110, 0.015, 0.060, 0.247, 0.428],
+            [0.0, 0.018, 0.054, 0.313, 1.022, 0.010, 0.033, 0.135, 0.279],
+        ],
+    ),
+    (
+        ScalingMethod::Dynamic,
+        [
+            [0.0, 0.107, 0.233, 0.550, 0.836, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 0.057, 0.132, 0.392, 0.657, 0.0, 0.0, 0.0, 0.0],
+        ],
+    ),
+];
+
+/// The scaled readings of a run whose aligned loss at the trained length is `trained`.
+fn scaled(seed: u64, trained: f64) -> Vec<Scaled> {
+    let of = |(scaling, rises): &ScaledRow| {
+        let rises = rises[seed as usize];
+        let with = move |(reading, rise): (Reading, f64)| Scaled {
+            scaling: reading.scaling,
+            factor: reading.factor,
+            length: reading.length,
+            aligned: trained + rise,
+        };
+        readings(*scaling, &LENGTHS).into_iter().zip(rises).map(with).collect::<Vec<_>>()
+    };
+    SCALED.iter().flat_map(of).collect()
+}
+
 /// The pilot's eight encodings: two seeds, a refusal (`learned`) and an inconclusive case (`none` at 1.5×).
 pub fn pilot() -> Results {
     let seeds = [0, 1];
@@ -145,6 +195,7 @@ pub fn pilot() -> Results {
         window_tokens: 65_536,
         aligned_places: 256,
         aligned_targets: 8,
+        scalings: ScalingMethod::ALL.to_vec(),
     };
     let baselines = Baselines {
         unigram: 2.87,
@@ -154,6 +205,8 @@ pub fn pilot() -> Results {
         schema: SCHEMA,
         posenc: "0.1.0".into(),
         verdicts: verdicts(&config, &baselines, &runs),
+        scaled_verdicts: scaled_verdicts(&config, &runs),
+        scaling_checks: scaling_checks(&config, &runs),
         config,
         baselines,
         runs,
@@ -201,6 +254,7 @@ fn run(name: &str, plan: &str, own: usize, limit: Option<usize>, seed: u64, loss
         training: curve(-0.05, 3),
         held_out: curve(0.0, 11),
         lengths: lengths.collect(),
+        scaled: if name == "rotary" { scaled(seed, losses[0].1) } else { Vec::new() },
         training_seconds: 47.0 + trained,
         evaluation_seconds: 6.0,
     }

@@ -8,7 +8,7 @@ use posenc_lab::verdict::{BROKEN_ABOVE, HOLDS_BELOW, STILL_FALLING_ABOVE};
 
 use super::answer::{self, Row};
 use super::words::{self, escape};
-use super::{command, plots, svg};
+use super::{command, plots, scaled, svg};
 
 /// The page.
 pub fn report(results: &Results) -> String {
@@ -26,6 +26,7 @@ pub fn report(results: &Results) -> String {
     lead(&mut page, results);
     verdicts(&mut page, results, &rows);
     figures(&mut page, results, &rows);
+    scaled::section(&mut page, results, &rows);
     refusals(&mut page, results, &rows);
     method(&mut page, results);
     limits(&mut page, results);
@@ -241,7 +242,7 @@ fn limits(page: &mut String, results: &Results) {
          only says that the longer context does no harm.</li>\n\
          <li>Means hide damage past the trained length, because every window begins with positions that were trained. Read the aligned loss, and the loss against position.</li>\n\
          <li>{seeds}</li>\n\
-         <li>Which encoding reaches how far depends on the trained length ({} tokens here), the model and its training. The order may change at another size; what was continued, scaled or \
+         <li>Which encoding reaches how far depends on the trained length ({} tokens here), the model and its training. The order may change at another size; what was continued or \
          fine-tuned for longer contexts is another experiment.</li>\n\
          <li>A model that has not converged says little about its encoding, in either direction.</li>\n</ul>\n",
         escape(tokens),
@@ -308,6 +309,10 @@ fn configuration(page: &mut String, results: &Results, rows: &[Row]) {
                 words::count(config.aligned_targets)
             ),
         ),
+        (
+            "Scalings",
+            config.scalings.iter().map(|scaling| scaling.name()).collect::<Vec<_>>().join(", "),
+        ),
         ("Version", format!("posenc {}, results schema {}", results.posenc, results.schema)),
         (
             "Time",
@@ -315,7 +320,7 @@ fn configuration(page: &mut String, results: &Results, rows: &[Row]) {
         ),
     ];
     page.push_str("<h2>Configuration</h2>\n<dl>\n");
-    for (term, value) in entries {
+    for (term, value) in entries.into_iter().filter(|(_, value)| !value.is_empty()) {
         let _ = writeln!(page, "<dt>{term}</dt><dd>{}</dd>", escape(&value));
     }
     page.push_str(

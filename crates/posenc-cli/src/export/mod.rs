@@ -1,13 +1,14 @@
-//! What a comparison and a demonstration show to people: every function here takes the lab's results and returns text. Nothing is measured, read or written.
+//! What a comparison and a demonstration show to people, and pictures: every function here takes results or numbers and returns text, or pixels. Nothing is measured, read or written.
 //!
 //! - [`table::table`]: the answer and the verdicts for the terminal;
 //! - [`html::report`]: `report.html`, one self-contained page with inline plots;
 //! - [`command::command`]: the command that repeats a comparison;
-//! - [`order::text`], [`rotary_bug::text`]: the demonstrations for the terminal.
+//! - [`order::text`], [`rotary_bug::text`]: the demonstrations for the terminal;
+//! - [`pictures`]: what `posenc show` draws.
 //!
 //! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
-//! `answer` puts the verdicts into sentences and orders the encodings, `plots` turns results into charts, `svg` and `axis` draw a chart,
+//! `answer` puts the verdicts into sentences and orders the encodings, `scaled` shows trained rotary models under scaling, `plots` turns results into charts, `svg` and `axis` draw a chart,
 //! `words` writes numbers: the table and the page cannot disagree, because both say what these say.
 
 pub mod answer;
@@ -15,8 +16,10 @@ mod axis;
 pub mod command;
 pub mod html;
 pub mod order;
+pub mod pictures;
 mod plots;
 pub mod rotary_bug;
+mod scaled;
 mod svg;
 pub mod table;
 pub mod words;

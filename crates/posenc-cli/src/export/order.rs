@@ -146,8 +146,8 @@ fn claim(order: &Order, checked: &Checked, lang: Language) -> String {
         ),
         Claim::EncodingsSeeOrder => say(
             lang,
-            "With every encoding of `posenc list` the outputs of the two orders differ, in each pair; ALiBi is causal there.",
-            "用 `posenc list` 中的任何一种编码，每一对句子两种顺序的输出都不同；其中 ALiBi 是因果的。",
+            "With every encoding of `posenc list` the outputs of the two orders differ, in each pair; those made for a causal mask have one there.",
+            "用 `posenc list` 中的任何一种编码，每一对句子两种顺序的输出都不同；为因果掩码设计的编码在此带有掩码。",
         ),
         Claim::EncodingsSeePlaces => {
             let places = measured(order).map(|m| (m.places.word.as_str(), m.places.at)).next();

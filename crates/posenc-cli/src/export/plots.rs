@@ -1,12 +1,17 @@
 //! Which charts a comparison is shown in, and what to see in each.
 
 use posenc_lab::results::{AtLength, CurvePoint, Losses, Outcome, Results, Run};
+use posenc_lab::scalings::ScalingMethod;
 use posenc_lab::verdict::HOLDS_BELOW;
 
 use super::answer::{Row, measured};
 use super::axis::{Scale, Tick};
+use super::scaled::{self, Group};
 use super::svg::{Chart, Point, Series};
 use super::words::{self, extent};
+
+/// What every y axis here shows.
+const LOSS: &str = "nats per token";
 
 /// A chart with its heading and what to see in it.
 pub struct Plot {
@@ -142,6 +147,8 @@ fn by_position(results: &Results, rows: &[&Row]) -> Plot {
             scale: Scale::Log2,
             x_range: Some((lowest, longest as f64)),
             x_title: "position in the window (tokens, log scale)".into(),
+            y_title: LOSS.into(),
+            y_scale: Scale::Linear,
             x_ticks: powers
                 .filter(|&p| p as f64 >= lowest)
                 .map(|p| Tick {
@@ -151,6 +158,7 @@ fn by_position(results: &Results, rows: &[&Row]) -> Plot {
                 })
                 .collect(),
             y_range,
+            y_ticks: Vec::new(),
             marker: Some((trained as f64, format!("trained length {trained}"))),
             references: Vec::new(),
             series,
@@ -209,8 +217,11 @@ fn training(results: &Results, rows: &[&Row]) -> Plot {
             scale: Scale::Linear,
             x_range: None,
             x_title: "training step".into(),
+            y_title: LOSS.into(),
+            y_scale: Scale::Linear,
             x_ticks: Vec::new(),
             y_range: range(values, top),
+            y_ticks: Vec::new(),
             marker: None,
             references,
             series,
@@ -218,9 +229,57 @@ fn training(results: &Results, rows: &[&Row]) -> Plot {
     }
 }
 
+/// Names of the charts of scaled models on a page. Who compares more rotary encodings than this finds the others in the table above.
+const SCALED: [&str; 4] = ["scaled", "scaled-2", "scaled-3", "scaled-4"];
+
+/// One encoding's model, unscaled and under each scaling, each length read with the scaling set for it; the `number`-th such chart of the page.
+pub fn scaled(results: &Results, group: &Group, number: usize) -> Option<Plot> {
+    let id = *SCALED.get(number)?;
+    let Group { row, verdicts } = group;
+    let lengths = &results.config.lengths;
+    let unscaled = |run: &Run| -> Vec<(f64, f64)> {
+        let losses = lengths.iter().filter_map(|&length| Some((length, measured(run, length)?.aligned)));
+        losses.map(|(length, loss)| (length as f64, loss)).collect()
+    };
+    let under = |run: &Run, scaling: ScalingMethod| -> Vec<(f64, f64)> {
+        let first = |&length: &usize| {
+            let found = run.scaled.iter().find(|at| at.scaling == scaling && at.length == length)?;
+            Some((length as f64, found.aligned))
+        };
+        lengths.iter().filter_map(first).collect()
+    };
+    // The unscaled line is that of the other charts; the scalings take the colours after it.
+    let line = |i: usize, name: &str, points: &dyn Fn(&Run) -> Vec<(f64, f64)>| {
+        Series::over_seeds(row.index + i, name, &row.runs.iter().map(|run| points(run)).collect::<Vec<_>>())
+    };
+    let mut series = vec![line(0, scaled::UNSCALED, &unscaled)];
+    series.extend(verdicts.iter().enumerate().map(|(i, verdict)| {
+        let scaling = verdict.scaling;
+        line(i + 1, scaled::name(scaling), &|run| under(run, scaling))
+    }));
+    if lengths.len() < 2 || series.iter().all(|series| series.points.is_empty()) {
+        return None;
+    }
+    let values: Vec<f64> = series.iter().flat_map(|s| &s.points).flat_map(|p| [p.low, p.high]).collect();
+    let encoding = &row.verdict.encoding;
+    let chart = over_lengths(
+        results,
+        id,
+        format!("Loss of the trained {encoding} model on the same targets against context length, unscaled and under each scaling"),
+        range(values.into_iter(), ceiling(results)),
+        series,
+    );
+    Some(Plot {
+        heading: "Aligned loss against context length, scaled",
+        see: vec![
+            "The same targets as in the first chart. Each length is read with the scaling set for it, so all lines begin at the trained length in one point.".into(),
+        ],
+        chart,
+    })
+}
+
 /// A chart over the evaluated lengths. Both charts made here have the same range, so that they can be compared by eye.
 fn by_length(results: &Results, rows: &[&Row], id: &'static str, description: &str, value: fn(&Losses) -> f64) -> Chart {
-    let trained = results.config.training.length;
     let points = |run: &Run| {
         let losses = run
             .lengths
@@ -243,12 +302,21 @@ fn by_length(results: &Results, rows: &[&Row], id: &'static str, description: &s
         .iter()
         .flat_map(|row| &row.runs)
         .flat_map(|run| run.lengths.iter().filter_map(|at| measured(run, at.length)));
+    let y_range = range(every.flat_map(|losses| [losses.mean, losses.aligned]), ceiling(results));
+    over_lengths(results, id, description.into(), y_range, series)
+}
+
+/// A chart over the evaluated lengths with these lines.
+fn over_lengths(results: &Results, id: &'static str, description: String, y_range: (f64, f64), series: Vec<Series>) -> Chart {
+    let trained = results.config.training.length;
     Chart {
         id,
-        description: description.into(),
+        description,
         scale: Scale::Log2,
         x_range: None,
         x_title: "tokens of context (log scale)".into(),
+        y_title: LOSS.into(),
+        y_scale: Scale::Linear,
         x_ticks: (results.config.lengths.iter())
             .map(|&length| Tick {
                 at: length as f64,
@@ -256,7 +324,8 @@ fn by_length(results: &Results, rows: &[&Row], id: &'static str, description: &s
                 below: words::ratio(length, trained),
             })
             .collect(),
-        y_range: range(every.flat_map(|losses| [losses.mean, losses.aligned]), ceiling(results)),
+        y_range,
+        y_ticks: Vec::new(),
         marker: Some((trained as f64, format!("trained length {trained}"))),
         references: Vec::new(),
         series,

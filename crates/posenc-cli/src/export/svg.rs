@@ -21,12 +21,17 @@ pub struct Chart {
     pub description: String,
     pub scale: Scale,
     pub x_title: String,
+    /// What y is, with its unit.
+    pub y_title: String,
+    pub y_scale: Scale,
     /// Range of x; none: that of the data.
     pub x_range: Option<(f64, f64)>,
     /// Marked values of x; empty: round numbers.
     pub x_ticks: Vec<Tick>,
     /// Range of y; lines that leave it are cut off.
     pub y_range: (f64, f64),
+    /// Marked values of y; empty: round numbers.
+    pub y_ticks: Vec<Tick>,
     /// The trained length.
     pub marker: Option<(f64, String)>,
     /// Horizontal lines to compare with.
@@ -86,31 +91,34 @@ pub fn figure(chart: &Chart) -> String {
 }
 
 /// Pixels of one picture.
-struct Frame {
-    width: f64,
-    height: f64,
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
+pub struct Frame {
+    pub width: f64,
+    pub height: f64,
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
 }
 
 /// Pixels between the labels at the ends of the lines.
 const LABEL_GAP: f64 = 17.0;
 
-fn draw(chart: &Chart, wide: bool) -> String {
-    let labels = chart.series.iter().map(label_width).fold(0.0, f64::max);
-    let frame = if wide {
+impl Frame {
+    /// With room for the names of the lines beside their ends.
+    pub fn wide(chart: &Chart, width: f64) -> Frame {
+        let labels = chart.series.iter().map(label_width).fold(0.0, f64::max);
         let height = (96.0 + LABEL_GAP * chart.series.len() as f64).max(430.0);
         Frame {
-            width: 880.0,
+            width,
             height,
             left: 46.0,
-            right: 880.0 - 44.0 - labels.min(260.0),
+            right: width - 44.0 - labels.min(260.0),
             top: 44.0,
             bottom: height - 56.0,
         }
-    } else {
+    }
+
+    fn narrow() -> Frame {
         Frame {
             width: 360.0,
             height: 330.0,
@@ -119,46 +127,51 @@ fn draw(chart: &Chart, wide: bool) -> String {
             top: 44.0,
             bottom: 274.0,
         }
+    }
+}
+
+fn draw(chart: &Chart, wide: bool) -> String {
+    let (kind, frame) = if wide {
+        ("wide", Frame::wide(chart, 880.0))
+    } else {
+        ("narrow", Frame::narrow())
     };
+    format!(
+        "<svg class=\"chart {kind}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{}</svg>\n",
+        frame.width,
+        frame.height,
+        escape(&chart.description),
+        body(chart, &frame, wide)
+    )
+}
+
+/// What stands inside a picture of this frame: axes, lines and, if `wide`, the names of the lines at their ends.
+pub fn body(chart: &Chart, frame: &Frame, wide: bool) -> String {
     let data = || extent(chart.series.iter().flat_map(|series| &series.points).map(|p| p.x));
     let xs = chart.x_range.or_else(data).unwrap_or((1.0, 1.0));
     let xs = chart.marker.as_ref().map_or(xs, |&(at, _)| (xs.0.min(at), xs.1.max(at)));
     // Room beside the first and the last point, for the trained-length mark and the markers.
     let x = Axis::new(chart.scale, xs, frame.left + 10.0, frame.right - 10.0);
-    let y = Axis::new(Scale::Linear, chart.y_range, frame.bottom, frame.top);
-
-    let kind = if wide { "wide" } else { "narrow" };
-    let clip = format!("clip-{}-{kind}", chart.id);
-    let Frame {
-        width,
-        height,
-        left,
-        right,
-        top,
-        bottom,
-    } = frame;
-    let mut out = String::new();
-    let _ = write!(
-        out,
-        "<svg class=\"chart {kind}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\
-         <clipPath id=\"{clip}\"><rect x=\"{left}\" y=\"{}\" width=\"{:.1}\" height=\"{:.1}\"/></clipPath>",
-        escape(&chart.description),
-        top - 5.0,
-        right - left,
-        bottom - top + 10.0,
+    let y = Axis::new(chart.y_scale, chart.y_range, frame.bottom, frame.top);
+    let clip = format!("clip-{}-{}", chart.id, if wide { "wide" } else { "narrow" });
+    let mut out = format!(
+        "<clipPath id=\"{clip}\"><rect x=\"{}\" y=\"{}\" width=\"{:.1}\" height=\"{:.1}\"/></clipPath>",
+        frame.left,
+        frame.top - 5.0,
+        frame.right - frame.left,
+        frame.bottom - frame.top + 10.0,
     );
-    axes(&mut out, chart, &x, &y, &frame, wide);
+    axes(&mut out, chart, &x, &y, frame, wide);
 
     let _ = write!(out, "<g clip-path=\"url(#{clip})\">");
     for series in &chart.series {
         line(&mut out, series, &x, &y);
     }
     out.push_str("</g>");
-    references(&mut out, chart, &y, &frame);
+    references(&mut out, chart, &x, &y, frame);
     if wide {
-        labels_at_ends(&mut out, chart, &x, &y, &frame);
+        labels_at_ends(&mut out, chart, &x, &y, frame);
     }
-    out.push_str("</svg>\n");
     out
 }
 
@@ -166,7 +179,12 @@ fn axes(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame, wide
     let Frame {
         left, right, top, bottom, ..
     } = *frame;
-    for tick in ticks(y.low, y.high, if wide { 7 } else { 5 }) {
+    let round = if chart.y_ticks.is_empty() {
+        ticks(y.low, y.high, if wide { 7 } else { 5 })
+    } else {
+        Vec::new()
+    };
+    for tick in chart.y_ticks.iter().chain(&round) {
         let at = y.place(tick.at);
         let _ = write!(out, "<path class=\"grid\" d=\"M{left} {at:.1}H{right:.1}\"/>");
         let _ = write!(
@@ -217,10 +235,11 @@ fn axes(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame, wide
     };
     let _ = write!(
         out,
-        "<text class=\"title\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><text class=\"title\" x=\"4\" y=\"14\">nats per token</text>",
+        "<text class=\"title\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text><text class=\"title\" x=\"4\" y=\"14\">{}</text>",
         right,
         bottom + below,
-        escape(&chart.x_title)
+        escape(&chart.x_title),
+        escape(&chart.y_title)
     );
     if let Some((at, text)) = &chart.marker {
         let at = x.place(*at);
@@ -237,15 +256,22 @@ fn axes(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame, wide
     }
 }
 
-fn references(out: &mut String, chart: &Chart, y: &Axis, frame: &Frame) {
+fn references(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame) {
     for (value, text) in chart.references.iter().filter(|(value, _)| *value >= y.low && *value <= y.high) {
         let at = y.place(*value);
+        // The text stands at the right end, or at the left one if a line passes there.
+        let from = frame.right - 8.0 - 7.0 * text.chars().count() as f64;
+        let passes = |point: &Point| x.place(point.x) > from && (at - 26.0..at + 8.0).contains(&y.place(point.y));
+        let (end, anchor) = if chart.series.iter().flat_map(|series| &series.points).any(passes) {
+            (frame.left + 4.0, "start")
+        } else {
+            (frame.right - 4.0, "end")
+        };
         let _ = write!(
             out,
-            "<path class=\"reference\" d=\"M{} {at:.1}H{:.1}\"/><text class=\"tick halo\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<path class=\"reference\" d=\"M{} {at:.1}H{:.1}\"/><text class=\"tick halo\" x=\"{end:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             frame.left,
             frame.right,
-            frame.right - 4.0,
             at - 5.0,
             escape(text)
         );

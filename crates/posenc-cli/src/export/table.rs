@@ -4,6 +4,7 @@ use posenc_lab::results::{Reach, Results, VerdictAt};
 use posenc_lab::verdict::STILL_FALLING_ABOVE;
 
 use super::answer::{self, Row};
+use super::scaled::{self, Group, Judged};
 use super::words;
 
 const COLUMNS: usize = 100;
@@ -33,7 +34,7 @@ pub fn table(results: &Results) -> String {
             "",
             &format!("Verdict, and rise of the aligned loss over the trained length, in nats per token{of_seeds}"),
         );
-        grid(&mut out, &rows, &past, trained, verdict);
+        of_encodings(&mut out, &rows, &past, trained, verdict);
     }
     out.push('\n');
     wrap(
@@ -41,9 +42,14 @@ pub fn table(results: &Results) -> String {
         "",
         &format!("Mean loss over non-overlapping windows, in nats per token{of_seeds}"),
     );
-    grid(&mut out, &rows, &results.config.lengths, trained, |row, length| {
+    of_encodings(&mut out, &rows, &results.config.lengths, trained, |row, length| {
         row.mean(length).map_or_else(|| absent(row, length).into(), words::loss)
     });
+
+    for group in scaled::groups(results, &rows) {
+        out.push('\n');
+        scaled_model(&mut out, results, &group, &past);
+    }
 
     let mut notes = String::new();
     if rows.iter().any(starred) {
@@ -70,14 +76,62 @@ pub fn table(results: &Results) -> String {
     out
 }
 
+/// A trained model under each scaling: what was found of what is known, then the two halves of its table.
+fn scaled_model(out: &mut String, results: &Results, group: &Group, past: &[usize]) {
+    let trained = results.config.training.length;
+    let encoding = shorten(&group.row.verdict.encoding);
+    wrap(
+        out,
+        "",
+        &format!(
+            "The trained {encoding} model, scaled, without training; rise of the aligned loss over the unscaled model's at the trained length"
+        ),
+    );
+    let halves = [
+        (
+            "set for, read at".to_string(),
+            past.iter().map(|&length| group.read_where_set(length)).collect::<Vec<_>>(),
+        ),
+        (
+            format!("set for, read at {trained}"),
+            past.iter().map(|&length| group.read_where_trained(length, trained)).collect(),
+        ),
+    ];
+    for (corner, halves) in &halves {
+        let Some(first) = halves.first() else { continue };
+        let names: Vec<String> = first.iter().map(|(name, _)| name.to_string()).collect();
+        let cell = |reading: &Option<Judged<'_>>| match reading {
+            Some((verdict, rise)) => judged(*verdict, rise),
+            None => words::NOTHING.into(),
+        };
+        let columns: Vec<Vec<String>> = (past.iter().zip(halves))
+            .map(|(&length, lines)| {
+                column(
+                    words::length(length, trained),
+                    lines.iter().map(|(_, reading)| cell(reading)).collect(),
+                )
+            })
+            .collect();
+        grid(out, corner, &names, &columns);
+        out.push('\n');
+    }
+    for (outcome, sentence) in scaled::checks(results, &group.row.verdict.encoding) {
+        wrap(out, "  ", &format!("{}: {sentence}.", scaled::found(outcome)));
+    }
+}
+
 /// `broken  +0.83`; the word is padded by [`grid`], which knows how wide its column is.
 fn verdict(row: &Row, length: usize) -> String {
     let Some(VerdictAt { verdict, rise, .. }) = row.verdict.lengths.iter().find(|at| at.length == length) else {
         return words::NOTHING.into();
     };
+    judged(*verdict, rise)
+}
+
+fn judged(verdict: Reach, rise: &[f64]) -> String {
     match words::mean(rise.iter().copied()) {
-        Some(rise) => format!("{}\t{}", words::reach(*verdict), words::rise(rise)),
-        None => words::reach(*verdict).into(),
+        Some(rise) => format!("{}\t{}", words::reach(verdict), words::rise(rise)),
+        None => words::reach(verdict).into(),
     }
 }
 
@@ -94,15 +148,20 @@ fn starred(row: &Row) -> bool {
     !row.verdict.converged && row.runs.iter().any(|run| !run.held_out.is_empty())
 }
 
-/// Encodings down, lengths across; lengths that do not fit are continued below. A tab in a cell parts a word (left) from a number (right).
-fn grid(out: &mut String, rows: &[Row], lengths: &[usize], trained: usize, cell: impl Fn(&Row, usize) -> String) {
+/// Encodings down, lengths across.
+fn of_encodings(out: &mut String, rows: &[Row], lengths: &[usize], trained: usize, cell: impl Fn(&Row, usize) -> String) {
     let names: Vec<String> = rows
         .iter()
         .map(|row| format!("{}{}", shorten(&row.verdict.encoding), if starred(row) { " *" } else { "" }))
         .collect();
-    let name_width = names.iter().map(|name| width(name)).max().unwrap_or(0);
-    let columns: Vec<Vec<String>> = lengths.iter().map(|&length| column(rows, length, trained, &cell)).collect();
-    let mut rest = columns.as_slice();
+    let of = |&length: &usize| column(words::length(length, trained), rows.iter().map(|row| cell(row, length)).collect());
+    grid(out, "", &names, &lengths.iter().map(of).collect::<Vec<_>>());
+}
+
+/// Names down, columns with their headings across; columns that do not fit are continued below.
+fn grid(out: &mut String, corner: &str, names: &[String], columns: &[Vec<String>]) {
+    let name_width = names.iter().map(|name| width(name)).chain([width(corner)]).max().unwrap_or(0);
+    let mut rest = columns;
     while !rest.is_empty() {
         let mut used = name_width;
         let fits = rest.iter().take_while(|column| {
@@ -110,8 +169,8 @@ fn grid(out: &mut String, rows: &[Row], lengths: &[usize], trained: usize, cell:
             used <= COLUMNS
         });
         let (block, later) = rest.split_at(fits.count().max(1));
-        for line in 0..=rows.len() {
-            let name = if line == 0 { "" } else { &names[line - 1] };
+        for line in 0..=names.len() {
+            let name = if line == 0 { corner } else { &names[line - 1] };
             let mut text = pad(name, name_width);
             for column in block {
                 text.push_str(GAP);
@@ -127,9 +186,8 @@ fn grid(out: &mut String, rows: &[Row], lengths: &[usize], trained: usize, cell:
     }
 }
 
-/// A heading and one cell per encoding, all of the same width.
-fn column(rows: &[Row], length: usize, trained: usize, cell: &impl Fn(&Row, usize) -> String) -> Vec<String> {
-    let cells: Vec<String> = rows.iter().map(|row| cell(row, length)).collect();
+/// A heading and one cell per name, all of the same width. A tab in a cell parts a word (left) from a number (right).
+fn column(heading: String, cells: Vec<String>) -> Vec<String> {
     let parts = |cell: &str| cell.split_once('\t').map(|(word, number)| (word.to_string(), number.to_string()));
     let words = cells
         .iter()
@@ -146,7 +204,7 @@ fn column(rows: &[Row], length: usize, trained: usize, cell: &impl Fn(&Row, usiz
         Some((word, number)) => format!("{} {}{number}", pad(&word, words), " ".repeat(numbers - width(&number))),
         None => cell.clone(),
     });
-    let mut column: Vec<String> = std::iter::once(words::length(length, trained)).chain(cells).collect();
+    let mut column: Vec<String> = std::iter::once(heading).chain(cells).collect();
     let widest = column.iter().map(|cell| width(cell)).max().unwrap_or(0);
     for cell in &mut column {
         *cell = pad(cell, widest);

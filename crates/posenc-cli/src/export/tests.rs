@@ -1,6 +1,7 @@
 //! The page and the table over the pilot's numbers, and over comparisons that have next to nothing in them.
 
 use posenc_lab::results::{Outcome, Reach, Results, Run, Verdict};
+use posenc_lab::scalings::{Scaled, ScalingMethod, scaled_verdicts, scaling_checks};
 
 use super::{command, fixture, html, table};
 
@@ -72,19 +73,35 @@ fn only(names: &[&str]) -> Results {
     results.config.encodings.retain(keep);
     results.runs.retain(|run| keep(&run.encoding));
     results.verdicts.retain(|verdict| keep(&verdict.encoding));
+    judge_scaled(&mut results);
     results
+}
+
+/// What follows from the scaled readings that are left.
+fn judge_scaled(results: &mut Results) {
+    results.scaled_verdicts = scaled_verdicts(&results.config, &results.runs);
+    results.scaling_checks = scaling_checks(&results.config, &results.runs);
 }
 
 fn first_lengths(results: &mut Results, n: usize) {
     results.config.lengths.truncate(n);
     results.runs.iter_mut().for_each(|run| run.lengths.truncate(n));
     results.verdicts.iter_mut().for_each(|verdict| verdict.lengths.truncate(n));
+    let (lengths, trained) = (&results.config.lengths, results.config.training.length as f64);
+    for run in &mut results.runs {
+        let set_for = |scaled: &Scaled| (scaled.factor * trained) as usize;
+        run.scaled.retain(|scaled| {
+            lengths.contains(&scaled.length) && (scaled.scaling == ScalingMethod::Dynamic || lengths.contains(&set_for(scaled)))
+        });
+    }
+    judge_scaled(results);
 }
 
 fn refuse_everything(results: &mut Results) {
     for run in &mut results.runs {
         run.training.clear();
         run.held_out.clear();
+        run.scaled.clear();
         run.lengths
             .iter_mut()
             .for_each(|at| at.outcome = Outcome::Refused("head_dim 15 is odd: it cannot be rotated in pairs".into()));
@@ -97,6 +114,7 @@ fn refuse_everything(results: &mut Results) {
             at.rise.clear();
         }
     }
+    judge_scaled(results);
 }
 
 #[test]
@@ -144,8 +162,8 @@ fn the_report_contains_what_a_reader_needs() {
     ] {
         assert!(page.contains(essential), "{essential}");
     }
-    // Four plots, drawn for a wide and for a narrow page.
-    assert_eq!(page.matches("<svg class=\"chart").count(), 8);
+    // Five plots, drawn for a wide and for a narrow page.
+    assert_eq!(page.matches("<svg class=\"chart").count(), 10);
 }
 
 #[test]
@@ -164,6 +182,78 @@ fn the_table_fits_a_terminal() {
 }
 
 #[test]
+fn the_scaled_model_has_its_section() {
+    let page = check(&fixture::pilot());
+    for essential in [
+        "<h2>The trained rotary model, scaled</h2>",
+        "<li><b>held</b>: Every scaling beats the unscaled model at 4× (256), where the difference of their losses is −0.69 to −0.50 (linear), ",
+        "<li><b>held</b>: Linear scaling is worse than unscaled within the trained length: at 1× (64) by +0.61 (set for 1.5×), ",
+        "change no bit: at 1× (64) the difference is 0 (linear), 0 (NTK-aware), 0 (YaRN) and 0 (dynamic NTK).",
+        "<tr><th scope=\"row\">unscaled</th><td class=\"holds\"><b>holds</b>+0.07",
+        "<tr><th scope=\"row\">YaRN</th><td class=\"holds\"><b>holds</b>+0.02",
+        "but read at 1× (64)",
+        "Aligned loss against context length, scaled",
+        "<dt>Scalings</dt><dd>linear, ntk, yarn, dynamic</dd>",
+    ] {
+        assert!(page.contains(essential), "{essential}");
+    }
+    let text = table::table(&fixture::pilot());
+    let line = |start: &str| -> Vec<String> {
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(start)).collect();
+        lines
+            .iter()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    assert_eq!(
+        line("YaRN "),
+        [
+            "YaRN holds +0.02 holds +0.07 degrades +0.39 broken +1.07",
+            "YaRN holds +0.01 holds +0.05 inconclusive +0.19 degrades +0.35"
+        ]
+    );
+    assert_eq!(line("unscaled "), ["unscaled holds +0.07 broken +0.97 broken +2.47 broken +2.85"]);
+    assert_eq!(line("held: ").len(), 3, "{text}");
+    // Nothing scaled, no section.
+    let without = only(&["learned", "alibi"]);
+    assert!(!check(&without).contains("scaled</h2>") && !table::table(&without).contains("scaled"));
+}
+
+#[test]
+fn a_claim_that_fails_is_said_with_its_numbers() {
+    let mut results = fixture::pilot();
+    let is = |scaled: &&mut Scaled, scaling, length| scaled.scaling == scaling && scaled.length == length;
+    for run in results.runs.iter_mut().filter(|run| run.encoding == "rotary") {
+        run.scaled
+            .iter_mut()
+            .find(|scaled| is(scaled, ScalingMethod::Linear, 256))
+            .unwrap()
+            .aligned = 4.35;
+        let same = run.scaled.iter_mut().find(|scaled| is(scaled, ScalingMethod::Yarn, 64)).unwrap();
+        same.aligned = f64::from_bits(same.aligned.to_bits() + 1);
+        if run.seed == 1 {
+            run.scaled
+                .iter_mut()
+                .find(|scaled| is(scaled, ScalingMethod::Linear, 64) && scaled.factor == 2.0)
+                .unwrap()
+                .aligned = f64::NAN;
+        }
+    }
+    judge_scaled(&mut results);
+    let page = check(&results);
+    for said in [
+        "<b>not held</b>: Every scaling beats the unscaled model at 4× (256), where the difference of their losses is +0.25 (linear, with no seed), ",
+        "<b>not held</b>: A factor of 1",
+        "2e−16 (YaRN, with no seed)",
+        "<b>inconclusive</b>: Linear scaling is worse",
+        "no number (set for 2×, the seeds disagree)",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(table::table(&results).contains("not held: Every scaling beats"));
+}
+
+#[test]
 fn a_folder_can_hold_next_to_nothing() {
     for names in [&["rotary"][..], &["learned"], &["none", "alibi"], &[]] {
         for lengths in [1, 2, 5] {
@@ -174,6 +264,7 @@ fn a_folder_can_hold_next_to_nothing() {
                     results.config.seeds.truncate(seeds);
                     let kept = results.config.seeds.clone();
                     results.runs.retain(|run| kept.contains(&run.seed));
+                    judge_scaled(&mut results);
                     results
                         .verdicts
                         .iter_mut()
@@ -238,6 +329,7 @@ fn names_and_paths_cannot_break_what_is_written() {
         .filter(|run| run.encoding == "rotary")
         .for_each(|run| run.encoding = odd.into());
     results.verdicts[3].encoding = odd.into();
+    judge_scaled(&mut results);
     check(&results);
     assert!(command::command(&results.config).contains(r"--text '/tmp/it'\''s <here>.txt'"));
 }

@@ -88,6 +88,67 @@ fn a_comparison_prints_a_table_and_writes_its_folder() {
 }
 
 #[test]
+fn a_trained_rotary_model_is_read_again_under_each_scaling() {
+    let folder = tiny_folder();
+    let words = format!("{TINY} --encodings none,rotary --lengths 1x,2x,4x");
+    let ran = folder.finish(&words);
+    let results: Value = serde_json::from_str(&folder.read("results/results.json")).unwrap();
+    let names = serde_json::json!(["linear", "ntk", "yarn", "dynamic"]);
+    assert_eq!(results["config"]["scalings"], names);
+    assert!(results["runs"][0].get("scaled").is_none(), "nothing turns in it");
+    let run = &results["runs"][1];
+    let scaled = run["scaled"].as_array().unwrap();
+    assert_eq!(scaled.len(), 3 * (3 + 2) + 3);
+    let unscaled = run["lengths"][0]["outcome"]["measured"]["aligned"].as_f64().unwrap();
+    let bits = |reading: &Value| reading["aligned"].as_f64().unwrap().to_bits();
+    let same: Vec<&Value> = scaled
+        .iter()
+        .filter(|reading| reading["length"] == 16 && (reading["factor"] == 1.0 || reading["scaling"] == "dynamic"))
+        .collect();
+    assert!(
+        same.len() == 4 && same.iter().all(|reading| bits(reading) == unscaled.to_bits()),
+        "{same:?}"
+    );
+    assert!(
+        scaled
+            .iter()
+            .any(|reading| reading["length"] == 16 && bits(reading) != unscaled.to_bits())
+    );
+    assert_eq!(results["scaled_verdicts"].as_array().unwrap().len(), 4);
+    let checks: Vec<(&str, &str)> = results["scaling_checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["claim"].as_str().unwrap(), check["found"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        checks.iter().map(|check| check.0).collect::<Vec<_>>(),
+        ["beats_unscaled", "linear_costs", "same_at_trained"]
+    );
+    assert_eq!(checks[2].1, "held");
+
+    let csv = folder.read("results/results.csv");
+    assert_eq!(csv.lines().count(), 1 + 2 * 3 + 18);
+    assert!(csv.lines().last().unwrap().ends_with(",dynamic,4"));
+    for text in [&ran.stdout, &folder.read("results/report.html")] {
+        for part in [
+            "The trained rotary model, scaled",
+            "NTK-aware",
+            "YaRN",
+            "dynamic NTK",
+            "A factor of 1, and dynamic",
+        ] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
+    // The same comparison without it is another.
+    folder.refuse(&format!("{words} --scalings none"), &["scalings is", "another comparison"]);
+    let without = folder.finish(&format!("{words} --scalings none --out without"));
+    assert!(!without.stdout.contains("scaled") && !folder.read("without/report.html").contains("scaled</h2>"));
+    assert!(folder.finish(&format!("{words} --scalings yarn --out one")).stdout.contains("YaRN"));
+}
+
+#[test]
 fn methods_side_by_side_are_one_encoding() {
     let folder = tiny_folder();
     let words = format!("{TINY} --encodings learned+alibi,RoPE-interleaved");

@@ -19,6 +19,17 @@ fn an_unknown_encoding_is_answered_with_the_nearest_name() {
 }
 
 #[test]
+fn an_unknown_scaling_is_answered_with_the_nearest_name() {
+    refuse("--scalings linear,yran", &["--scalings", "`yran`", "did you mean `yarn`?"]);
+    refuse("--scalings xyzzy", &["`xyzzy`; known: linear, ntk, yarn, dynamic"]);
+    refuse("--encodings rotary --scalings ntk,ntk", &["--scalings", "once"]);
+    refuse(
+        "--encodings rotary --heads 8",
+        &["--scalings must be", "r / (r − 2)", "ntk was given"],
+    );
+}
+
+#[test]
 fn lists_that_no_comparison_can_have() {
     refuse("--encodings none,none", &["--encodings", "once"]);
     refuse("--seeds 3,3", &["--seeds", "once"]);

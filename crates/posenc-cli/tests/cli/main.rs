@@ -7,4 +7,5 @@ mod input;
 mod list;
 mod ran;
 mod resume;
+mod show;
 mod usage;

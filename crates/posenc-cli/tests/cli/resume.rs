@@ -7,7 +7,7 @@ use crate::compare::{TINY, timeless, tiny_folder};
 use crate::ran::Folder;
 
 /// Six runs, long enough to be killed between two of them.
-const LONGER: &str = "--encodings none,learned,alibi --seeds 1,2 --steps 400";
+const LONGER: &str = "--encodings rotary,learned,alibi --seeds 1,2 --steps 400";
 
 fn finished_runs(folder: &Folder) -> usize {
     let Ok(entries) = fs::read_dir(folder.path("results/runs")) else {

@@ -6,7 +6,7 @@
 //!
 //! **The layer.** Self-attention in f64, `model_dim` 32, 4 heads, input and output projections as PyTorch draws them, everything from one seed. A word is a vector drawn from
 //! N(0, 1) by its name. Encodings are the catalogue's presets for 64 tokens; every number that they learn is drawn from N(0, 1): tables that begin with zeros, as many do, say nothing before training.
-//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders): its form for both sides follows in a row of its own.
+//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders, Transformer-XL, Music Transformer): its form for both sides, where it has one, follows in a row of its own.
 //!
 //! **The measure.** How far two multisets of outputs are apart: over all ways to pair the outputs of one sentence with those of the other, the least largest difference of a coordinate.
 //!
@@ -22,7 +22,7 @@
 use super::{EPSILON, apart, larger};
 use crate::error::LabError;
 use posenc::catalogue::{PresetOptions, catalogue, preset};
-use posenc::{Alibi, Dims, Encoding, Form, Init, Mask, Method, Mode, Params, Positions, Rng, T5Bias, View, ViewMut};
+use posenc::{Alibi, Dims, Encoding, Form, Init, Mask, Method, Mode, Params, Positions, Rng, T5Bias, TransformerXl, View, ViewMut};
 use posenc_nn::{AttentionTrace, MultiheadAttention, Streams};
 use serde::Serialize;
 
@@ -96,7 +96,7 @@ pub enum Variant {
     Preset,
     /// No encoding, but a causal mask.
     CausalMask,
-    /// The form for both sides of the query, without a mask, of an encoding whose preset is for a causal one: −m|i − j| for ALiBi, an encoder's buckets for T5.
+    /// The form for both sides of the query, without a mask, of an encoding whose preset is for a causal one: −m|i − j| for ALiBi, an encoder's buckets for T5, rows for both signs for Transformer-XL.
     BothSides,
 }
 
@@ -246,6 +246,8 @@ fn causal(method: &Method) -> bool {
     match method {
         Method::Alibi(alibi) => alibi.form == Form::Causal,
         Method::T5Bias(t5) => !t5.bidirectional,
+        Method::TransformerXl(txl) => !txl.two_sided,
+        Method::MusicTransformer(_) => true,
         _ => false,
     }
 }
@@ -261,6 +263,10 @@ fn both_sides(method: &Method) -> Option<Method> {
         Method::T5Bias(t5) => Some(Method::T5Bias(T5Bias {
             bidirectional: true,
             ..t5.clone()
+        })),
+        Method::TransformerXl(txl) => Some(Method::TransformerXl(TransformerXl {
+            two_sided: true,
+            ..txl.clone()
         })),
         _ => None,
     }
@@ -394,7 +400,7 @@ impl Layer {
     fn new(encoding: &Encoding, causal: bool, seed: u64) -> Result<Layer, LabError> {
         let dims = Dims::new(MODEL_DIM, HEADS)?;
         let plan = encoding.plan(dims)?;
-        let attention = MultiheadAttention::new("attention", dims.model_dim + plan.concat_width(), dims);
+        let attention = MultiheadAttention::new("attention", dims.model_dim + plan.concat_width(), dims).for_plan(&plan);
         let mut specs = attention.specs();
         specs.extend(plan.parameters().iter().map(|spec| {
             let mut spec = spec.clone().prefixed(PREFIX);

@@ -11,7 +11,10 @@ use crate::error::LabError;
 use crate::results::SCHEMA;
 
 /// Writes a file so that a reader, at any time and after any kill, finds the old one or the new one: a temporary file beside it, flushed to the disk, takes its name.
-pub(super) fn write_whole(path: &Path, contents: &[u8]) -> Result<(), LabError> {
+///
+/// # Errors
+/// The file cannot be written; what stood under the name is untouched.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), LabError> {
     let temporary = temporary_path(path);
     let written = File::create(&temporary)
         .and_then(|mut file| {

@@ -5,7 +5,7 @@
 //!   config.json               what is compared; written before the first run, never changed
 //!   runs/<encoding>-<seed>.json   one finished run, with the configuration that it belongs to
 //!   results.json              everything, once every run is there
-//!   results.csv               the same measurements, one row per encoding, seed and length
+//!   results.csv               the same measurements, one row per encoding, seed and length, and one per scaled reading
 //!   report.html               the same, to be read
 //! ```
 //!
@@ -25,8 +25,11 @@ use crate::config::first_difference;
 use crate::csv::to_csv;
 use crate::error::LabError;
 use crate::results::{Baselines, Config, Results, Run, SCHEMA};
+use crate::scalings::{Scaled, readings_of, scaled_verdicts, scaling_checks};
 use crate::verdict::verdicts;
 use posenc::rng::{FNV_START, fnv1a};
+
+pub use files::write_whole;
 
 const POSENC: &str = env!("CARGO_PKG_VERSION");
 
@@ -201,6 +204,8 @@ impl Store {
             schema: SCHEMA,
             posenc: POSENC.into(),
             verdicts: verdicts(&self.config, &baselines, &self.runs),
+            scaled_verdicts: scaled_verdicts(&self.config, &self.runs),
+            scaling_checks: scaling_checks(&self.config, &self.runs),
             config: self.config.clone(),
             baselines,
             runs: self.runs.clone(),
@@ -212,7 +217,7 @@ impl Store {
 
     /// Writes a further file into the folder, whole or not at all: the report.
     pub fn write(&self, name: &str, contents: &str) -> Result<(), LabError> {
-        files::write_whole(&self.folder.join(name), contents.as_bytes())
+        write_whole(&self.folder.join(name), contents.as_bytes())
     }
 }
 
@@ -330,6 +335,10 @@ fn belongs(config: &Config, run: &Run) -> Result<(), String> {
     }
     if !run.lengths.iter().map(|at| at.length).eq(config.lengths.iter().copied()) {
         return Err("its lengths are not the configuration's".into());
+    }
+    let expected = readings_of(config, &run.encoding, &run.lengths);
+    if !run.scaled.iter().map(Scaled::reading).eq(expected) {
+        return Err("its scaled readings are not the configuration's".into());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::config::tests::small;
+use crate::scalings::{ScalingMethod, tests::with_readings};
 use crate::verdict::tests::run;
 
 const BASELINES: Baselines = Baselines { unigram: 2.9, bigram: 2.4 };
@@ -100,6 +101,73 @@ fn a_killed_comparison_ends_as_an_uninterrupted_one() {
         expected.runs.iter().map(|r| (r.encoding.as_str(), r.seed)).collect::<Vec<_>>(),
         [("alibi", 0), ("alibi", 1), ("rotary", 0), ("rotary", 1)]
     );
+}
+
+#[test]
+fn scaled_readings_resume_and_belong_to_the_configuration() {
+    let config = Config {
+        scalings: vec![ScalingMethod::Linear, ScalingMethod::Dynamic],
+        ..small()
+    };
+    let scratch = Scratch::new();
+    let open = |config: &Config| Store::open(&scratch.0, config.clone(), Some(20), || unreachable!());
+    let read = |encoding: &str, seed| {
+        let run = run(encoding, seed, [Some(1.0 / 3.0), Some(0.1 + 0.2), Some(2.0)]);
+        with_readings(run, &config, |reading| reading.factor / 3.0 + reading.length as f64)
+    };
+    let mut store = open(&config).unwrap();
+    for seed in [0, 1] {
+        store.save_run(read("alibi", seed)).unwrap();
+    }
+    store.save_run(read("rotary", 0)).unwrap();
+    let bare = run("rotary", 1, [Some(1.0); 3]);
+    let refused = store.save_run(bare).unwrap_err().to_string();
+    assert!(refused.contains("scaled readings"), "{refused}");
+    drop(store);
+
+    // Another choice of scalings is another comparison.
+    let error = open(&small()).unwrap_err();
+    assert!(
+        matches!(&error, LabError::OtherConfiguration { field, .. } if field == "scalings"),
+        "{error}"
+    );
+    let path = scratch.path("runs/rotary-0.json");
+    let whole = fs::read_to_string(&path).unwrap();
+    fs::write(&path, whole.replace("\"scaling\": \"dynamic\"", "\"scaling\": \"ntk\"")).unwrap();
+    assert!(matches!(open(&config), Err(LabError::Damaged { reason, .. }) if reason.contains("scaled readings")));
+    fs::write(&path, &whole).unwrap();
+
+    let mut store = open(&config).unwrap();
+    assert_eq!(store.missing(), [("rotary".to_string(), 1)]);
+    store.save_run(read("rotary", 1)).unwrap();
+    let results = store.finish(BASELINES).unwrap();
+    assert_eq!(results.runs[2], read("rotary", 0), "every digit came back");
+    assert_eq!((results.scaled_verdicts.len(), results.scaling_checks.len()), (2, 2));
+    assert_eq!(read_results(&scratch.path(RESULTS)).unwrap(), results);
+    assert_eq!(
+        fs::read_to_string(scratch.path(CSV)).unwrap().lines().count(),
+        1 + 4 * 3 + 2 * (5 + 3)
+    );
+}
+
+#[test]
+fn results_from_before_scaling_was_measured_are_read() {
+    let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../records/2026-11-22-default");
+    // The committed record as it is, and without what this version would add to it.
+    let whole = fs::read_to_string(records.join(RESULTS)).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    value.as_object_mut().unwrap().retain(|field, _| !field.starts_with("scal"));
+    value["config"].as_object_mut().unwrap().remove("scalings");
+    for run in value["runs"].as_array_mut().unwrap() {
+        run.as_object_mut().unwrap().remove("scaled");
+    }
+    let scratch = Scratch::new();
+    fs::create_dir_all(&scratch.0).unwrap();
+    fs::write(scratch.path(RESULTS), value.to_string()).unwrap();
+    read_results(&records.join(RESULTS)).unwrap();
+    let old = read_results(&scratch.path(RESULTS)).unwrap();
+    assert!(old.config.scalings.is_empty() && old.scaled_verdicts.is_empty() && old.scaling_checks.is_empty());
+    assert_eq!((old.runs.len(), old.config.check().is_ok()), (20, true));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct KvCache<R> {
 }
 
 impl<R: Number> KvCache<R> {
-    /// Nothing read yet, in `batch` rows. `axes` is the number of coordinates of a position.
+    /// Nothing read yet, in `batch` rows.
     pub(crate) fn new(dims: Dims, batch: usize) -> KvCache<R> {
         KvCache {
             dims,
@@ -74,15 +74,20 @@ impl<R: Number> KvCache<R> {
     pub fn truncate(&mut self, lens: &[usize]) -> Result<()> {
         size("lens [batch]", lens.len(), &[self.batch()])?;
         let kept: Vec<usize> = self.lens.iter().zip(lens).map(|(old, new)| *old.min(new)).collect();
-        self.positions = self.grown(&Positions::absent(0), &kept, &vec![0; kept.len()])?;
+        let positions = self.grown(&Positions::absent(0), &kept, &vec![0; kept.len()])?;
+        self.rewind(kept, positions);
+        Ok(())
+    }
+
+    /// Back to an earlier state: as many tokens of each row, at these positions.
+    pub(crate) fn rewind(&mut self, lens: Vec<usize>, positions: Positions) {
         let row = self.row();
-        for (b, len) in kept.iter().enumerate() {
+        for (b, len) in lens.iter().enumerate() {
             let unused = (b * self.capacity + len) * row..(b + 1) * self.capacity * row;
             self.keys[unused.clone()].fill(R::ZERO);
             self.values[unused].fill(R::ZERO);
         }
-        self.lens = kept;
-        Ok(())
+        (self.lens, self.positions) = (lens, positions);
     }
 
     /// The positions after each row's first `taken[b]` tokens of `more` have been read.
@@ -207,6 +212,9 @@ impl MultiheadAttention {
         for spec in self.specs() {
             tensor(params, &spec)?;
         }
+        let tables = self.tables(params, call)?;
+        let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
+        let call = tabled.as_ref().unwrap_or(call);
         self.project(params, call, ROLES[0], query, [batch, q_len], trace)?;
         let unused = cache.unused();
         let mut mask = mask.clone();

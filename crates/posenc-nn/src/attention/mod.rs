@@ -3,6 +3,7 @@
 mod cache;
 mod projections;
 mod streams;
+mod tables;
 
 pub use cache::KvCache;
 pub use projections::Projections;
@@ -12,7 +13,7 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{gradient, join, rows, size, tensor};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, View, ViewMut};
+use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, Projection, View, ViewMut};
 use projections::{ROLES, Role};
 use std::ops::Range;
 
@@ -21,7 +22,8 @@ use std::ops::Range;
 /// Parameters in PyTorch's layout (`nn.MultiheadAttention`): `{name}.in_proj_weight` `[(heads + 2·kv_heads)·head_dim, width]` holds queries', keys' and values'
 /// rows in this order, `{name}.in_proj_bias`, `{name}.out_proj.weight` `[width, heads·head_dim]`, `{name}.out_proj.bias`; or a layer for each projection
 /// ([`Projections`]). With [`MultiheadAttention::qk_norm`] `{name}.q_norm.weight` and `{name}.k_norm.weight` `[head_dim]`, with [`Attention::sinks`]
-/// `{name}.sinks` `[heads]`. The encoding's own parameters are not here: they belong to its plan.
+/// `{name}.sinks` `[heads]`. An encoding whose tables the layer projects ([`MultiheadAttention::for_plan`]) adds the weights it asks for, as `{name}.r_net.weight`
+/// `[heads·head_dim, model_dim]`, begun as the input projections are. The encoding's own parameters are not here: they belong to its plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiheadAttention {
     /// Its name in the store.
@@ -37,6 +39,8 @@ pub struct MultiheadAttention {
     /// ε of an RMS norm of each head's projected queries and keys, before the encoding acts on them (Qwen 3, Gemma 3); `None`: no norm.
     #[doc(alias = "use_qk_norm")]
     pub qk_norm: Option<f64>,
+    /// The tables that its calls' encoding wants projected: those of [`Plan::projections`](posenc::Plan::projections).
+    pub tables: Vec<Projection>,
     /// Scale, soft cap, window, sinks, dropout.
     pub attention: Attention,
     /// How the input projections begin.
@@ -61,6 +65,8 @@ pub struct AttentionTrace<R> {
     d_context: Vec<R>,
     /// Gradient of one stream.
     d_stream: Vec<R>,
+    /// The tables that the layer projected, where its encoding has any.
+    tables: Option<Params<R>>,
     saved: Saved<R>,
     slots: Slots<R>,
     work: Workspace<R>,
@@ -76,6 +82,7 @@ impl<R: Number> Default for AttentionTrace<R> {
             context: Vec::new(),
             d_context: Vec::new(),
             d_stream: Vec::new(),
+            tables: None,
             saved: Saved::default(),
             slots: Slots::default(),
             work: Workspace::default(),
@@ -93,6 +100,7 @@ impl MultiheadAttention {
             projections: Projections::Fused,
             bias: true,
             qk_norm: None,
+            tables: Vec::new(),
             attention: Attention::default(),
             in_init: Init::XavierUniform,
             out_init: Init::Uniform(1.0 / ((dims.heads * dims.head_dim) as f64).sqrt()),
@@ -105,6 +113,7 @@ impl MultiheadAttention {
         specs.extend(self.out_proj().specs());
         specs.extend(ROLES.into_iter().filter_map(|role| self.norm(role)).flat_map(|norm| norm.specs()));
         specs.extend(self.sinks());
+        specs.extend(self.table_specs());
         specs
     }
 
@@ -174,6 +183,9 @@ impl MultiheadAttention {
         for spec in self.specs() {
             tensor(params, &spec)?;
         }
+        let tables = self.tables(params, call)?;
+        let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
+        let call = tabled.as_ref().unwrap_or(call);
         for role in ROLES {
             let len = if role == Role::Query { q_len } else { k_len };
             self.project(params, call, role, streams.of(role), [batch, len], trace)?;
@@ -188,7 +200,10 @@ impl MultiheadAttention {
         context.resize(batch * q_len * self.dims.heads * self.dims.head_dim, R::ZERO);
         let inputs = self.inputs(params, [q, k, v], [batch, q_len, k_len])?;
         self.attend(call, inputs, mask, mode, context, weights, saved, work)?;
-        self.out_proj().forward(params, context, out)
+        self.out_proj().forward(params, context, out)?;
+        drop(tabled);
+        trace.tables = tables;
+        Ok(())
     }
 
     /// Attention between the projections: `context` `[batch, q_len, heads, head_dim]` is overwritten.
@@ -240,10 +255,19 @@ impl MultiheadAttention {
     ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         d_streams.check(&streams)?;
+        size("d_out [batch, q_len, width]", d_out.len(), &[batch, q_len, self.width])?;
         for spec in self.specs() {
             tensor(params, &spec)?;
             gradient(grads, &spec)?;
         }
+        self.check_trace(call, trace, [batch, q_len, k_len])?;
+        // Those of the forward pass; made again if the trace is not its.
+        let tables = match trace.tables.take() {
+            Some(tables) if !self.tables.is_empty() => Some(tables),
+            _ => self.tables(params, call)?,
+        };
+        let tabled = tables.as_ref().map(|tables| call.with_tables(tables)).transpose()?;
+        let call = tabled.as_ref().unwrap_or(call);
         let AttentionTrace { context, d_context, .. } = trace;
         d_context.resize(context.len(), R::ZERO);
         self.out_proj().adjoint(params, context, d_out, Some(d_context), grads)?;
@@ -275,7 +299,14 @@ impl MultiheadAttention {
             self.attention
                 .adjoint(call, inputs, mask, mode, out, d_out, saved, into, slots, work)?;
         }
-        call.adjoint(&trace.slots, grads)?;
+        match &tables {
+            Some(tables) => {
+                let mut d_tables = tables.zeros_like();
+                call.adjoint_with_tables(&trace.slots, grads, &mut d_tables)?;
+                self.tables_adjoint(params, call, &d_tables, grads)?;
+            }
+            None => call.adjoint(&trace.slots, grads)?,
+        }
         if let Some(sinks) = self.sinks() {
             let sinks = gradient(grads, &sinks)?;
             sinks.iter_mut().zip(trace.slots.sinks()).for_each(|(sum, part)| *sum += *part);
@@ -298,6 +329,25 @@ impl MultiheadAttention {
                     }
                 }
                 trace.d_stream = d_stream;
+            }
+        }
+        Ok(())
+    }
+
+    /// The trace is what a forward pass with these shapes left.
+    fn check_trace<R: Number>(&self, call: &Call<'_, R>, trace: &AttentionTrace<R>, [batch, q_len, k_len]: [usize; 3]) -> Result<()> {
+        const WHAT: &str = "trace of a forward pass with the same arguments [batch, seq, heads, head_dim]";
+        let Dims { heads, head_dim, .. } = self.dims;
+        size(WHAT, trace.context.len(), &[batch, q_len, heads, head_dim])?;
+        for role in ROLES {
+            let (len, heads) = (if role == Role::Query { q_len } else { k_len }, self.heads_of(role));
+            size(WHAT, trace.projected[role as usize].len(), &[batch, len, heads, head_dim])?;
+            if role.input_site().is_some_and(|site| call.adds_at(site)) {
+                let what = "trace of a forward pass with the same arguments [batch, seq, width]";
+                size(what, trace.inputs[role as usize].len(), &[batch, len, self.width])?;
+            }
+            if self.norm(role).is_some() {
+                size(WHAT, trace.unnormed[role as usize].len(), &[batch, len, heads, head_dim])?;
             }
         }
         Ok(())

@@ -46,7 +46,7 @@ pub(super) enum Role {
 pub(super) const ROLES: [Role; 3] = [Role::Query, Role::Key, Role::Value];
 
 impl Role {
-    fn input_site(self) -> Option<Site> {
+    pub(super) fn input_site(self) -> Option<Site> {
         [Some(Site::QueryInput), Some(Site::KeyInput), None][self as usize]
     }
 
@@ -123,6 +123,49 @@ impl MultiheadAttention {
         })
     }
 
+    /// A role's projection alone: y `[n, heads·head_dim]` is overwritten with x·Wᵀ + b, x being `[n, width]`.
+    pub(super) fn linear<R: Number>(&self, params: &Params<R>, role: Role, x: &[R], n: usize, y: &mut [R]) -> Result<()> {
+        let (weight, bias, rows) = self.projection(role);
+        let out_dim = rows.len();
+        let keep = if let Some(bias) = bias {
+            let bias = &tensor(params, &bias)?[rows.clone()];
+            y.chunks_exact_mut(out_dim).for_each(|y| y.copy_from_slice(bias));
+            R::ONE
+        } else {
+            R::ZERO
+        };
+        let weight = &tensor(params, &weight)?[rows.start * self.width..rows.end * self.width];
+        let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
+        matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)
+    }
+
+    /// The adjoint of [`MultiheadAttention::linear`]; overwrites `dx` where it is asked for.
+    pub(super) fn linear_adjoint<R: Number>(
+        &self,
+        params: &Params<R>,
+        role: Role,
+        x: &[R],
+        dy: &[R],
+        dx: Option<&mut [R]>,
+        grads: &mut Params<R>,
+    ) -> Result<()> {
+        let (weight, bias, rows) = self.projection(role);
+        let (n, out_dim) = (x.len() / self.width, rows.len());
+        if let Some(bias) = bias {
+            let bias = &mut gradient(grads, &bias)?[rows.clone()];
+            for dy in dy.chunks_exact(out_dim) {
+                bias.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
+            }
+        }
+        let range = rows.start * self.width..rows.end * self.width;
+        let (dy, x) = (Matrix::new(dy, n, out_dim)?, Matrix::new(x, n, self.width)?);
+        let d_weight = &mut gradient(grads, &weight)?[range.clone()];
+        matmul(R::ONE, dy.t(), x, R::ONE, MatrixMut::new(d_weight, out_dim, self.width)?)?;
+        let Some(dx) = dx else { return Ok(()) };
+        let weight = Matrix::new(&tensor(params, &weight)?[range], out_dim, self.width)?;
+        matmul(R::ONE, dy, weight, R::ZERO, MatrixMut::new(dx, n, self.width)?)
+    }
+
     /// One input projection, with what the encoding adds before it, the norm, and what the encoding adds after that.
     pub(super) fn project<R: Number>(
         &self,
@@ -133,8 +176,7 @@ impl MultiheadAttention {
         [batch, len]: [usize; 2],
         trace: &mut AttentionTrace<R>,
     ) -> Result<()> {
-        let (weight, bias, rows) = self.projection(role);
-        let (n, out_dim) = (batch * len, rows.len());
+        let n = batch * len;
         let mut x = x;
         if let Some(site) = role.input_site().filter(|site| call.adds_at(*site)) {
             let input = &mut trace.inputs[role as usize];
@@ -145,17 +187,8 @@ impl MultiheadAttention {
             x = input;
         }
         let y = &mut trace.projected[role as usize];
-        y.resize(n * out_dim, R::ZERO);
-        let keep = if let Some(bias) = bias {
-            let bias = &tensor(params, &bias)?[rows.clone()];
-            y.chunks_exact_mut(out_dim).for_each(|y| y.copy_from_slice(bias));
-            R::ONE
-        } else {
-            R::ZERO
-        };
-        let weight = &tensor(params, &weight)?[rows.start * self.width..rows.end * self.width];
-        let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
-        matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)?;
+        y.resize(n * self.rows(role).len(), R::ZERO);
+        self.linear(params, role, x, n, y)?;
         if let Some(norm) = self.norm(role) {
             let before = &mut trace.unnormed[role as usize];
             before.clear();
@@ -180,9 +213,7 @@ impl MultiheadAttention {
         grads: &mut Params<R>,
         trace: &mut AttentionTrace<R>,
     ) -> Result<()> {
-        let (weight, bias, rows) = self.projection(role);
-        let (n, out_dim) = (x.len() / self.width, rows.len());
-        let len = n / batch.max(1);
+        let len = x.len() / self.width / batch.max(1);
         let dy = &mut trace.d_projected[role as usize];
         if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
             call.add_heads_adjoint(site, self.heads(dy, self.heads_of(role), batch, len)?, grads)?;
@@ -193,24 +224,7 @@ impl MultiheadAttention {
         let dy = &*dy;
         let site = role.input_site().filter(|site| call.adds_at(*site));
         let input = if site.is_some() { &trace.inputs[role as usize] } else { x };
-        if let Some(bias) = bias {
-            let bias = &mut gradient(grads, &bias)?[rows.clone()];
-            for dy in dy.chunks_exact(out_dim) {
-                bias.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
-            }
-        }
-        let range = rows.start * self.width..rows.end * self.width;
-        let (dy, x) = (Matrix::new(dy, n, out_dim)?, Matrix::new(input, n, self.width)?);
-        let d_weight = &mut gradient(grads, &weight)?[range.clone()];
-        matmul(R::ONE, dy.t(), x, R::ONE, MatrixMut::new(d_weight, out_dim, self.width)?)?;
-        let weight = &tensor(params, &weight)?[range];
-        matmul(
-            R::ONE,
-            dy,
-            Matrix::new(weight, out_dim, self.width)?,
-            R::ZERO,
-            MatrixMut::new(dx, n, self.width)?,
-        )?;
+        self.linear_adjoint(params, role, input, dy, Some(&mut *dx), grads)?;
         if let Some(site) = site {
             call.add_adjoint(site, ViewMut::new(dx, [batch, len, self.width])?, Mode::Evaluate, grads)?;
         }

@@ -3,7 +3,6 @@
 use super::{Native, activation};
 use crate::matrix::{Matrix, MatrixMut};
 use gemm_common::Parallelism;
-use safetensors::Dtype;
 
 /// What `gemm` exports: m, n, k; dst with column and row stride and whether to read it; lhs; rhs, likewise; the factor of dst; the factor of
 /// lhs·rhs; three conjugations; threads.
@@ -30,8 +29,6 @@ pub type GemmFunction<R> = unsafe fn(
 );
 
 impl Native for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-
     fn gemm_function() -> GemmFunction<f32> {
         gemm_f32::gemm::f32::get_gemm_fn()
     }
@@ -40,25 +37,15 @@ impl Native for f32 {
     fn normal_tail(a: f32) -> (f32, f32) {
         activation::normal_tail_f32(a)
     }
-
-    fn write(self, bytes: &mut Vec<u8>) {
-        bytes.extend(self.to_le_bytes());
-    }
 }
 
 impl Native for f64 {
-    const DTYPE: Dtype = Dtype::F64;
-
     fn gemm_function() -> GemmFunction<f64> {
         gemm_f64::gemm::f64::get_gemm_fn()
     }
 
     fn normal_tail(a: f64) -> (f64, f64) {
         activation::normal_tail_f64(a)
-    }
-
-    fn write(self, bytes: &mut Vec<u8>) {
-        bytes.extend(self.to_le_bytes());
     }
 }
 

@@ -18,18 +18,12 @@ pub(crate) use norm::*;
 pub(crate) use softmax::*;
 pub(crate) use vector::*;
 
-use safetensors::Dtype;
-
 /// What f32 and f64 do differently. Public in a private module: it seals [`crate::Number`].
 pub trait Native: Sized {
-    /// The name of the type in a file.
-    const DTYPE: Dtype;
     /// The matrix product of this type for this machine.
     fn gemm_function() -> GemmFunction<Self>;
     /// Φ(−a) for a ≥ 0, and φ(a): the upper tail and the density of the standard normal distribution.
     fn normal_tail(a: Self) -> (Self, Self);
-    /// Appends the number's little-endian bytes.
-    fn write(self, bytes: &mut Vec<u8>);
 }
 
 /// Instruction sets that loops are compiled for, the widest last.

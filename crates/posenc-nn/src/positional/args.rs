@@ -59,7 +59,7 @@ impl<R> Default for PositionalArgs<'_, R> {
 }
 
 /// The positions of a stream: absent ones counted from 0, those under a mask taken away.
-pub(super) fn positions(
+pub(crate) fn positions(
     [what, what_mask]: [&'static str; 2],
     at: Option<&Positions>,
     mask: Option<&[bool]>,
@@ -89,7 +89,7 @@ pub(super) fn positions(
 
 impl<R: Number> PositionalArgs<'_, R> {
     /// Everything that blocks a pair or adds to its score.
-    pub(super) fn mask(&self, shape: [usize; 4]) -> Result<Mask<'_, R>> {
+    pub(crate) fn mask(&self, shape: [usize; 4]) -> Result<Mask<'_, R>> {
         let mut mask = Mask::none();
         if let Some(first_query) = self.causal {
             mask = mask.causal(first_query);

@@ -3,7 +3,7 @@
 use super::PositionalMultiheadAttention;
 use crate::attention::Projections;
 use crate::error::Result;
-use posenc::{Alibi, Attention, InputTable, Pairing, Rotary, SharedBias, T5Bias};
+use posenc::{Alibi, Attention, Deberta, InputTable, Pairing, Rotary, SharedBias, T5Bias};
 
 impl PositionalMultiheadAttention {
     /// A learned table of `max_len` rows (the largest position plus one), begun with zeros, added to the inputs of queries and keys: [`InputTable`].
@@ -93,5 +93,28 @@ impl PositionalMultiheadAttention {
             .with_attention(Attention::unscaled())
             .with_projections(Projections::T5)
             .without_bias())
+    }
+
+    /// DeBERTa's disentangled attention ([`Deberta`]), with the scale that belongs to its terms, 1/√(head_dim · (1 + terms)): the constructor for any encoding leaves
+    /// it at 1/√head_dim.
+    ///
+    /// Parameters: the table of distances, then the projections under the names of Hugging Face's models, and those of the table where it has its own.
+    ///
+    /// ```
+    /// use posenc::{Deberta, DebertaProjections};
+    /// use posenc_nn::PositionalMultiheadAttention;
+    /// let module = PositionalMultiheadAttention::deberta(8, 2, Deberta::new(512, DebertaProjections::Shared))?;
+    /// assert_eq!(module.attn.attention.scale, Some(1.0 / 12f64.sqrt())); // heads of 4, three terms
+    /// # Ok::<(), posenc_nn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Widths that are zero or do not divide, or distances that make no sense.
+    #[doc(alias = "DisentangledSelfAttention")]
+    pub fn deberta(embed_dim: usize, num_heads: usize, deberta: Deberta) -> Result<PositionalMultiheadAttention> {
+        const NAMES: Projections = Projections::Separate(["query_proj", "key_proj", "value_proj", "out_proj"]);
+        let module = PositionalMultiheadAttention::new(&deberta.clone().into(), embed_dim, num_heads)?;
+        let attention = deberta.attention(module.attn.dims.head_dim);
+        Ok(module.with_attention(attention).with_projections(NAMES))
     }
 }

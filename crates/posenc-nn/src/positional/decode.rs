@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{rows, size};
 use crate::storage::Storage;
-use posenc::{Error, Mask, Mode, Params, Positions, Real};
+use posenc::{Error, Mask, Method, Mode, Params, Positions, Real};
 
 /// The optional arguments of [`PositionalMultiheadAttention::decode`] and of its two halves; none by default.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct DecodeArgs<'a, R> {
     pub positions: Option<Positions>,
     /// True where a new token has a position, `(n,)` or `(batch, n)`.
     pub position_mask: Option<&'a [bool]>,
-    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output is zeros.
+    /// How many of the n new tokens each row has, `[batch]`; the rest, at the end, is padding: it is not kept, and its output and weights are zeros.
     pub lengths: Option<&'a [usize]>,
     /// As [`PositionalArgs::attn_mask`](super::PositionalArgs::attn_mask), over all keys that the cache then has.
     pub attn_mask: Option<AttnMask<'a, R>>,
@@ -49,13 +49,37 @@ impl PositionalMultiheadAttention {
     /// An empty cache for `batch` sequences.
     ///
     /// # Errors
-    /// An encoding whose vectors depend on how many tokens a call has: no sequence of single steps gives what the whole gives.
+    /// An encoding whose vectors depend on how many tokens a call has: no sequence of single steps gives what the whole gives. A rotary scaling whose length is
+    /// [`Fixed`](posenc::rotate::LengthPolicy::Fixed) is not one; for one that looks at each call there is [`PositionalMultiheadAttention::cache_per_call`].
     pub fn cache<R: Number>(&self, batch: usize) -> Result<KvCache<R>> {
         if self.plan.depends_on_length().is_some() {
             return Err(Error::Unsupported {
                 method: "decoding",
                 what: "what this encoding does to a token depends on how many a call has (Overflow::Interpolate, dynamic NTK, LongRoPE), so single steps do not \
-                       give what the whole gives; use Overflow::InterpolateTo, or a scaling that does not look at the length",
+                       give what the whole gives; use Overflow::InterpolateTo, a scaling whose length is fixed (Rotary::at_length), or ask for cache_per_call",
+            }
+            .into());
+        }
+        Ok(KvCache::new(self.attn.dims, batch))
+    }
+
+    /// An empty cache also for rotary scalings that look at the length of each call ([`PerCall`](posenc::rotate::LengthPolicy::PerCall): dynamic NTK, LongRoPE), where steps are not the
+    /// whole, asked for by name.
+    ///
+    /// What a step then is: keys are cached before their rotation, so each step turns all of them by the frequencies of the length reached, of the longest row. Its output is the last row
+    /// of a whole pass over what has been read so far. The rows of one pass over everything, which all turn by the final length, are others; and so are transformers' steps, whose
+    /// cached keys keep the rotation of the call that read them. In a stack of layers, what deeper layers have cached was computed by the frequencies of its own step:
+    /// [`Rotary::crossing`](posenc::Rotary::crossing) says when a cache should be computed anew.
+    ///
+    /// # Errors
+    /// A table that is stretched over a call ([`Overflow::Interpolate`](posenc::Overflow)): its vectors are inside the cached keys, where no later step can change them.
+    pub fn cache_per_call<R: Number>(&self, batch: usize) -> Result<KvCache<R>> {
+        let mut unrotated = self.plan.encoding().clone();
+        unrotated.methods.retain(|method| !matches!(method, Method::Rotary(_)));
+        if unrotated.plan(self.plan.dims())?.depends_on_length().is_some() {
+            return Err(Error::Unsupported {
+                method: "decoding",
+                what: "a table that is stretched over a call is part of the keys that a cache holds, and cannot be stretched again; use Overflow::InterpolateTo",
             }
             .into());
         }
@@ -92,12 +116,13 @@ impl PositionalMultiheadAttention {
         mode: Mode,
         trace: &mut AttentionTrace<T::Real>,
     ) -> Result<PositionalOutput<T>> {
-        let before = cache.lens().to_vec();
+        self.tokens("x [batch, n, embed_dim]", x.len(), cache)?;
+        let (before, positions) = (cache.lens().to_vec(), cache.positions().clone());
         let attended = self
             .remember(params, x, x, cache, args, trace)
             .and_then(|()| self.recall(params, x, cache, args, &before, mode, trace));
         if attended.is_err() {
-            cache.truncate(&before)?;
+            cache.rewind(before, positions);
         }
         attended
     }
@@ -151,13 +176,26 @@ impl PositionalMultiheadAttention {
         let shape @ [_, _, _, k_len] = [batch, self.num_heads(), n, cache.k_len()];
         let mask = join_masks(mask, args.attn_mask, args.key_padding_mask, shape)?;
         let query = T::widened(query);
-        self.weighed([batch, n, k_len], args.need_weights, args.average_attn_weights, |out, weights| {
-            self.attn.recall(&params, &call, &query, cache, &mask, mode, out, weights, trace)?;
-            for (b, taken) in taken.iter().enumerate() {
-                out[(b * n + taken) * self.embed_dim()..(b + 1) * n * self.embed_dim()].fill(T::Real::ZERO);
-            }
-            Ok(())
-        })
+        self.weighed(
+            [batch, n, k_len],
+            args.need_weights,
+            args.average_attn_weights,
+            |out, mut weights| {
+                let into = weights.as_deref_mut();
+                self.attn.recall(&params, &call, &query, cache, &mask, mode, out, into, trace)?;
+                // Padding at the end of a row, and of each of its heads.
+                let clear = |x: &mut [T::Real], width: usize, of_batch: usize| {
+                    for (row, x) in x.chunks_exact_mut((n * width).max(1)).enumerate() {
+                        x[taken[row / of_batch] * width..].fill(T::Real::ZERO);
+                    }
+                };
+                clear(out, self.embed_dim(), 1);
+                if let Some(weights) = weights {
+                    clear(weights, k_len, self.num_heads());
+                }
+                Ok(())
+            },
+        )
     }
 
     /// New tokens per row.

@@ -4,6 +4,7 @@ mod args;
 mod constructors;
 mod decode;
 
+pub(crate) use args::positions;
 pub use args::{AttnMask, PositionalArgs};
 pub use decode::DecodeArgs;
 
@@ -12,7 +13,6 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{join, rows};
 use crate::storage::Storage;
-use args::positions;
 use posenc::{Attention, Call, Dims, Encoding, Error, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rng, Site};
 use std::fmt;
 
@@ -109,19 +109,36 @@ impl PositionalMultiheadAttention {
     pub fn of_layer(layer: &LayerSpec, dims: Dims) -> Result<PositionalMultiheadAttention> {
         let dims = dims.checked()?;
         layer.attention.check()?;
-        let mut attn = MultiheadAttention::new("attn", dims.model_dim, dims);
+        let plan = layer.encoding.plan(dims)?;
+        let mut attn = MultiheadAttention::new("attn", dims.model_dim, dims).for_plan(&plan);
         attn.attention = layer.attention.clone();
         Ok(PositionalMultiheadAttention {
             name: String::new(),
-            plan: layer.encoding.plan(dims)?,
+            plan,
             attn,
         })
     }
 
     /// The same with its parameters under `name`, as `layers.0.self_attn.pos_emb`.
     pub fn named(mut self, name: impl Into<String>) -> PositionalMultiheadAttention {
+        let beside = self.attn.name == self.name;
         self.name = name.into();
-        self.name_projections();
+        self.attn.name = if beside { self.name.clone() } else { join(&self.name, "attn") };
+        self
+    }
+
+    /// The same with its projections right under its name, where `nn.MultiheadAttention` has them: `self_attn.in_proj_weight` instead of symm-learning's
+    /// `self_attn.attn.in_proj_weight`.
+    ///
+    /// ```
+    /// use posenc::Encoding;
+    /// use posenc_nn::PositionalMultiheadAttention;
+    /// let module = PositionalMultiheadAttention::new(&Encoding::none(), 8, 2)?.with_pytorch_names().named("layers.0.self_attn");
+    /// assert_eq!(module.specs()[0].name, "layers.0.self_attn.in_proj_weight");
+    /// # Ok::<(), posenc_nn::Error>(())
+    /// ```
+    pub fn with_pytorch_names(mut self) -> PositionalMultiheadAttention {
+        self.attn.name = self.name.clone();
         self
     }
 
@@ -129,15 +146,11 @@ impl PositionalMultiheadAttention {
     /// encoding's own parameters.
     pub fn with_projections(mut self, projections: Projections) -> PositionalMultiheadAttention {
         self.attn.projections = projections;
-        self.name_projections();
-        self
-    }
-
-    fn name_projections(&mut self) {
-        self.attn.name = match self.attn.projections {
+        self.attn.name = match projections {
             Projections::Fused => join(&self.name, "attn"),
             Projections::Separate(_) => self.name.clone(),
         };
+        self
     }
 
     /// The same with another way from scores to weights; checked in the forward pass.
@@ -318,7 +331,7 @@ impl PositionalMultiheadAttention {
         ])
     }
 
-    fn call_for<'p, R: Number>(
+    pub(crate) fn call_for<'p, R: Number>(
         &self,
         params: &'p Params<R>,
         batch: usize,
@@ -354,7 +367,7 @@ impl PositionalMultiheadAttention {
 }
 
 /// `[batch, heads, pairs]` to `[batch, pairs]`.
-fn mean_over_heads<R: Number>(by_head: &[R], heads: usize, pairs: usize) -> Vec<R> {
+pub(crate) fn mean_over_heads<R: Number>(by_head: &[R], heads: usize, pairs: usize) -> Vec<R> {
     let mut mean = Vec::with_capacity(by_head.len() / heads);
     for row in by_head.chunks_exact((heads * pairs).max(1)) {
         let sum = |i: usize| (0..heads).map(|h| row[h * pairs + i]).sum::<R>();

@@ -52,6 +52,11 @@ impl Bounded {
         self.value.abs() + self.error
     }
 
+    /// The largest magnitude that it has in the second analysis.
+    fn likely_size(self) -> f64 {
+        self.value.abs() + SPREADS * self.spread
+    }
+
     /// After a function or a few roundings that are together at most `units` units of roundoff off.
     pub fn rounded(self, units: f64) -> Bounded {
         Bounded {
@@ -123,14 +128,17 @@ impl Mul for Bounded {
 
 impl Div for Bounded {
     type Output = Bounded;
-    /// `other` is far from zero, measured by its error.
+    /// Where `other` may be zero in the worst case, that case has no bound, and the spread is what is left.
     fn div(self, other: Bounded) -> Bounded {
         let value = self.value / other.value;
-        let smallest = other.value.abs() - other.error;
+        let over = |size: f64, by: f64| {
+            let smallest = other.value.abs() - by;
+            if smallest > 0.0 { size / smallest } else { f64::INFINITY }
+        };
         Bounded {
             value,
-            error: (self.error + value.abs() * other.error) / smallest,
-            spread: self.spread.hypot(value * other.spread) / smallest,
+            error: over(self.error + value.abs() * other.error, other.error),
+            spread: over(self.spread.hypot(value * other.spread), SPREADS * other.spread),
         }
         .rounded(1.0)
     }
@@ -143,19 +151,20 @@ pub fn sum(terms: impl IntoIterator<Item = Bounded>) -> Bounded {
 
 /// Σ aᵢ·bᵢ in any order, with `extra` more roundings of every product (a scale that is applied to one side first).
 pub fn dot(pairs: impl IntoIterator<Item = (Bounded, Bounded)>, extra: f64) -> Bounded {
-    let (mut value, mut error, mut size, mut variance, mut n) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    let (mut value, mut error, mut size, mut likely_size, mut variance, mut n) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
     for (a, b) in pairs {
         value += a.value * b.value;
         error += a.error * b.size() + a.value.abs() * b.error;
         variance += (a.spread * b.value).powi(2) + (a.value * b.spread).powi(2);
         size += a.size() * b.size();
+        likely_size += a.likely_size() * b.likely_size();
         n += 1.0;
     }
     let roundings = f64::max(n + extra, 0.0);
     Bounded {
         value,
         error: error + roundings * U * size,
-        spread: (variance + roundings * (U * size).powi(2)).sqrt(),
+        spread: (variance + roundings * (U * likely_size).powi(2)).sqrt(),
     }
 }
 

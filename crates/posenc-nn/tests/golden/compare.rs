@@ -17,10 +17,16 @@ impl Worst {
 
 /// Both computations lie within the bound of the exact value; else which of them does not, where, and by how much.
 pub fn within(tensor: &str, shape: &[usize], ours: &[f32], theirs: &[f32], exact: &[Bounded]) -> Result<Worst, String> {
-    if ours.len() != theirs.len() || exact.len() != theirs.len() {
+    within_each(tensor, shape, [(ours, exact), (theirs, exact)])
+}
+
+/// As [`within`], where the two computations round differently: ours and the record's, each with its own bounds of the same exact values.
+pub fn within_each(tensor: &str, shape: &[usize], sides: [(&[f32], &[Bounded]); 2]) -> Result<Worst, String> {
+    let [(ours, by_us), (theirs, by_them)] = sides;
+    if ours.len() != theirs.len() || by_us.len() != theirs.len() || by_them.len() != theirs.len() {
         return Err(format!(
             "{tensor}: {} numbers are expected for the record's {}, {} were computed",
-            exact.len(),
+            by_us.len(),
             theirs.len(),
             ours.len()
         ));
@@ -30,8 +36,9 @@ pub fn within(tensor: &str, shape: &[usize], ours: &[f32], theirs: &[f32], exact
         ratio: 0.0,
     };
     let mut failure: Option<(f64, String)> = None;
-    for (flat, ((ours, theirs), exact)) in ours.iter().zip(theirs).zip(exact).enumerate() {
-        for (side, number) in [("ours", *ours), ("the record", *theirs)] {
+    for flat in 0..theirs.len() {
+        let (ours, theirs) = (ours[flat], theirs[flat]);
+        for (side, number, exact) in [("ours", ours, by_us[flat]), ("the record", theirs, by_them[flat])] {
             let error = (f64::from(number) - exact.value).abs();
             if error <= exact.allowed() {
                 worst.ratio = worst.ratio.max(if error > 0.0 { error / exact.allowed() } else { 0.0 });

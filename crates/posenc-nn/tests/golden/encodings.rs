@@ -1,6 +1,7 @@
-//! The set `encodings`: tables, buckets and biases without projections.
+//! The set `encodings`: tables, buckets, biases, and attention with projected tables.
 
 pub mod alibi;
+mod relative;
 mod sinusoidal;
 mod t5;
 
@@ -18,9 +19,10 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         Some("alibi_mask") => alibi::bloom_padded(record),
         Some("alibi_mpt") => alibi::mpt(record),
         Some("alibi_symmetric") => alibi::symmetric(record),
-        Some("deberta_log_bucket" | "deberta_attention") => skip("DeBERTa comes with a later issue"),
-        Some("transformer_xl_attention") => skip("Transformer-XL comes with a later issue"),
-        Some("xlnet_rel_encoding") => skip("XLNet comes with a later issue"),
+        Some("deberta_log_bucket") => relative::buckets(record),
+        Some("deberta_attention") => relative::deberta(record),
+        Some("transformer_xl_attention") => relative::conformer(record),
+        Some("xlnet_rel_encoding") => relative::xlnet(record),
         Some(kind) => skip(format!("kind `{kind}` is not known here")),
         None => skip("the record names no kind"),
     }

@@ -4,9 +4,13 @@ mod attention;
 mod bounded;
 pub mod compare;
 mod encodings;
+mod format;
+mod layers;
 mod mpnet;
+mod onnx;
 mod oracle;
 mod rotary;
+mod rotation;
 mod set;
 
 use compare::Worst;
@@ -17,11 +21,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 7] = [
+const SETS: [&str; 8] = [
     "attention",
     "encodings",
     "hf_axes",
     "hf_rotary",
+    "layers",
     mpnet::NAME,
     "onnx",
     "rope_scaling",
@@ -74,10 +79,11 @@ fn run_set(folder: &Path, name: &str) -> Report {
         "attention" => attention::check,
         "encodings" => encodings::check,
         "hf_axes" | "hf_rotary" => rotary::models::check,
+        "layers" => layers::check,
+        "onnx" => onnx::check,
         "rope_scaling" => rotary::scaling::check,
         _ => {
             let reason = match name {
-                "onnx" => "ONNX's operators come with a later issue",
                 _ => "this set is not known here",
             };
             for _ in &set.records {

@@ -1,6 +1,8 @@
 //! Multi-head attention from its formulas, forward and adjoint, on [`Bounded`] numbers: exact values, and what f32 may make of them.
 
 use super::bounded::{Bounded, U, dot, product, sum};
+use super::rotation::turned;
+use posenc::Turn;
 
 /// Keys that one tile of an online softmax holds; each further tile corrects what came before.
 const TILE: usize = 128;
@@ -14,19 +16,23 @@ pub struct Problem<'a> {
     pub heads: usize,
     /// Query, key and value streams `[batch, seq, width]`.
     pub streams: [&'a [f32]; 3],
-    pub added: Option<Added<'a>>,
+    pub places: Places<'a>,
     /// Projections of queries, keys, values and the output `[width, width]`.
     pub weights: [&'a [f32]; 4],
     /// And their biases.
     pub biases: Option<[&'a [f32]; 4]>,
 }
 
-/// What is added to the inputs of queries and keys.
-pub struct Added<'a> {
-    /// `[rows, width]`.
-    pub table: &'a [f32],
-    /// The row that each query and each key gets, `[batch, seq]`.
-    pub rows: [Vec<Option<usize>>; 2],
+/// What attention knows of where its tokens are.
+pub enum Places<'a> {
+    /// Nothing, or what `extra` of [`Problem::solve`] says.
+    None,
+    /// A row of `table` `[rows, width]` is added to the inputs of queries and keys: the row that each query and each key gets, `[batch, seq]`.
+    Added { table: &'a [f32], rows: [Vec<Option<usize>>; 2] },
+    /// A number of `table` is subtracted from a score, the same for all heads: the one that each pair gets, `[batch, q_len, k_len]`.
+    Subtracted { table: &'a [f32], rows: Vec<Option<usize>> },
+    /// Projected queries and keys are turned: the position of each query and each key, `[batch, seq]`; 0 turns nothing.
+    Turned { base: f64, at: [Vec<f64>; 2] },
 }
 
 /// What comes out, with bounds; gradients are those of Σ out · d_out.
@@ -35,20 +41,21 @@ pub struct Solution {
     /// Mean over the heads.
     pub weights: Vec<Bounded>,
     pub d_streams: [Vec<Bounded>; 3],
+    /// Of what [`Places`] calls its table.
     pub d_table: Vec<Bounded>,
     pub d_weights: [Vec<Bounded>; 4],
     pub d_biases: [Vec<Bounded>; 4],
 }
 
 /// One row of scores turned to weights.
-struct Softmax {
+pub struct Softmax {
     /// As the forward pass has them.
-    forward: Vec<Bounded>,
+    pub forward: Vec<Bounded>,
     /// As an adjoint has them that computes them again from the logarithm of the sum.
     adjoint: Vec<Bounded>,
 }
 
-fn softmax(scores: &[Option<Bounded>]) -> Softmax {
+pub fn softmax(scores: &[Option<Bounded>]) -> Softmax {
     let zero = vec![Bounded::exact(0.0); scores.len()];
     let Some(max) = scores.iter().flatten().map(|s| s.value).reduce(f64::max) else {
         return Softmax {
@@ -82,6 +89,18 @@ fn softmax(scores: &[Option<Bounded>]) -> Softmax {
     }
 }
 
+/// y = x·Wᵀ + b, all `width` wide: the bias is one more product, with 1, because it may be added first or last.
+pub fn linear(x: &[Bounded], width: usize, w: &[f32], bias: Option<&[f32]>) -> Vec<Bounded> {
+    product(
+        [x.len() / width, width + usize::from(bias.is_some()), width],
+        |i, l| if l < width { x[i * width + l] } else { Bounded::exact(1.0) },
+        |l, j| match bias {
+            Some(bias) if l == width => Bounded::exact(bias[j]),
+            _ => Bounded::exact(w[j * width + l]),
+        },
+    )
+}
+
 impl Problem<'_> {
     fn len(&self, role: usize) -> usize {
         if role == 0 { self.q_len } else { self.k_len }
@@ -90,7 +109,7 @@ impl Problem<'_> {
     /// What a projection reads: the stream, with its row of the table.
     fn input(&self, role: usize) -> Vec<Bounded> {
         let mut x: Vec<Bounded> = self.streams[role].iter().map(|x| Bounded::exact(*x)).collect();
-        if let (Some(Added { table, rows }), 0 | 1) = (&self.added, role) {
+        if let (Places::Added { table, rows }, 0 | 1) = (&self.places, role) {
             for (x, row) in x.chunks_exact_mut(self.width).zip(&rows[role]) {
                 let Some(row) = row else { continue };
                 for (x, e) in x.iter_mut().zip(&table[row * self.width..]) {
@@ -101,18 +120,27 @@ impl Problem<'_> {
         x
     }
 
-    /// y = x·Wᵀ + b: the bias is one more product, with 1, because it may be added first or last.
     fn project(&self, x: &[Bounded], role: usize) -> Vec<Bounded> {
-        let (w, width) = (self.weights[role], self.width);
-        let bias = self.biases.map(|biases| biases[role]);
-        product(
-            [x.len() / width, width + usize::from(bias.is_some()), width],
-            |i, l| if l < width { x[i * width + l] } else { Bounded::exact(1.0) },
-            |l, j| match bias {
-                Some(bias) if l == width => Bounded::exact(bias[j]),
-                _ => Bounded::exact(w[j * width + l]),
-            },
-        )
+        linear(x, self.width, self.weights[role], self.biases.map(|biases| biases[role]))
+    }
+
+    /// Turns projected queries or keys to their places, or gradients back.
+    fn turn(&self, x: &mut [Bounded], role: usize, turn: Turn) {
+        if let (Places::Turned { base, at }, 0 | 1) = (&self.places, role) {
+            for (token, position) in x.chunks_exact_mut(self.width).zip(&at[role]) {
+                for head in token.chunks_exact_mut(self.width / self.heads) {
+                    turned(head, head.len(), *base, *position, turn);
+                }
+            }
+        }
+    }
+
+    /// What is taken from the score of a pair, in every head.
+    fn subtracted(&self, b: usize, i: usize, j: usize) -> Option<Bounded> {
+        let Places::Subtracted { table, rows } = &self.places else {
+            return None;
+        };
+        rows[(b * self.q_len + i) * self.k_len + j].map(|row| Bounded::exact(-table[row]))
     }
 
     /// Gradients of a projection's input, weight and bias.
@@ -137,7 +165,11 @@ impl Problem<'_> {
         let dim = width / heads;
         let scale = 1.0 / (dim as f64).sqrt();
         let inputs = [0, 1, 2].map(|role| self.input(role));
-        let [q, k, v] = [0, 1, 2].map(|role| self.project(&inputs[role], role));
+        let [q, k, v] = [0, 1, 2].map(|role| {
+            let mut x = self.project(&inputs[role], role);
+            self.turn(&mut x, role, Turn::Forward);
+            x
+        });
         let zero = Bounded::exact(0.0);
         let mut context = vec![zero; q.len()];
         let mut by_head = vec![Vec::new(); batch * q_len * k_len];
@@ -151,7 +183,7 @@ impl Problem<'_> {
                     let (qi, kj) = (at(0, b, h, i), at(1, b, h, j));
                     // The scale is rounded, and multiplies one side or the product.
                     let s = dot((0..dim).map(|c| (q[qi + c], k[kj + c])), 2.0);
-                    Some(sum(more.into_iter().chain([s.scaled(scale)])))
+                    Some(sum(more.into_iter().chain(self.subtracted(b, i, j)).chain([s.scaled(scale)])))
                 })
                 .collect();
             let p = softmax(&scores);
@@ -204,9 +236,26 @@ impl Problem<'_> {
                 d_projected[2][at(2, b, h, j) + c] = dot(terms, 0.0);
             }
         }
-        let [query, key, value] = [0, 1, 2].map(|role| self.project_adjoint(&inputs[role], &d_projected[role], role));
+        let [query, key, value] = [0, 1, 2].map(|role| {
+            self.turn(&mut d_projected[role], role, Turn::Adjoint);
+            self.project_adjoint(&inputs[role], &d_projected[role], role)
+        });
+        let d_table = match &self.places {
+            Places::None | Places::Turned { .. } => Vec::new(),
+            Places::Added { table, rows } => self.added_adjoint(table, rows, [&query[0], &key[0]]),
+            Places::Subtracted { table, rows } => {
+                let mut parts = vec![Vec::new(); table.len()];
+                for (pair, row) in rows.iter().enumerate() {
+                    let (b, i, j) = (pair / (q_len * k_len), pair / k_len % q_len, pair % k_len);
+                    if let Some(row) = row {
+                        parts[*row].extend((0..heads).map(|h| ds(b, h, i, j).scaled(-1.0)));
+                    }
+                }
+                parts.into_iter().map(sum).collect()
+            }
+        };
         Solution {
-            d_table: self.table_adjoint([&query[0], &key[0]]),
+            d_table,
             out,
             // A sum over the heads, and a division.
             weights: by_head
@@ -220,10 +269,7 @@ impl Problem<'_> {
     }
 
     /// Each row of the table gets the sum over the tokens that read it.
-    fn table_adjoint(&self, d_inputs: [&Vec<Bounded>; 2]) -> Vec<Bounded> {
-        let Some(Added { table, rows }) = &self.added else {
-            return Vec::new();
-        };
+    fn added_adjoint(&self, table: &[f32], rows: &[Vec<Option<usize>>; 2], d_inputs: [&Vec<Bounded>; 2]) -> Vec<Bounded> {
         let mut readers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); table.len() / self.width];
         for (side, rows) in rows.iter().enumerate() {
             for (token, row) in rows.iter().enumerate() {

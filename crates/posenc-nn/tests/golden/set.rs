@@ -1,5 +1,6 @@
 //! A set on disk: `NAME.json`, a list of records, and `NAME.safetensors`, their tensors.
 
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -51,10 +52,13 @@ pub struct Tensor {
 
 #[derive(Clone, Debug)]
 pub enum Data {
+    F64(Vec<f64>),
     F32(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
     I64(Vec<i64>),
     Bool(Vec<bool>),
-    /// Nothing here reads it yet: half precision, smaller integers.
+    /// Nothing here reads it yet: smaller integers.
     Other,
 }
 
@@ -84,7 +88,10 @@ impl Set {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{name}.safetensors is damaged: {error}"))?;
         let tensors = file.iter().map(|(name, view)| {
             let data = match view.dtype() {
+                Dtype::F64 => Data::F64(numbers(view.data(), f64::from_le_bytes)),
                 Dtype::F32 => Data::F32(numbers(view.data(), f32::from_le_bytes)),
+                Dtype::F16 => Data::F16(numbers(view.data(), f16::from_le_bytes)),
+                Dtype::BF16 => Data::Bf16(numbers(view.data(), bf16::from_le_bytes)),
                 Dtype::I64 => Data::I64(numbers(view.data(), i64::from_le_bytes)),
                 Dtype::BOOL => Data::Bool(view.data().iter().map(|b| *b != 0).collect()),
                 _ => Data::Other,
@@ -98,10 +105,10 @@ impl Set {
         })
     }
 
-    /// A record by its index; its name stands in its field `id` or `key`.
+    /// A record by its index; its name stands in its field `id`; `name` in the set `onnx`, `key` in `hf_rotary` and `hf_axes`.
     pub fn record(&self, index: usize) -> Outcome<Record<'_>> {
         let json = &self.records[index];
-        match json["id"].as_str().or(json["key"].as_str()) {
+        match json["id"].as_str().or(json["name"].as_str()).or(json["key"].as_str()) {
             Some(id) => Ok(Record { id, json, set: self }),
             None => fail(format!("record {index} has no `id` and no `key`")),
         }

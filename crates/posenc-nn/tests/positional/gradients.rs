@@ -1,13 +1,13 @@
 //! The adjoint, against finite differences and against itself.
 
-use crate::{BATCH, HEADS, WIDTH, additive_pos, forward, gradients, random, with_params};
+use crate::{BATCH, HEADS, WIDTH, additive_pos, forward, gradients, random, tables, with_params};
 use posenc::{Alibi, Encoding, InputTable, Mode, Pairing, Params, Positions, Rotary, T5Bias};
 use posenc_nn::check::{finite_differences, tolerance, worst};
 use posenc_nn::{AttentionTrace, AttnMask, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
 
 /// The adjoint against central differences in f64, for cross-attention of 3 queries over 5 keys, for every input and every parameter. The loss is a
 /// sum of 48 products of order 1, and so are its derivatives: tolerance of that size.
-fn check_gradients(module: &PositionalMultiheadAttention, args: &PositionalArgs<'_, f64>) {
+pub fn check_gradients(module: &PositionalMultiheadAttention, args: &PositionalArgs<'_, f64>) {
     let params = with_params::<f64>(module);
     let x = [
         random(BATCH * 3 * WIDTH, 1),
@@ -81,6 +81,30 @@ fn adjoint_matches_finite_differences_with_positions_and_masks() {
             &any(Encoding::from(Rotary::new(Pairing::Interleaved)).with(T5Bias::encoder())),
             args,
         );
+    }
+}
+
+/// Of the weights that project tables, and of the rows that they project.
+#[test]
+fn adjoint_of_projected_tables_matches_finite_differences() {
+    let ids = Positions::whole_rows(&[4, 0, 2, 9, 9, 1], BATCH).unwrap();
+    let args = [
+        PositionalArgs {
+            q_positions: Some(ids),
+            k_position_mask: Some(&[true, true, false, true, true]),
+            need_weights: true,
+            ..Default::default()
+        },
+        PositionalArgs {
+            q_positions: Some(Positions::range(2..5)),
+            causal: Some(2),
+            ..Default::default()
+        },
+    ];
+    for args in &args {
+        for module in tables::modules() {
+            check_gradients(&module, args);
+        }
     }
 }
 

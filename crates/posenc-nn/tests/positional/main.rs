@@ -1,8 +1,18 @@
 //! `PositionalMultiheadAttention` as seed document 002 describes it, and where it is stricter.
 
+mod cases;
+mod constructors;
+mod decoding;
+mod finite;
 mod gradients;
+mod length_policy;
+mod product;
 mod refusals;
+mod rounding;
 mod semantics;
+mod settings;
+mod storage;
+mod tables;
 
 use posenc::{Mode, Params, Rng};
 use posenc_nn::{AttentionTrace, Number, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};

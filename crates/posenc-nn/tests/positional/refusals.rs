@@ -172,3 +172,150 @@ fn a_missing_parameter_leaves_outputs_and_gradients_alone() {
         assert!(dx.iter().all(|d| *d == 7.0) && grads.flat().iter().all(|g| *g == 0.0));
     }
 }
+
+/// Every argument that has a shape says its name, what was expected and what was given.
+#[test]
+fn each_shape_mismatch_names_the_argument() {
+    let (module, params) = (additive_pos(), with_params::<f32>(&additive_pos()));
+    let x: Vec<f32> = random(BATCH * 3 * WIDTH, 1);
+    let (flags, numbers) = ([false; 64], [0.0f32; 64]);
+    let none = PositionalArgs::<f32>::default;
+    let say = |error: posenc_nn::Error, name: &str, expected: &str, given: &str| {
+        let text = error.to_string();
+        assert!(
+            text.contains(name) && text.contains(expected) && text.contains(given),
+            "`{text}` lacks {name}, {expected} or {given}"
+        );
+    };
+    let of = |args: PositionalArgs<'_, f32>| forward(&module, &params, Streams::Same(&x), &args).unwrap_err();
+
+    let ids = |len: i64| Some(Positions::range(0..len));
+    say(
+        of(PositionalArgs {
+            q_positions: ids(4),
+            ..none()
+        }),
+        "q_positions",
+        "[2, 3]",
+        "[1, 4]",
+    );
+    say(
+        of(PositionalArgs {
+            k_positions: ids(2),
+            ..none()
+        }),
+        "k_positions",
+        "[2, 3]",
+        "[1, 2]",
+    );
+    say(
+        of(PositionalArgs {
+            q_position_mask: Some(&flags[..5]),
+            ..none()
+        }),
+        "q_position_mask",
+        "[2, 3]",
+        "[5]",
+    );
+    say(
+        of(PositionalArgs {
+            k_position_mask: Some(&flags[..7]),
+            ..none()
+        }),
+        "k_position_mask",
+        "[2, 3]",
+        "[7]",
+    );
+    for shape in [
+        &[3][..],
+        &[3, 4],
+        &[2, 3, 3],
+        &[5, 3, 3],
+        &[2, 2, 3, 4],
+        &[3, 2, 3, 3],
+        &[1, 1, 1, 3, 3],
+        &[],
+    ] {
+        let size: usize = shape.iter().product();
+        for mask in [
+            AttnMask::Blocked(&flags[..size], shape),
+            AttnMask::Additive(&numbers[..size], shape),
+        ] {
+            let args = PositionalArgs {
+                attn_mask: Some(mask),
+                ..none()
+            };
+            say(of(args), "attn_mask", "[2, 2, 3, 3]", &format!("{shape:?}"));
+            let args = PositionalArgs {
+                key_padding_mask: Some(mask),
+                ..none()
+            };
+            say(of(args), "key_padding_mask", "[2, 3]", &format!("{shape:?}"));
+        }
+    }
+
+    let apart = |q: usize, k: usize, v: usize| {
+        let streams = Streams::Apart {
+            query: &x[..q],
+            key: &x[..k],
+            value: &x[..v],
+        };
+        forward(&module, &params, streams, &none()).unwrap_err()
+    };
+    say(apart(17, 16, 16), "query", "16", "17");
+    say(apart(16, 33, 33), "key", "16", "33");
+    say(apart(16, 32, 48), "value", "[2, 2, 8]", "[48]");
+
+    // The adjoint's own arguments; nothing is written when one is refused.
+    let mut trace = AttentionTrace::default();
+    module
+        .forward(&params, Streams::Same(&x), BATCH, &none(), Mode::Evaluate, &mut trace)
+        .unwrap();
+    let mut refused = |d_out: usize, dx: usize, x: &[f32], args: &PositionalArgs<'_, f32>, name: &str, expected: &str, given: &str| {
+        let (mut grads, mut d) = (params.zeros_like(), vec![7.0; dx]);
+        let (d_out, into) = (vec![1.0; d_out], StreamGrads::Same(&mut d));
+        let error = module
+            .adjoint(
+                &params,
+                Streams::Same(x),
+                BATCH,
+                args,
+                Mode::Evaluate,
+                &d_out,
+                into,
+                &mut grads,
+                &mut trace,
+            )
+            .unwrap_err();
+        say(error, name, expected, given);
+        assert!(
+            d.iter().all(|d| *d == 7.0) && grads.flat().iter().all(|g| *g == 0.0),
+            "{name}: something was written"
+        );
+    };
+    let all = BATCH * 3 * WIDTH;
+    refused(all - 8, all, &x, &none(), "d_out", "[2, 3, 8]", "[40]");
+    refused(all, all - 1, &x, &none(), "d_query", "[48]", "[47]");
+    refused(
+        all,
+        all,
+        &x,
+        &PositionalArgs {
+            q_position_mask: Some(&flags[..5]),
+            ..none()
+        },
+        "q_position_mask",
+        "[2, 3]",
+        "[5]",
+    );
+    // A trace that another call left.
+    refused(
+        BATCH * 2 * WIDTH,
+        BATCH * 2 * WIDTH,
+        &x[..BATCH * 2 * WIDTH],
+        &none(),
+        "trace",
+        "[2, 2, 2, 4]",
+        "[48]",
+    );
+}

@@ -209,3 +209,102 @@ fn projections_of_their_own_go_to_the_rows_of_their_role() {
     let dims = Dims::new(8, 4).unwrap().with_kv_heads(2).unwrap();
     assert_eq!(MultiheadAttention::new("attn", 8, dims).in_proj_rows(), [0..8, 8..12, 12..16]);
 }
+
+/// symm-learning's module drops its bias from a call that is causal and asks for no weights, without a word.
+#[test]
+fn a_relative_bias_is_never_dropped() {
+    let module = PositionalMultiheadAttention::additive_rel(WIDTH, HEADS, 3).unwrap();
+    let params = with_params::<f64>(&module);
+    let mut other = params.clone();
+    other
+        .get_mut("rel_bias")
+        .unwrap()
+        .iter_mut()
+        .enumerate()
+        .for_each(|(i, b)| *b += (i as f64).sin());
+    let x: Vec<f64> = random(BATCH * 5 * WIDTH, 1);
+    let after: Vec<bool> = (0..25).map(|pair| pair % 5 > pair / 5).collect();
+    let after = Some(AttnMask::Blocked(&after, &[5, 5]));
+    let run = |params: &Params<f64>, causal: Option<usize>, attn_mask, need_weights| {
+        let args = PositionalArgs {
+            causal,
+            attn_mask,
+            need_weights,
+            ..Default::default()
+        };
+        forward(&module, params, Streams::Same(&x), &args).unwrap().out
+    };
+    let with_mask = run(&params, None, after, true);
+    assert_ne!(with_mask, run(&other, None, after, true));
+    for (attn_mask, need_weights) in [(None, false), (None, true), (after, false), (after, true)] {
+        assert_eq!(run(&params, Some(0), attn_mask, need_weights), with_mask);
+    }
+    // Of zeros, as it begins, it is ordinary attention to the bit.
+    let fresh: Params<f64> = Params::init(&module.specs(), 7).unwrap();
+    let plain = PositionalMultiheadAttention::new(&Encoding::none(), WIDTH, HEADS).unwrap();
+    let plain_params = fresh.part(&plain.specs()).unwrap();
+    let args = PositionalArgs {
+        causal: Some(0),
+        need_weights: true,
+        ..Default::default()
+    };
+    let ours = forward(&module, &fresh, Streams::Same(&x), &args).unwrap();
+    assert_eq!(ours, forward(&plain, &plain_params, Streams::Same(&x), &args).unwrap());
+}
+
+/// symm-learning's rotary module raises where causality meets a mask or padding, unless weights are asked for.
+#[test]
+fn rotary_is_causal_beside_any_mask() {
+    let module = PositionalMultiheadAttention::rope(WIDTH, HEADS, 100.0).unwrap();
+    let params = with_params::<f64>(&module);
+    let x: Vec<f64> = random(BATCH * 4 * WIDTH, 1);
+    let holes: Vec<bool> = (0..BATCH * HEADS * 16).map(|i| i % 7 == 3).collect();
+    let padding: Vec<bool> = (0..BATCH * 4).map(|i| i == 7).collect();
+    for need_weights in [false, true] {
+        // All three conditions in one mask, and each in its own argument.
+        let all: Vec<bool> = (0..BATCH * HEADS * 16)
+            .map(|at| holes[at] || at % 4 > at / 4 % 4 || padding[at / (HEADS * 16) * 4 + at % 4])
+            .collect();
+        let one = PositionalArgs {
+            attn_mask: Some(AttnMask::Blocked(&all, &[BATCH, HEADS, 4, 4])),
+            need_weights,
+            ..Default::default()
+        };
+        let apart = PositionalArgs {
+            attn_mask: Some(AttnMask::Blocked(&holes, &[BATCH * HEADS, 4, 4])),
+            key_padding_mask: Some(AttnMask::Blocked(&padding, &[BATCH, 4])),
+            causal: Some(0),
+            need_weights,
+            ..Default::default()
+        };
+        let output = forward(&module, &params, Streams::Same(&x), &apart).unwrap();
+        assert_eq!(output, forward(&module, &params, Streams::Same(&x), &one).unwrap());
+        assert!(output.out.iter().all(|o| o.is_finite()));
+    }
+}
+
+#[test]
+fn averaged_weights_are_the_mean_of_those_per_head() {
+    let module = PositionalMultiheadAttention::alibi(WIDTH, HEADS).unwrap();
+    let params = with_params::<f64>(&module);
+    let x: Vec<f64> = random(BATCH * 4 * WIDTH, 1);
+    let weights = |average_attn_weights| {
+        let args = PositionalArgs {
+            need_weights: true,
+            average_attn_weights,
+            causal: Some(0),
+            ..Default::default()
+        };
+        forward(&module, &params, Streams::Same(&x), &args).unwrap().weights.unwrap()
+    };
+    let (averaged, by_head) = (weights(true), weights(false));
+    assert_eq!((averaged.len(), by_head.len()), (BATCH * 16, BATCH * HEADS * 16));
+    for (at, mean) in averaged.iter().enumerate() {
+        let (b, pair) = (at / 16, at % 16);
+        let of = |h: usize| by_head[(b * HEADS + h) * 16 + pair];
+        assert_eq!(*mean, (of(0) + of(1)) / 2.0);
+    }
+    assert!(by_head[..16] != by_head[16..32], "heads differ");
+    let none = forward(&module, &params, Streams::Same(&x), &PositionalArgs::default()).unwrap();
+    assert!(none.weights.is_none());
+}

@@ -101,12 +101,12 @@ impl<R> Slots<R> {
         &self.terms[index]
     }
 
-    /// Numbers of each term.
     /// The gradients of the sinks, `[heads]`; empty where attention has none.
     pub fn sinks(&self) -> &[R] {
         &self.sinks
     }
 
+    /// Numbers of each term.
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.terms.iter().map(Vec::len).collect()
     }
@@ -302,6 +302,7 @@ impl Attention {
     /// Every shape fits the call and the others.
     fn check_shapes<T: Element>(&self, call: &Call<'_, T::Real>, inputs: &Inputs<'_, T>) -> Result<Shape> {
         self.check()?;
+        call.check_tables()?;
         for (what, value) in [("scale", self.scale), ("softcap", self.softcap)] {
             if let Some(value) = value.filter(|x| !(T::Real::of(*x) > T::Real::ZERO && T::Real::of(*x).is_finite())) {
                 let expected = "a positive number in the precision of the arithmetic";

@@ -40,9 +40,10 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{Span, add_scaled, check_one_axis, write_matrix};
+use crate::bias::by_distance::write_matrix;
 use crate::call::Parts;
 use crate::dims::Dims;
+use crate::distances::{Span, add_scaled, check_one_axis};
 use crate::error::{Error, Result};
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
@@ -411,9 +412,19 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
             for (j, s) in row.iter_mut().enumerate() {
                 let Some(k) = at.k_at.get(j) else { continue };
                 let distance = if self.symmetric { -(k - q).abs() } else { k - q };
-                *s += slope * R::of(distance);
+                *s += slope * saturated(distance);
             }
         }
+    }
+}
+
+/// A distance past what R holds is the farthest that it holds: a slope of 0 times ∞ would be NaN.
+fn saturated<R: Real>(distance: f64) -> R {
+    let near = R::of(distance);
+    match near.is_finite() {
+        true => near,
+        false if distance > 0.0 => R::MAX,
+        false => -R::MAX,
     }
 }
 

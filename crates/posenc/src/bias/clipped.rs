@@ -29,8 +29,9 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{TableBias, check_distance, write_matrix};
+use crate::bias::by_distance::{TableBias, write_matrix};
 use crate::dims::Dims;
+use crate::distances::{check_distance, owner};
 use crate::error::{Error, Result};
 use crate::params::{Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -161,7 +162,7 @@ impl fmt::Display for ClippedBias {
             "clipped bias({}, ±{}, one table per {}, {})",
             self.direction,
             self.max_distance,
-            crate::bias::owner(self.scope),
+            owner(self.scope),
             self.init
         )
     }

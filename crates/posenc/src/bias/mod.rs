@@ -7,17 +7,6 @@ pub mod shared;
 pub mod t5;
 
 pub use alibi::{Alibi, Form, Slopes, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes, alibi_slopes_mpt};
-pub(crate) use by_distance::{KeyRun, add_scaled, check_distance, check_one_axis, key_runs};
 pub use clipped::{ClippedBias, Direction, clipped_bias};
 pub use shared::SharedBias;
 pub use t5::{T5Bias, t5_bias, t5_bucket};
-
-use crate::params::Scope;
-
-/// Whose table it is, in a `Display`.
-pub(crate) fn owner(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Model => "model",
-        Scope::Layer => "layer",
-    }
-}

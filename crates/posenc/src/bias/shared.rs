@@ -28,8 +28,9 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{TableBias, check_distance};
+use crate::bias::by_distance::TableBias;
 use crate::dims::Dims;
+use crate::distances::{check_distance, owner};
 use crate::error::Result;
 use crate::params::{Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -90,7 +91,7 @@ impl fmt::Display for SharedBias {
             f,
             "shared bias(query − key, ±{}, subtracted, all heads, one table per {}, {})",
             self.max_distance,
-            crate::bias::owner(self.scope),
+            owner(self.scope),
             self.init
         )
     }

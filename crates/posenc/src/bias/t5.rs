@@ -42,8 +42,9 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{TableBias, check_distance, write_matrix};
+use crate::bias::by_distance::{TableBias, write_matrix};
 use crate::dims::Dims;
+use crate::distances::{check_distance, owner};
 use crate::error::{Error, Result};
 use crate::params::{Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -243,7 +244,7 @@ impl fmt::Display for T5Bias {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let direction = if self.bidirectional { "bidirectional" } else { "unidirectional" };
         write!(f, "t5 bias({direction}, {} buckets to {}", self.buckets, self.max_distance)?;
-        write!(f, ", one table per {}", crate::bias::owner(self.scope))?;
+        write!(f, ", one table per {}", owner(self.scope))?;
         if let Some(init) = self.init {
             write!(f, ", {init}")?;
         }

@@ -5,7 +5,22 @@ use crate::explain::formulas;
 use crate::words::{Words, said};
 
 /// All of them.
-pub(crate) static CATALOGUE: &[Entry] = &[NONE, LEARNED, SINUSOIDAL, INPUT_TABLE, ROTARY, SHAW, ALIBI, CLIPPED, SHARED, T5];
+pub(crate) static CATALOGUE: &[Entry] = &[
+    NONE,
+    LEARNED,
+    SINUSOIDAL,
+    INPUT_TABLE,
+    ROTARY,
+    SHAW,
+    MUSIC_TRANSFORMER,
+    TRANSFORMER_XL,
+    XLNET,
+    DEBERTA,
+    ALIBI,
+    CLIPPED,
+    SHARED,
+    T5,
+];
 
 const fn claim(document: &'static str, quote: &'static str) -> Claim {
     Claim { document, quote }
@@ -153,6 +168,92 @@ pub(crate) const SHAW: Entry = Entry {
     },
     claims: &[claim("003", "Better for generalizing to longer sequences.")],
     formula: formulas::SHAW,
+};
+
+pub(crate) const MUSIC_TRANSFORMER: Entry = Entry {
+    name: "music-transformer",
+    aliases: &["music", "skew"],
+    title: said("Music Transformer's relative keys", "Music Transformer 的相对键"),
+    acts: said("keys of every causal pair, in every layer and head", "每层每个头中，每个因果对的键"),
+    parameters: said("heads · max_len · head_dim per layer", "每层 heads · max_len · head_dim"),
+    limit: said(
+        "the table's distances; past them an error, or the farthest row",
+        "表中的距离；超出则报错，或采用最远的一行",
+    ),
+    models: &["Music Transformer", "tensor2tensor (dot_product_relative_v2)"],
+    paper: Paper {
+        authors: "Huang and others",
+        year: Some(2018),
+        title: "Music Transformer: Generating Music with Long-Term Structure",
+        arxiv: Some("1809.04281"),
+    },
+    claims: &[],
+    formula: formulas::MUSIC_TRANSFORMER,
+};
+
+const PROJECTED: Words<&str> = said("scores of every layer, beside q · k", "每层的注意力分数，与 q · k 相加");
+
+pub(crate) const TRANSFORMER_XL: Entry = Entry {
+    name: "transformer-xl",
+    aliases: &["txl", "transfo-xl"],
+    title: said("Transformer-XL's relative positions", "Transformer-XL 的相对位置"),
+    acts: PROJECTED,
+    parameters: said(
+        "2 · heads · head_dim + heads · head_dim · model_dim per layer",
+        "每层 2 · heads · head_dim + heads · head_dim · model_dim",
+    ),
+    limit: NO_LIMIT,
+    models: &["Transformer-XL", "wav2vec2-conformer, NeMo's conformers (both directions)"],
+    paper: Paper {
+        authors: "Dai, Yang, Yang, Carbonell, Le, Salakhutdinov",
+        year: Some(2019),
+        title: "Transformer-XL: Attentive Language Models beyond a Fixed-Length Context",
+        arxiv: Some("1901.02860"),
+    },
+    claims: &[],
+    formula: formulas::TRANSFORMER_XL,
+};
+
+pub(crate) const XLNET: Entry = Entry {
+    name: "xlnet",
+    aliases: &["xl-net"],
+    title: said("XLNet's relative positions and segments", "XLNet 的相对位置与相对分段"),
+    acts: PROJECTED,
+    parameters: said(
+        "5 · heads · head_dim + heads · head_dim · model_dim per layer",
+        "每层 5 · heads · head_dim + heads · head_dim · model_dim",
+    ),
+    limit: NO_LIMIT,
+    models: &["XLNet"],
+    paper: Paper {
+        authors: "Yang, Dai, Yang, Carbonell, Salakhutdinov, Le",
+        year: Some(2019),
+        title: "XLNet: Generalized Autoregressive Pretraining for Language Understanding",
+        arxiv: Some("1906.08237"),
+    },
+    claims: &[],
+    formula: formulas::XLNET,
+};
+
+pub(crate) const DEBERTA: Entry = Entry {
+    name: "deberta",
+    aliases: &["disentangled", "deberta-v2", "deberta-v3"],
+    title: said("DeBERTa's disentangled attention", "DeBERTa 的解耦注意力"),
+    acts: PROJECTED,
+    parameters: said(
+        "2k · model_dim, once; twice heads · head_dim · model_dim per layer if not shared",
+        "2k · model_dim，全模型一份；投影不共用时每层另有两个 heads · head_dim · model_dim",
+    ),
+    limit: said("none: far distances share a row", "无：远处的距离共用一行"),
+    models: &["DeBERTa", "DeBERTa v2 and v3", "mDeBERTa"],
+    paper: Paper {
+        authors: "He, Liu, Gao, Chen",
+        year: Some(2020),
+        title: "DeBERTa: Decoding-enhanced BERT with Disentangled Attention",
+        arxiv: Some("2006.03654"),
+    },
+    claims: &[],
+    formula: formulas::DEBERTA,
 };
 
 pub(crate) const ALIBI: Entry = Entry {

@@ -53,8 +53,8 @@ impl Entry {
             (said("longer?", "更长？"), self.longer(language)),
         ];
         let labels = lines.iter().map(|(label, _)| width(label.get(language))).max().unwrap_or(0) + 2;
-        let mut out = padded(self.name, 14);
-        wrap(self.title.get(language), 14, &mut out);
+        let mut out = padded(self.name, 19);
+        wrap(self.title.get(language), 19, &mut out);
         for (label, text) in lines {
             out.push_str(&format!("  {}", padded(label.get(language), labels)));
             wrap(&text, labels + 2, &mut out);

@@ -130,6 +130,10 @@ impl Entry {
             Method::InputTable(_) => &entries::INPUT_TABLE,
             Method::Rotary(_) => &entries::ROTARY,
             Method::Shaw(_) => &entries::SHAW,
+            Method::MusicTransformer(_) => &entries::MUSIC_TRANSFORMER,
+            Method::TransformerXl(_) => &entries::TRANSFORMER_XL,
+            Method::XlNet(_) => &entries::XLNET,
+            Method::Deberta(_) => &entries::DEBERTA,
             Method::Alibi(_) => &entries::ALIBI,
             Method::ClippedBias(_) => &entries::CLIPPED,
             Method::SharedBias(_) => &entries::SHARED,
@@ -137,7 +141,8 @@ impl Entry {
         }
     }
 
-    /// Trained numbers that the preset for a trained length has in a model of these widths: those that the layers share, and those that each layer has for itself.
+    /// Trained numbers that the preset for a trained length has in a model of these widths: those that the layers share, and those that each layer has for itself, its own
+    /// projections of tables included.
     ///
     /// # Errors
     /// Widths that the method cannot work with.
@@ -149,7 +154,9 @@ impl Entry {
     /// ```
     pub fn parameter_count(&self, dims: Dims, trained: usize) -> Result<(usize, usize)> {
         let plan = preset(self.name, &PresetOptions::new(trained))?.plan(dims)?;
-        let of = |scope| plan.parameters().iter().filter(|p| p.scope == scope).map(|p| p.size()).sum();
+        let projected = plan.projections().iter().flat_map(|p| p.parameters(&dims));
+        let all: Vec<_> = plan.parameters().iter().cloned().chain(projected).collect();
+        let of = |scope| all.iter().filter(|p| p.scope == scope).map(|p| p.size()).sum();
         Ok((of(crate::params::Scope::Model), of(crate::params::Scope::Layer)))
     }
 

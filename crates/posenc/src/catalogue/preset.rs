@@ -2,7 +2,7 @@
 
 use super::Entry;
 use crate::bias::{Alibi, ClippedBias, Direction, SharedBias, T5Bias};
-use crate::content::Shaw;
+use crate::content::{Deberta, DebertaProjections, MusicTransformer, Shaw, TransformerXl, XlNet};
 use crate::embed::{Learned, Overflow, Sinusoidal};
 use crate::encoding::{Encoding, Method};
 use crate::error::{Error, Result};
@@ -52,6 +52,10 @@ impl PresetOptions {
 /// | `input-table` | L rows of zeros per layer |
 /// | `rotary`, `rotary-halves`, `rotary-interleaved` | base 10 000, the whole head |
 /// | `shaw` | ±16 (at most L/2), keys and values |
+/// | `music-transformer` | L distances; `clamp` is the one policy past them that it takes, any other is an error |
+/// | `transformer-xl` | the paper's: sines first, keys up to the query, not clamped |
+/// | `xlnet` | not clamped |
+/// | `deberta` | c2p and p2c, projections shared, ±L in L/2 buckets each way (a row per distance below 12 tokens) |
 /// | `alibi` | causal |
 /// | `clipped` | ±L/4, key − query, zeros |
 /// | `shared` | ±L/4, zeros |
@@ -98,6 +102,16 @@ fn method(name: &str, options: &PresetOptions) -> Result<Option<Method>> {
         "input-table" => InputTable::new(trained).with_overflow(options.overflow).into(),
         "rotary" => Rotary::new(pairing).into(),
         "shaw" => Shaw::new(half.min(16)).into(),
+        "music-transformer" => match options.overflow {
+            Overflow::Clamp => MusicTransformer::new(trained).with_overflow(Overflow::Clamp).into(),
+            _ => MusicTransformer::new(trained).into(),
+        },
+        "transformer-xl" => TransformerXl::paper().into(),
+        "xlnet" => XlNet::new().into(),
+        "deberta" => {
+            let method = Deberta::new(trained, DebertaProjections::Shared);
+            if trained < 12 { method } else { method.with_buckets(half / 2 * 2) }.into()
+        }
         "alibi" => Alibi::new().into(),
         "clipped" => ClippedBias::new(quarter, Direction::KeyMinusQuery).with_init(Init::Zeros).into(),
         "shared" => SharedBias::new(quarter).into(),

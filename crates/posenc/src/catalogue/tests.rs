@@ -35,6 +35,14 @@ fn training_reaches_the_last_row_of_every_relative_preset() {
         };
         let Method::Shaw(shaw) = &methods("shaw")[0] else { panic!() };
         assert!(clipped.max_distance < trained && shaw.max_distance < trained);
+        let Method::Deberta(deberta) = &methods("deberta")[0] else {
+            panic!()
+        };
+        let farthest = trained as i64 - 1;
+        match deberta.buckets {
+            Some(n) => assert_eq!(crate::deberta_bucket(farthest, n, deberta.max_distance).unwrap(), n as i64 - 1),
+            None => assert_eq!(deberta.max_distance, trained),
+        }
     }
 }
 
@@ -102,6 +110,10 @@ fn published_parameter_counts() {
     assert_eq!(count("learned", 512), (393_216, 0)); // BERT
     assert_eq!(count("t5", 512), (32 * 12, 0));
     assert_eq!(count("shaw", 512), (0, 2 * 33 * 64));
+    assert_eq!(count("transformer-xl", 512), (0, 2 * 768 + 768 * 768));
+    assert_eq!(count("xlnet", 512), (0, 5 * 768 + 768 * 768));
+    assert_eq!(count("deberta", 512), (512 * 768, 0)); // v3, without its norm
+    assert_eq!(count("music-transformer", 512), (0, 512 * 768));
     assert_eq!(count("shared", 64), (0, 33));
     assert_eq!(count("clipped", 64), (0, 33 * 12));
     for name in ["none", "sinusoidal", "rotary", "alibi"] {

@@ -30,9 +30,9 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::{KeyRun, add_scaled, check_distance, check_one_axis, key_runs, owner};
 use crate::call::Parts;
 use crate::dims::Dims;
+use crate::distances::{KeyRun, add_scaled, check_distance, check_one_axis, dot, key_runs, owner, sum};
 use crate::error::Result;
 use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -224,34 +224,6 @@ impl<'p, R: Real> Table<'p, R> {
     }
 }
 
-/// x·y in 16 partial sums, so that it becomes vector code.
-#[inline]
-fn dot<R: Real>(x: &[R], y: &[R]) -> R {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<16>(), y.as_chunks::<16>());
-    let mut sums = [R::ZERO; 16];
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..16 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: R = x_rest.iter().zip(y_rest).map(|(x, y)| *x * *y).sum();
-    sums.into_iter().sum::<R>() + rest
-}
-
-/// The sum of x, in 16 partial sums.
-#[inline]
-fn sum<R: Real>(x: &[R]) -> R {
-    let (x, rest) = x.as_chunks::<16>();
-    let mut sums = [R::ZERO; 16];
-    for x in x {
-        for lane in 0..16 {
-            sums[lane] += x[lane];
-        }
-    }
-    let rest: R = rest.iter().copied().sum();
-    sums.into_iter().sum::<R>() + rest
-}
-
 struct ShawTerm<'p, R> {
     keys: Table<'p, R>,
     values: Option<Table<'p, R>>,
@@ -381,6 +353,7 @@ mod tests {
                         batch,
                         tile,
                         q: &q,
+                        k: &[],
                         scale: 0.25,
                     };
                     let what = format!("±{max_distance}, {name}, tiles {tile:?}");
@@ -410,6 +383,7 @@ mod tests {
                     batch,
                     tile: (4, 7),
                     q,
+                    k: &[],
                     scale: 0.5,
                 };
                 let inner = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
@@ -421,9 +395,10 @@ mod tests {
                 batch,
                 tile: (4, 7),
                 q: &q,
+                k: &[],
                 scale: 0.5,
             };
-            let (dq, mut slots) = tiles.adjoint(&d_s);
+            let ([dq, _], mut slots) = tiles.adjoint(&d_s);
             let (dp, value_slots) = tiles.value_adjoint(&p, &d_o);
             slots.iter_mut().zip(value_slots).for_each(|(s, v)| *s += v);
             let mut grads = params.zeros_like();
@@ -469,6 +444,7 @@ mod tests {
                 batch: 1,
                 tile: (4, 7),
                 q: &q,
+                k: &[],
                 scale: 0.5,
             };
             (tiles.add(&p), tiles.values(&p))

@@ -8,6 +8,7 @@ use crate::real::{Element, Real};
 use std::sync::Arc;
 
 /// What is added to each token at a site.
+#[derive(Clone)]
 pub(crate) struct Addend<'p, R> {
     pub site: Site,
     pub width: usize,
@@ -19,6 +20,7 @@ pub(crate) struct Addend<'p, R> {
 }
 
 /// Where the rows come from.
+#[derive(Clone)]
 pub(crate) enum Source<'p, R> {
     /// A learned table `[rows, width]` and the rows that the tokens mean.
     Table {

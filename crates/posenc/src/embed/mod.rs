@@ -4,6 +4,7 @@ mod addend;
 mod gather;
 pub mod learned;
 pub mod pixels;
+pub mod resize;
 pub mod sinusoidal;
 pub mod timestep;
 
@@ -12,5 +13,6 @@ pub use gather::Overflow;
 pub(crate) use gather::{Gather, TableRows};
 pub use learned::{Combine, Learned, lookup, lookup_adjoint};
 pub use pixels::{Normalize, pixel_positions};
+pub use resize::{Bicubic, Sampling, resize_grid, resize_linear};
 pub use sinusoidal::{OddWidth, SinusoidExponent, SinusoidLayout, Sinusoidal, sinusoid};
 pub use timestep::timestep;

@@ -401,6 +401,9 @@ impl Sinusoidal {
     pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
         let frequencies = self.frequencies(width)?;
         at.check_len()?;
+        if self.precision == Precision::Reference {
+            at.check_counted(f32::EXACT_INTEGERS)?;
+        }
         if at.axes() != self.axes.len() {
             return Err(Error::Unsupported {
                 method: "sinusoidal",

@@ -69,35 +69,91 @@ pub(crate) fn alibi(slopes: &[f64], lengths: Lengths) -> Finding {
     }
 }
 
+/// The first distance whose row is `of` or a later one; `length` if there is none below. Rows grow with the distance, so it is found by halving.
+fn start(row: impl Fn(u64) -> u64, of: u64, length: u64) -> u64 {
+    let (mut low, mut high) = (0, length);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if row(middle) >= of {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
+/// Rows that distances from `first` on read, below `length`. Not every number between is in use: f32 rounding and small tables can skip a bucket.
+fn in_use(row: impl Fn(u64) -> u64, first: u64, length: u64) -> u64 {
+    let (mut count, mut at) = (0, first);
+    while at < length {
+        count += 1;
+        at = start(&row, row(at) + 1, length);
+    }
+    count
+}
+
+/// DeBERTa's table of vectors: the `row` of each distance back.
+pub(crate) fn rows(reads: Reads, row: impl Fn(u64) -> u64, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    let far = row(length - 1);
+    let found = if far > row(trained - 1) {
+        let first = start(&row, row(trained - 1) + 1, length);
+        let (unseen, all) = (in_use(&row, first, length), in_use(&row, 0, length));
+        Finding {
+            expect: words!(
+                "Far keys get vectors that nothing has fitted: expect the loss to rise as soon as they come into reach.",
+                "远处的键得到的是未经拟合的向量：一旦它们进入范围，损失预计就会上升。"
+            ),
+            ..unseen_buckets(first, unseen, all, lengths)
+        }
+    } else {
+        let from = start(&row, far, length);
+        saturated(from, in_use(&row, 0, from + 1), lengths)
+    };
+    with_reads(found, reads, start(&row, far, length), lengths)
+}
+
+/// A table with `rows` distances and no answer past them, or, `clamped`, the last row's.
+pub(crate) fn table(rows: u64, clamped: bool, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    if clamped || rows >= length {
+        return clipped(Reads::Keys, rows - 1, lengths);
+    }
+    let (last, new) = (rows - 1, grouped(lengths.pairs_apart(rows)));
+    Finding {
+        method: String::new(),
+        class: Class::Cannot,
+        answer: words!(
+            "It cannot: the table has rows for distances 0 to {last}, and {new} causal pairs lie farther apart.",
+            "不能运行：表中只有距离 0 到 {last} 的行，而有 {new} 个因果对相距更远。"
+        ),
+        out_of_distribution: vec![Unseen::new(
+            What::Distances,
+            lengths.pairs_apart(rows),
+            lengths.pairs(),
+            words!("causal pairs that are {rows} or more apart", "距离不小于 {rows} 的因果对"),
+        )],
+        expect: words!(
+            "Clamped, far keys would share the farthest row and lose their order.",
+            "若采用截断，远处的键会共用最远的一行，彼此失去顺序。"
+        ),
+        advice: words!(
+            "Read in windows of {rows} tokens, or train with a table for {length} distances; clamp distances if the order of far tokens does not matter. It was trained on {trained}.",
+            "按 {rows} 个词元的窗口读取，或训练一张有 {length} 个距离的表；如果远处词元的顺序不重要，就截断距离。训练长度为 {trained}。"
+        ),
+    }
+}
+
 /// T5's table: `bucket` of each distance back, `buckets` of them for that direction.
 pub(crate) fn t5(bucket: impl Fn(u64) -> u64, buckets: u64, lengths: Lengths) -> Finding {
     let Lengths { trained, length } = lengths;
-    let (was, far) = (bucket(trained - 1), bucket(length - 1));
-    // Buckets grow with the distance, so the first distance of one is found by halving.
-    let start = |of: u64| {
-        let (mut low, mut high) = (0, length);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if bucket(middle) >= of {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
-    };
-    if far > was {
-        // Not every number between is in use: f32 rounding and small tables can skip a bucket.
-        let mut unseen = 0;
-        let mut at = start(was + 1);
-        let first = at;
-        while at < length {
-            unseen += 1;
-            at = start(bucket(at) + 1);
-        }
-        return unseen_buckets(first, unseen, buckets, lengths);
+    let far = bucket(length - 1);
+    if far > bucket(trained - 1) {
+        let first = start(&bucket, bucket(trained - 1) + 1, length);
+        return unseen_buckets(first, in_use(&bucket, first, length), buckets, lengths);
     }
-    let from = start(far);
+    let from = start(&bucket, far, length);
     let (before, after) = (trained - from, length - from);
     let gain = format!("{:+.2}", (after as f64 / before as f64).ln());
     let (before, after) = (grouped(before), grouped(after));
@@ -173,12 +229,17 @@ fn unseen_buckets(first: u64, unseen: u64, buckets: u64, lengths: Lengths) -> Fi
 
 /// A table with a row for each distance up to `k`, the last of which serves all larger ones.
 pub(crate) fn clipped(reads: Reads, k: u64, lengths: Lengths) -> Finding {
-    let Lengths { trained, length } = lengths;
-    let found = if k < trained {
-        saturated(k, lengths)
+    let found = if k < lengths.trained {
+        saturated(k, k + 1, lengths)
     } else {
         untrained_distances(k, lengths)
     };
+    with_reads(found, reads, k, lengths)
+}
+
+/// What it means that rows are vectors, the last of them from distance `k` on.
+fn with_reads(found: Finding, reads: Reads, k: u64, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
     let more = match reads {
         Reads::Scalars => return found,
         Reads::Keys => words!(
@@ -199,8 +260,8 @@ pub(crate) fn clipped(reads: Reads, k: u64, lengths: Lengths) -> Finding {
     }
 }
 
-/// Training used the last row.
-fn saturated(k: u64, lengths: Lengths) -> Finding {
+/// Training used the last of `rows` rows, that of distances from `k` on.
+fn saturated(k: u64, rows: u64, lengths: Lengths) -> Finding {
     let Lengths { trained, length } = lengths;
     let (before, after) = (trained - k, length - k);
     let gain = format!("{:+.2}", (after as f64 / before as f64).ln());
@@ -215,7 +276,7 @@ fn saturated(k: u64, lengths: Lengths) -> Finding {
         out_of_distribution: vec![Unseen::new(
             What::Buckets,
             0,
-            k + 1,
+            rows,
             words!(
                 "rows, by distance before the query, that training never read; for the last query, the last row serves {after} keys instead of {before} ({gain} nat of weight if they score alike)",
                 "训练从未读过的行（按查询之前的距离计）；对最后一个查询，最后一行管 {after} 个键，而训练中最多 {before} 个（若得分相同，权重变化 {gain} nat）"

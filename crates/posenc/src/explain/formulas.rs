@@ -159,6 +159,92 @@ Shaw 的相对键与相对值：查询 i，键 j，头宽度 d，截断 k
 ",
 );
 
+pub(crate) const MUSIC_TRANSFORMER: Words<&str> = said(
+    "\
+Music Transformer: query i, key j ≤ i, head h, head width d, L distances
+
+score     s(i, j) = q(i) · ( k(j) + E[h, L − 1 − (i − j)] ) / √d
+table     E has L rows of d trained numbers for each head, the query's own position last
+skew      all q · E, padded by a column, reshaped, a row dropped: (i, j) is row L − 1 − (i − j)
+limit     i − j < L
+",
+    "\
+Music Transformer：查询 i，键 j ≤ i，头 h，头宽度 d，L 个距离
+
+分数      s(i, j) = q(i) · ( k(j) + E[h, L − 1 − (i − j)] ) / √d
+表        E 为每个头准备 L 行，每行 d 个可训练的数，查询自己的位置是最后一行
+错位      先算 q(i) 与所有行的积，补一列，变形，去一行：第 (i, j) 项即第 L − 1 − (i − j) 行
+范围      i − j < L
+",
+);
+
+pub(crate) const TRANSFORMER_XL: Words<&str> = said(
+    "\
+Transformer-XL: query i, key j, head width d, model width D
+
+sinusoid  R(n) = ( sin n·ω(0), …, sin n·ω(D/2 − 1), cos n·ω(0), … ),   ω(f) = 10000^(−2f/D)
+table     r(n) = W R(n)                                    W is the layer's, per head d × D
+score     s(i, j) = [ (q(i) + u) · k(j) + (q(i) + v) · r(i − j) ] / √d
+vectors   u and v, d trained numbers each for every head
+
+Conformers interleave sines and cosines and have rows for keys after the query.
+",
+    "\
+Transformer-XL：查询 i，键 j，头宽度 d，模型宽度 D
+
+正弦      R(n) = ( sin n·ω(0), …, sin n·ω(D/2 − 1), cos n·ω(0), … )，  ω(f) = 10000^(−2f/D)
+表        r(n) = W R(n)                                    W 属于该层，每个头 d × D
+分数      s(i, j) = [ (q(i) + u) · k(j) + (q(i) + v) · r(i − j) ] / √d
+向量      u 和 v，每个头各 d 个可训练的数
+
+Conformer 把正弦与余弦交错排列，并且为查询之后的键也准备了行。
+",
+);
+
+pub(crate) const XLNET: Words<&str> = said(
+    "\
+XLNet: query i, key j before or after it, head width d, model width D
+
+table     r(n) = W R(n)                                    R as in Transformer-XL
+segment   g(i, j) = g[0] in the same segment, else g[1]
+score     s(i, j) = [ (q(i) + u) · k(j) + (q(i) + v) · r(i − j) + (q(i) + w) · g(i, j) ] / √d
+vectors   u, v, w, g[0] and g[1], d trained numbers each for every head
+",
+    "\
+XLNet：查询 i，它之前或之后的键 j，头宽度 d，模型宽度 D
+
+表        r(n) = W R(n)                                    R 与 Transformer-XL 相同
+分段      g(i, j) = g[0]（同一分段），否则 g[1]
+分数      s(i, j) = [ (q(i) + u) · k(j) + (q(i) + v) · r(i − j) + (q(i) + w) · g(i, j) ] / √d
+向量      u、v、w、g[0] 和 g[1]，每个头各 d 个可训练的数
+",
+);
+
+pub(crate) const DEBERTA: Words<&str> = said(
+    "\
+DeBERTa: query i, key j, head width d, k rows each way, b buckets to distance M, m = b/2
+
+bucket    β(n) = n                                                      |n| ≤ m, or without buckets
+          sign(n) · ( ⌈ (m − 1) · ln(|n|/m) / ln((M − 1)/m) ⌉ + m )     else
+row       δ(i, j) = clip(β(i − j) + k, 0, 2k − 1)                       k = b, or M without buckets
+tables    K = E projected to keys, Q = E projected to queries           E has 2k rows for all layers
+score     s(i, j) = [ q(i) · k(j) + q(i) · K[δ(i, j)] + k(j) · Q[δ(i, j)] ] / √(3d)
+
+With one of the two terms it is √(2d). The paper reads Q at δ(j, i), the code at δ(i, j).
+",
+    "\
+DeBERTa：查询 i，键 j，头宽度 d，每个方向 k 行，b 个桶，最大距离 M，m = b/2
+
+桶号      β(n) = n                                                      |n| ≤ m，或不分桶
+          sign(n) · ( ⌈ (m − 1) · ln(|n|/m) / ln((M − 1)/m) ⌉ + m )     其他
+行号      δ(i, j) = clip(β(i − j) + k, 0, 2k − 1)                       k = b，不分桶时为 M
+表        K 是 E 投影成的键，Q 是 E 投影成的查询                        E 有 2k 行，所有层共用
+分数      s(i, j) = [ q(i) · k(j) + q(i) · K[δ(i, j)] + k(j) · Q[δ(i, j)] ] / √(3d)
+
+只用两项之一时为 √(2d)。论文用 δ(j, i) 读 Q，代码用 δ(i, j)。
+",
+);
+
 pub(crate) const ALIBI: Words<&str> = said(
     "\
 ALiBi: query i, key j, head h = 1 … H, head width d

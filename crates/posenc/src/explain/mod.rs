@@ -36,6 +36,7 @@ pub use text::overview;
 use crate::bias::t5_bucket;
 use crate::catalogue::{CATALOGUE, PresetOptions, preset};
 use crate::dims::Dims;
+use crate::embed::{Overflow, Sinusoidal};
 use crate::encoding::{Encoding, Method, each_method};
 use crate::error::{Error, Result};
 use crate::plan::Prepare;
@@ -237,27 +238,36 @@ fn checked(what: &'static str, length: usize) -> Result<u32> {
 /// A method that refuses a position refuses all later ones, so the first refused one is found by halving; the error is then that of the shortest sequence that fails, which is
 /// the one any longer sequence fails with. A table of positions as long as `length` is never made.
 fn refuses(method: &Method, dims: &Dims, length: u32) -> Result<Option<Error>> {
-    let ask = |at: Positions| each_method!(method, m => m.prepare::<f32>(dims, &at, &at)).err();
-    let at = |id: u32| Positions::range(i64::from(id)..i64::from(id) + 1);
-    if ask(at(length - 1)).is_none() {
+    let ask = |q_at: &Positions, k_at: &Positions| each_method!(method, m => m.prepare::<f32>(dims, q_at, k_at)).err();
+    // A query of this id over the first key: ids and distances that are refused are refused here.
+    let refuses = |id: u32| ask(&Positions::range(i64::from(id)..i64::from(id) + 1), &Positions::range(0..1)).is_some();
+    if !refuses(length - 1) {
         return Ok(None);
     }
     let (mut good, mut bad) = (0, length - 1);
     while good < bad {
         let middle = good + (bad - good) / 2;
-        if ask(at(middle)).is_some() {
+        if refuses(middle) {
             bad = middle;
         } else {
             good = middle + 1;
         }
     }
-    Ok(ask(Positions::range(0..i64::from(bad) + 1)))
+    let shortest = Positions::range(0..i64::from(bad) + 1);
+    Ok(ask(&shortest, &shortest))
 }
 
 /// What one method meets. Each arm hands plain numbers to the method's own function.
 fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Error>) -> Result<Finding> {
     let table = |place, rows: usize, overflow| tables::table(place, rows as u64, overflow, lengths);
     let clipped = |reads, max_distance: usize| distances::clipped(reads, max_distance as u64, lengths);
+    let projected = |clamp_len: Option<usize>| -> Result<Finding> {
+        let frequencies = Sinusoidal::paper().frequencies(dims.model_dim)?;
+        Ok(match clamp_len.map(|clamp_len| clamp_len as u64) {
+            Some(clamp_len) if clamp_len < lengths.trained => distances::clipped(Reads::Keys, clamp_len, lengths),
+            clamp_len => waves::distances(&frequencies, clamp_len, lengths),
+        })
+    };
     let mut found = if refusal.is_none() && lengths.length <= lengths.trained && !stretched(method, lengths) {
         nothing_new(lengths)
     } else {
@@ -288,6 +298,13 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
             Method::ClippedBias(m) => clipped(Reads::Scalars, m.max_distance),
             Method::SharedBias(m) => clipped(Reads::Scalars, m.max_distance),
             Method::Shaw(m) => clipped(if m.values { Reads::KeysAndValues } else { Reads::Keys }, m.max_distance),
+            Method::MusicTransformer(m) => distances::table(m.max_len as u64, m.overflow == Overflow::Clamp, lengths),
+            Method::TransformerXl(m) => projected(m.clamp_len)?,
+            Method::XlNet(m) => projected(m.clamp_len)?,
+            Method::Deberta(m) => {
+                let row = |distance: u64| m.row(distance as i64) as u64;
+                distances::rows(Reads::Keys, row, lengths)
+            }
             Method::T5Bias(m) => {
                 // The settings have been checked: only they can make the bucket fail.
                 let bucket = |distance: u64| t5_bucket(-(distance as i64), m.bidirectional, m.buckets, m.max_distance).unwrap_or(0) as u64;

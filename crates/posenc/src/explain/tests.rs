@@ -30,6 +30,10 @@ fn the_exercise_of_document_004_in_classes() {
             ("input-table", Class::Cannot),
             ("rotary", Class::CanButBreaks),
             ("shaw", Class::SaturatesOrIgnores),
+            ("music-transformer", Class::Cannot),
+            ("transformer-xl", Class::CanButBreaks),
+            ("xlnet", Class::CanButBreaks),
+            ("deberta", Class::SaturatesOrIgnores),
             ("alibi", Class::SaturatesOrIgnores),
             ("clipped", Class::SaturatesOrIgnores),
             ("shared", Class::SaturatesOrIgnores),
@@ -132,7 +136,7 @@ fn the_worst_method_decides() {
 
 #[test]
 fn a_refusal_that_no_length_explains_is_told_as_it_is() {
-    let image = crate::embed::Sinusoidal::paper().with_axes(&[0, 1]);
+    let image = Sinusoidal::paper().with_axes(&[0, 1]);
     let found = at_3000(image);
     assert_eq!(found.class, Class::Cannot);
     assert!(found.methods[0].answer.en.contains(found.refusal.as_deref().unwrap()));
@@ -162,7 +166,7 @@ fn very_long_inputs_cost_nothing() {
         assert_eq!(found.length, u32::MAX, "{name}");
         let refusal = found.refusal.unwrap_or_default();
         assert!(
-            refusal.is_empty() || refusal.contains("position 2048 (batch row 0, token 2048)"),
+            refusal.is_empty() || refusal.contains("position 2048 (batch row 0, token 2048)") || refusal.contains("2048 before its query"),
             "{refusal}"
         );
     }

@@ -95,6 +95,47 @@ pub(crate) fn sinusoidal(frequencies: &[f64], lengths: Lengths) -> Finding {
     }
 }
 
+/// Projected sinusoids of distances, clamped or not; `frequencies` in radians per position.
+pub(crate) fn distances(frequencies: &[f64], clamp_len: Option<u64>, lengths: Lengths) -> Finding {
+    let Lengths { trained, length } = lengths;
+    let angles = angles(frequencies, lengths);
+    let apart = grouped(lengths.pairs_apart(trained));
+    let below = trained - 1;
+    let clamped = match clamp_len {
+        Some(clamp_len) if clamp_len < length => words!(
+            "Its clamp at {clamp_len} is itself a distance that training never showed.",
+            "它的截断值 {clamp_len} 本身就是训练中从未出现的距离。"
+        ),
+        _ => words!("Nothing clamps them.", "没有截断。"),
+    };
+    Finding {
+        method: String::new(),
+        class: Class::CanButBreaks,
+        answer: words!(
+            "It runs, but on new distances: {apart} causal pairs read projected sinusoids that training never showed.",
+            "能运行，但遇到新的距离，读到训练中从未出现的投影正弦向量：共有 {apart} 个因果对。"
+        )
+        .and(clamped),
+        out_of_distribution: vec![
+            Unseen::new(
+                What::Distances,
+                lengths.pairs_apart(trained),
+                lengths.pairs(),
+                words!("causal pairs that are {trained} or more apart", "距离不小于 {trained} 的因果对"),
+            ),
+            angles,
+        ],
+        expect: words!(
+            "A slow rise at first: the weights of a projection can go on smoothly along a sinusoid, but nothing has fitted them there. Transformer-XL's own model read 1600 tokens after training on 384 (Dai et al. 2019, arXiv 1901.02860).",
+            "起初缓慢变差：投影可以沿正弦平滑延续，但那里没有经过拟合。Transformer-XL 自己的模型训练时看 384 个词元，评测时看 1600 个（Dai et al. 2019, arXiv 1901.02860）。"
+        ),
+        advice: words!(
+            "Clamp distances where training ended (clamp_len {below} or less), which needs no training and makes far keys share a row; or read in windows of {trained} tokens.",
+            "把距离截断在训练结束处（clamp_len 不超过 {below}），无需训练，远处的键共用一行；或按 {trained} 个词元的窗口读取。"
+        ),
+    }
+}
+
 /// Queries and keys turn; `frequencies` in radians per position.
 pub(crate) fn rotary(frequencies: &[f64], base: f64, lengths: Lengths) -> Finding {
     let Lengths { trained, length } = lengths;

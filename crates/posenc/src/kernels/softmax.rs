@@ -34,7 +34,10 @@ fn step<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
                 lanes[l] = lanes[l].max(chunk[l]);
             }
         }
-        let largest = lanes.iter().fold(max[i], |m, x| m.max(*x));
+        let mut largest = lanes.iter().fold(max[i], |m, x| m.max(*x));
+        if largest > R::MAX {
+            largest = bounded(row);
+        }
         // A row that has seen nothing but −∞ stays at zero weights: 0 stands in for its maximum.
         let base = if largest == R::NEG_INFINITY { R::ZERO } else { largest };
         let mut lanes = [R::ZERO; LANES];
@@ -49,6 +52,13 @@ fn step<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
         sum[i] = sum[i] * correction[i] + lanes.iter().copied().sum::<R>();
         max[i] = largest;
     }
+}
+
+/// Scores past the largest number become it, because ∞ − ∞ would be NaN: finite parts of a score may add up to more than a number holds. Gives that number.
+#[cold]
+fn bounded<R: Real>(row: &mut [R]) -> R {
+    row.iter_mut().for_each(|s| *s = if *s > R::MAX { R::MAX } else { *s });
+    R::MAX
 }
 
 multiversion! {
@@ -67,7 +77,11 @@ fn weights<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
     for i in 0..rows {
         let RowSum { max, inverse } = sums[i];
         let base = if max == R::NEG_INFINITY { R::ZERO } else { max };
-        for chunk in s[i * ld..i * ld + cols].chunks_exact_mut(LANES) {
+        let row = &mut s[i * ld..i * ld + cols];
+        if max == R::MAX {
+            bounded(row);
+        }
+        for chunk in row.chunks_exact_mut(LANES) {
             for l in 0..LANES {
                 chunk[l] = (chunk[l] - base).softmax_exp() * inverse;
             }

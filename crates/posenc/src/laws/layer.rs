@@ -1,12 +1,13 @@
-//! One attention layer around a subject: embeddings, sites, projections, attention; written plainly, to be checked by eye.
+//! One attention layer around a subject: embeddings, sites, projections, projected tables, attention; written plainly, to be checked by eye.
 
 use super::Subject;
 use crate::attention::{Grads, Inputs, Mask, Outputs, Saved, Slots, Workspace};
 use crate::call::{Call, Site};
 use crate::dims::Dims;
 use crate::dropout::Mode;
-use crate::params::Params;
+use crate::params::{ParamSpec, Params};
 use crate::positions::Positions;
+use crate::project::{Projection, Projector};
 use crate::real::Real;
 use crate::rng::Rng;
 use crate::view::{View, ViewMut};
@@ -14,6 +15,7 @@ use crate::view::{View, ViewMut};
 /// A layer with fixed random projections.
 pub(super) struct Layer<'s, R: Real, S: Subject> {
     pub subject: &'s S,
+    /// The subject's, then the weights that project its tables.
     pub params: Params<R>,
     /// `[heads·head_dim, width]`, `[kv_heads·head_dim, width]` twice.
     weights: [Vec<R>; 3],
@@ -40,7 +42,10 @@ fn shape(dims: &Dims, batch: usize, len: usize, keys: bool) -> [usize; 4] {
 impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
     pub fn new(subject: &'s S, seed: u64) -> Self {
         let dims = subject.dims();
-        let mut params: Params<R> = Params::init(&subject.parameters(), seed).expect("parameters of a law's subject have unique names");
+        let mut specs = subject.parameters();
+        let bare: Params<R> = Params::init(&specs, seed).expect("parameters of a law's subject have unique names");
+        specs.extend(Self::own_projections(subject, &bare));
+        let mut params: Params<R> = Params::init(&specs, seed).expect("projections of a law's subject have names of their own");
         // Zero tables would hide errors: every parameter is drawn from N(0, 0.5²).
         let mut rng = Rng::named(seed, "laws");
         params.flat_mut().iter_mut().for_each(|x| *x = R::of(0.5 * rng.normal()));
@@ -62,10 +67,93 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
         subject.call(params, &at, &at).map_or(0, |call| call.plan().concat_width())
     }
 
-    pub fn call(&self, q_at: &Positions, k_at: &Positions) -> Call<'_, R> {
+    fn own_projections(subject: &S, params: &Params<R>) -> Vec<ParamSpec> {
+        let at = Positions::range(0..1);
+        let of = |call: Call<'_, R>| {
+            call.plan()
+                .projections()
+                .iter()
+                .flat_map(|p| p.parameters(&subject.dims()))
+                .collect()
+        };
+        subject.call(params, &at, &at).map_or(Vec::new(), of)
+    }
+
+    fn bare_call(&self, q_at: &Positions, k_at: &Positions) -> Call<'_, R> {
         self.subject
             .call(&self.params, q_at, k_at)
             .expect("a law's subject accepts these positions")
+    }
+
+    /// The weights that project a table's rows, and their bias.
+    fn projector(&self, projection: &Projection) -> (&[R], Option<&[R]>) {
+        match &projection.by {
+            Projector::Queries => (&self.weights[0], None),
+            Projector::Keys => (&self.weights[1], None),
+            Projector::Own { name, bias } => {
+                let tensor = |what: &str| self.params.get(&format!("{name}.{what}")).expect("a projection's weights");
+                (tensor("weight"), bias.then(|| tensor("bias")))
+            }
+        }
+    }
+
+    /// The projected tables of a call at these positions.
+    pub fn tables(&self, q_at: &Positions, k_at: &Positions) -> Params<R> {
+        let call = self.bare_call(q_at, k_at);
+        let mut tables = Params::zeros(&call.table_specs()).expect("tables have unique names");
+        for projection in call.plan().projections() {
+            let rows = call.rows(&projection.table).expect("rows");
+            let (weight, bias) = self.projector(projection);
+            let [n, width] = rows.shape();
+            let table = tables.get_mut(&projection.table).expect("a table");
+            let outputs = weight.len() / width;
+            for i in 0..n {
+                for (o, w) in weight.chunks_exact(width).enumerate() {
+                    let product: R = rows.row([i, 0]).iter().zip(w).map(|(x, w)| *x * *w).sum();
+                    table[i * outputs + o] = product + bias.map_or(R::ZERO, |bias| bias[o]);
+                }
+            }
+        }
+        tables
+    }
+
+    /// From the gradients of the tables to those of the weights and of the parameters whose rows they project.
+    fn tables_adjoint(&self, call: &Call<'_, R>, d_tables: &Params<R>, grads: &mut Params<R>) {
+        for projection in call.plan().projections() {
+            let rows = call.rows(&projection.table).expect("rows");
+            let (weight, _) = self.projector(projection);
+            let [n, width] = rows.shape();
+            let d_table = d_tables.get(&projection.table).expect("a table's gradient");
+            let mut d_rows = vec![R::ZERO; n * width];
+            let outputs = weight.len() / width;
+            for (i, d_row) in d_rows.chunks_exact_mut(width).enumerate() {
+                for (o, w) in weight.chunks_exact(width).enumerate() {
+                    d_row.iter_mut().zip(w).for_each(|(d, w)| *d += d_table[i * outputs + o] * *w);
+                }
+            }
+            let d_rows = View::new(&d_rows, [n, width]).expect("rows");
+            call.rows_adjoint(&projection.table, d_rows, grads).expect("rows_adjoint");
+            let Projector::Own { name, bias } = &projection.by else { continue };
+            let d_weight = grads.get_mut(&format!("{name}.weight")).expect("weights");
+            for i in 0..n {
+                for (o, d) in d_weight.chunks_exact_mut(width).enumerate() {
+                    d.iter_mut()
+                        .zip(rows.row([i, 0]))
+                        .for_each(|(d, x)| *d += d_table[i * outputs + o] * *x);
+                }
+            }
+            if *bias {
+                let d_bias = grads.get_mut(&format!("{name}.bias")).expect("a bias");
+                for d_row in d_table.chunks_exact(outputs) {
+                    d_bias.iter_mut().zip(d_row).for_each(|(sum, d)| *sum += *d);
+                }
+            }
+        }
+    }
+
+    /// A call with its tables, those of [`Layer::tables`] at the same positions.
+    pub fn call<'c>(&'c self, tables: &'c Params<R>, q_at: &Positions, k_at: &Positions) -> Call<'c, R> {
+        self.bare_call(q_at, k_at).with_tables(tables).expect("the tables fit")
     }
 
     /// Embeddings with everything that acts on them, `[batch, len, width]`.
@@ -120,7 +208,8 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
     /// Self-attention over `x` `[batch, len, model_dim]`.
     pub fn forward(&self, x: &[R], batch: usize, at: &Positions, mask: &Mask<'_, R>, mode: Mode) -> Trace<R> {
         let len = at.len();
-        let call = self.call(at, at);
+        let tables = self.tables(at, at);
+        let call = self.call(&tables, at, at);
         let embedded = self.embed(&call, x, batch, mode);
         let (inputs, [q, k, v]) = self.project(&call, &embedded, &embedded, batch);
         let (out, saved) = self.attend(&call, &q, &k, &v, batch, mask, mode);
@@ -176,7 +265,8 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
     pub fn adjoint(&self, trace: &Trace<R>, g: &[R], at: &Positions, mask: &Mask<'_, R>, mode: Mode) -> (Vec<R>, Params<R>) {
         let dims = self.subject.dims();
         let Trace { batch, len, .. } = *trace;
-        let call = self.call(at, at);
+        let tables = self.tables(at, at);
+        let call = self.call(&tables, at, at);
         let mut grads = self.params.zeros_like();
         let nan = |x: &Vec<R>| vec![R::of(f64::NAN); x.len()];
         let (mut dq, mut dk, mut dv) = (nan(&trace.q), nan(&trace.k), nan(&trace.v));
@@ -205,7 +295,9 @@ impl<'s, R: Real, S: Subject> Layer<'s, R, S> {
                 .adjoint(&call, inputs, mask, mode, out, d_out, &trace.saved, into, &mut slots, &mut work)
                 .expect("adjoint");
         }
-        call.adjoint(&slots, &mut grads).expect("collect");
+        let mut d_tables = tables.zeros_like();
+        call.adjoint_with_tables(&slots, &mut grads, &mut d_tables).expect("collect");
+        self.tables_adjoint(&call, &d_tables, &mut grads);
         call.add_heads_adjoint(Site::Query, view(&dq, false), &mut grads)
             .expect("add_heads_adjoint");
         call.add_heads_adjoint(Site::Key, view(&dk, true), &mut grads)

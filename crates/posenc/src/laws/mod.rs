@@ -20,7 +20,7 @@ use crate::dropout::Mode;
 use crate::error::Result;
 use crate::params::{ParamSpec, Params};
 use crate::plan::Plan;
-use crate::positions::Positions;
+use crate::positions::{Documents, Positions};
 use crate::real::Real;
 use crate::rotate::Turn;
 use crate::view::View;
@@ -102,15 +102,6 @@ macro_rules! laws {
             left_padded_equals_unpadded, batch_order_is_irrelevant, threads_do_not_matter
         ] }
     };
-}
-
-/// A lower-triangular boolean mask that also keeps documents apart: `true` attends.
-fn documents(lengths: &[usize]) -> Vec<bool> {
-    let len: usize = lengths.iter().sum();
-    let of: Vec<usize> = lengths.iter().enumerate().flat_map(|(d, &n)| std::iter::repeat_n(d, n)).collect();
-    (0..len * len)
-        .map(|at| of[at / len] == of[at % len] && at % len <= at / len)
-        .collect()
 }
 
 fn close<R: Real>(what: &str, got: &[R], expected: &[R], bound: f64) {
@@ -212,7 +203,9 @@ fn fused_at<R: Real, S: Subject>(subject: &S, len: usize) {
     let trace = layer.forward(&x, 1, &at, &Mask::none().causal(0), Mode::Evaluate);
     let wide = |x: &[R]| x.iter().map(|x| x.to_f64()).collect::<Vec<_>>();
     let (q, k, v) = (wide(&trace.q), wide(&trace.k), wide(&trace.v));
-    let (out, size) = naive::attention(&exact.call(&at, &at), &subject.attention(), &q, &k, &v);
+    // The tables as the layer rounded them: what attention does with them is compared, not how they were projected.
+    let tables = layer.tables(&at, &at).cast();
+    let (out, size) = naive::attention(&exact.call(&tables, &at, &at), &subject.attention(), &q, &k, &v);
     let value = v.iter().fold(0.0f64, |m, v| m.max(v.abs())) + added_to_values(&exact, &at);
     let bound = value * R::EPSILON.to_f64() * (2.0 * (dims.head_dim as f64 + 8.0) * size + len as f64 + 8.0);
     close(&format!("out at length {len}"), &wide(&trace.out), &out, bound);
@@ -220,7 +213,8 @@ fn fused_at<R: Real, S: Subject>(subject: &S, len: usize) {
 
 /// What terms can add to a value: their largest parameter.
 fn added_to_values<S: Subject>(layer: &Layer<'_, f64, S>, at: &Positions) -> f64 {
-    if layer.call(at, at).terms().any(|t| t.needs().values) {
+    let tables = layer.tables(at, at);
+    if layer.call(&tables, at, at).terms().any(|t| t.needs().values) {
         layer.params.flat().iter().fold(0.0f64, |m, x| m.max(x.abs()))
     } else {
         0.0
@@ -248,7 +242,9 @@ pub fn prefill_equals_decoding<S: Subject>(subject: &S) {
     let row = dims.heads * dims.head_dim;
     let mut cache: Vec<Vec<f64>> = vec![Vec::new(); batch];
     for t in 0..len {
-        let call = layer.call(&Positions::range(t as i64..t as i64 + 1), &Positions::range(0..t as i64 + 1));
+        let (q_at, k_at) = (Positions::range(t as i64..t as i64 + 1), Positions::range(0..t as i64 + 1));
+        let tables = layer.tables(&q_at, &k_at);
+        let call = layer.call(&tables, &q_at, &k_at);
         let now: Vec<f64> = (0..batch)
             .flat_map(|b| x[(b * len + t) * dims.model_dim..][..dims.model_dim].to_vec())
             .collect();
@@ -281,9 +277,11 @@ pub fn packed_equals_alone<S: Subject>(subject: &S) {
     let dims = subject.dims();
     let layer: Layer<'_, f64, S> = Layer::new(subject, 1);
     let x: Vec<f64> = random(len * dims.model_dim, 2);
-    let allowed = documents(&lengths);
+    let documents = Documents::from_lengths(&lengths).expect("a short row");
+    let mut allowed = vec![false; len * len];
+    documents.attends(0..len, true, &mut allowed).expect("a square mask");
     let mask = Mask::none().attends(Attends(View::new(&allowed, [1, 1, len, len]).expect("mask")));
-    let packed = layer.forward(&x, 1, &Positions::packed(&lengths), &mask, Mode::Evaluate);
+    let packed = layer.forward(&x, 1, &documents.positions(), &mask, Mode::Evaluate);
     let row = dims.heads * dims.head_dim;
     let mut start = 0;
     for n in lengths {
@@ -425,7 +423,8 @@ pub fn rotation_preserves_norms<S: Subject>(subject: &S) {
     let dims = subject.dims();
     let layer: Layer<'_, f64, S> = Layer::new(subject, 1);
     let at = Positions::whole(&[0, 1, -3, 64, 100_000]);
-    let call = layer.call(&at, &at);
+    let tables = layer.tables(&at, &at);
+    let call = layer.call(&tables, &at, &at);
     assert!(!call.rotations().is_empty(), "the subject does not rotate");
     for pair in call.rotations() {
         for rotation in [&pair.query, &pair.key] {

@@ -5,10 +5,15 @@
 
 pub mod alibi;
 pub mod clipped;
+pub mod deberta;
 pub mod input;
 pub mod learned;
+pub mod music_transformer;
+pub mod relative;
 pub mod rotary;
 pub mod shared;
 pub mod shaw;
 pub mod sinusoidal;
 pub mod t5;
+pub mod transformer_xl;
+pub mod xlnet;

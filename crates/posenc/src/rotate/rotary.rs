@@ -37,7 +37,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::rotate::{Axes, Frequencies, Rotation, RotationPair, Scaling, Turn, trained};
+use crate::rotate::{Axes, Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Turn, trained};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -102,6 +102,9 @@ pub struct Rotary {
     /// How frequencies are changed to read more tokens than were trained on.
     #[serde(default)]
     pub scaling: Scaling,
+    /// Which length a scaling looks at, where it looks at one.
+    #[serde(default, skip_serializing_if = "LengthPolicy::is_per_call")]
+    pub length: LengthPolicy,
     /// Which end of the head turns, where not all of it does.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slice: Slice,
@@ -131,6 +134,7 @@ impl Rotary {
             rotary_dim: None,
             precision: Precision::Exact,
             scaling: Scaling::Unscaled,
+            length: LengthPolicy::PerCall,
             slice: Slice::Leading,
             axes: Axes::One,
             exponent_dim: None,
@@ -168,11 +172,13 @@ impl Rotary {
         self.rotary_dim.unwrap_or(head_dim)
     }
 
-    /// What a call of `length` tokens turns by, for a head of `head_dim` coordinates: in f64, or in [`Precision::Reference`] the numbers that f32 code computes.
+    /// What a call of `length` tokens turns by, for a head of `head_dim` coordinates: in f64, or in [`Precision::Reference`] the numbers that f32 code computes; of a length that is fixed,
+    /// whatever the call's.
     ///
     /// # Errors
     /// As planning: an odd or zero width, a width past the head, a base that is not a positive number, or a scaling that is out of range.
     pub fn frequencies(&self, head_dim: usize, length: usize) -> Result<Frequencies> {
+        let length = self.length.resolve(length);
         self.check_width(head_dim)?;
         let width = self.width(head_dim);
         let exponent_dim = self.exponent_dim.unwrap_or_else(|| self.axes.exponent_dim(width));
@@ -194,15 +200,15 @@ impl Rotary {
     /// positions: the largest, and one.
     ///
     /// # Errors
-    /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, or a position whose angle is not finite: past the
-    /// range of f32 in [`Precision::Reference`].
+    /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, a position whose angle is not finite, or one past
+    /// 2²⁴ in [`Precision::Reference`]: f32, which that is made of, does not tell it from its neighbour.
     pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
         self.rotation_in(head_dim, at, self.length_of(&[at]))
     }
 
     /// Tokens of a call, where the scaling asks for them: the largest position of any row, and one, as transformers counts.
-    fn length_of(&self, streams: &[&Positions]) -> usize {
-        if !self.scaling.depends_on_length() {
+    pub(crate) fn length_of(&self, streams: &[&Positions]) -> usize {
+        if !self.looks_at_calls() {
             return 0;
         }
         let largest = streams.iter().filter_map(|at| at.largest()).fold(-1.0, f64::max);
@@ -214,6 +220,9 @@ impl Rotary {
     fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize) -> Result<Rotation<R>> {
         let Frequencies { pairs, axes, table_factor } = self.frequencies(head_dim, length)?;
         at.check_len()?;
+        if self.precision == Precision::Reference {
+            at.check_counted(f32::EXACT_INTEGERS)?;
+        }
         // Of a pair's axis, the one to read: all read the same where only one is given.
         let read = match (at.axes(), self.axes.count()) {
             (given, expected) if given == expected => usize::MAX,
@@ -348,6 +357,9 @@ impl fmt::Display for Rotary {
         if self.scaling != Scaling::Unscaled {
             write!(f, ", {}", self.scaling)?;
         }
+        if let LengthPolicy::Fixed(length) = self.length {
+            write!(f, ", as for {length} tokens")?;
+        }
         if self.precision == Precision::Reference {
             write!(f, ", f32 angles")?;
         }
@@ -365,7 +377,7 @@ impl Prepare for Rotary {
     }
 
     fn depends_on_length(&self) -> bool {
-        self.scaling.depends_on_length()
+        self.looks_at_calls()
     }
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
@@ -399,13 +411,26 @@ mod tests {
             ..exact.clone()
         };
         assert!(exact.rotation::<f32>(4, &at(1e39)).is_ok());
-        assert!(reference.rotation::<f32>(4, &at(1e38)).is_ok());
-        for p in [1e39, -1e39] {
-            assert!(matches!(
-                reference.rotation::<f32>(4, &at(p)),
-                Err(Error::Invalid { what: "position", .. })
-            ));
+        // An f32 counts by one up to 2²⁴ and no further, whole numbers or not.
+        for p in [16_777_216.0, -16_777_216.0, 0.5] {
+            assert!(reference.rotation::<f32>(4, &at(p)).is_ok());
         }
+        for p in [16_777_217.0, -16_777_218.0, 1e39] {
+            let refused = reference.rotation::<f32>(4, &at(p)).unwrap_err();
+            assert_eq!(
+                refused,
+                Error::Imprecise {
+                    value: p,
+                    index: 1,
+                    limit: 16_777_216.0
+                }
+            );
+        }
+        assert!(reference.rotation::<f32>(4, &Positions::range(16_777_215..16_777_218)).is_err());
+        assert!(matches!(
+            reference.clone().with_base(1e-80).rotation::<f32>(4, &at(1e7)),
+            Err(Error::Invalid { what: "position", .. })
+        ));
         assert!(matches!(
             exact.with_base(1e-300).rotation::<f64>(4, &at(1e300)),
             Err(Error::Invalid { what: "position", .. })

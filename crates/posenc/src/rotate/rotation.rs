@@ -37,8 +37,8 @@ pub struct Rotation<R> {
     pairs: usize,
     pairing: Pairing,
     slice: Slice,
-    /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE).
-    factor: f64,
+    /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE); not known of tables that were given.
+    factor: Option<f64>,
 }
 
 /// The rotations of queries and of keys in one call.
@@ -87,7 +87,7 @@ impl<R: Real> Rotation<R> {
             pairs,
             pairing,
             slice: Slice::Leading,
-            factor,
+            factor: Some(factor),
         }
     }
 
@@ -103,6 +103,130 @@ impl<R: Real> Rotation<R> {
             Slice::Leading => 0..2 * self.pairs,
             Slice::Trailing => width - 2 * self.pairs..width,
         }
+    }
+
+    /// A rotation by cosines and sines that someone else computed, both `[batch, seq, pairs]` (a batch of 1 serves all): what ONNX's `RotaryEmbedding` takes
+    /// as its caches, once [`lookup`](crate::embed::lookup) has read the rows of its position ids. A table that stores each cosine twice is given by
+    /// its first half, or by every second column.
+    ///
+    /// Whether they are cosines and sines of anything is not checked, so [`Turn::Inverse`] divides each pair by its own cos² + sin²; a pair whose cosine
+    /// and sine are both 0 cannot be undone and becomes 0.
+    ///
+    /// # Errors
+    /// Tables of different shapes, or no pairs.
+    ///
+    /// ```
+    /// use posenc::{Pairing, Positions, Rotation, Turn, View, ViewMut, embed::lookup};
+    /// let (cos_cache, sin_cache) = ([1.0f32, 0.0, -1.0], [0.0, 1.0, 0.0]); // three positions, one pair: quarter turns
+    /// let (mut cos, mut sin) = ([0.0; 2], [0.0; 2]);
+    /// let ids = Positions::whole(&[2, 1]);
+    /// lookup(&ids, View::new(&cos_cache, [3, 1])?, ViewMut::new(&mut cos, [1, 2, 1])?)?;
+    /// lookup(&ids, View::new(&sin_cache, [3, 1])?, ViewMut::new(&mut sin, [1, 2, 1])?)?;
+    /// let rotation: Rotation<f32> = Rotation::from_tables(View::new(&cos, [1, 2, 1])?, View::new(&sin, [1, 2, 1])?, Pairing::Halves)?;
+    /// let mut x = [1.0f32, 0.0, 1.0, 0.0]; // two tokens
+    /// rotation.apply(Turn::Forward, ViewMut::new(&mut x, [1, 1, 2, 2])?)?;
+    /// assert_eq!(x, [-1.0, 0.0, 0.0, 1.0]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "cos_cache")]
+    #[doc(alias = "sin_cache")]
+    #[doc(alias = "cos_cached")]
+    pub fn from_tables<T: Element<Real = R>>(cos: View<'_, T, 3>, sin: View<'_, T, 3>, pairing: Pairing) -> Result<Rotation<R>> {
+        let [batch, len, pairs] = cos.shape();
+        let sin = sin.shaped("sin [batch, seq, pairs], as cos", [batch, len, pairs])?;
+        if pairs == 0 {
+            return Err(Error::Zero { what: "pairs" });
+        }
+        let widened = |table: View<'_, T, 3>| -> Vec<R> {
+            let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
+            rows.flat_map(|at| table.row(at)).map(|x| x.widen()).collect()
+        };
+        Ok(Rotation {
+            cos: widened(cos),
+            sin: widened(sin),
+            batch,
+            len,
+            pairs,
+            pairing,
+            slice: Slice::Leading,
+            factor: None,
+        })
+    }
+
+    /// What turns rows that `old` has turned into rows that `new` would have turned: R(new) · R(old)⁻¹, for keys that were cached after their rotation and whose positions or
+    /// frequencies have changed since. Table factors and tokens without a position are seen to. [`Rotary::rerotation`](crate::Rotary::rerotation) makes both from positions.
+    ///
+    /// **Error.** With `old` and `new` in f64, angles add up exactly and the cosines and sines of the difference are rounded once. A coordinate of a turned pair is then off by at most
+    /// 3·2⁻²⁴ of the pair's length in f32 (the tables, the products, their sum; times the ratio of the table factors), as in any rotation; and by half a unit of
+    /// what is stored: 2⁻⁸ of the coordinate in bf16. Each further turn adds at most as much again, and where one table is
+    /// used again and again it errs the same way each time: a thousand turns by one position are off by 4e-5 of the pair's length in f32, and by all of it in bf16, where a pair that
+    /// turns by less than about 2⁻⁹ radians is rounded back to where it was and never moves. So keep keys as they were before their rotation, or keep the position that each was
+    /// first turned at, and turn from there once.
+    ///
+    /// # Errors
+    /// Rotations of other lengths, batches, widths or pairings.
+    ///
+    /// ```
+    /// use posenc::{Pairing, Positions, Rotary, Rotation, Turn, ViewMut};
+    /// let rotary = Rotary::new(Pairing::Halves);
+    /// let mut key = [0.5f32, -1.0, 2.0, 0.25];
+    /// let mut fresh = key;
+    /// // Turned at 1000, then moved to 10.
+    /// let (old, new) = (rotary.rotation::<f64>(4, &Positions::whole(&[1000]))?, rotary.rotation::<f64>(4, &Positions::whole(&[10]))?);
+    /// rotary.rotation(4, &Positions::whole(&[1000]))?.apply(Turn::Forward, ViewMut::new(&mut key, [1, 1, 1, 4])?)?;
+    /// Rotation::moving(&old, &new)?.apply(Turn::Forward, ViewMut::new(&mut key, [1, 1, 1, 4])?)?;
+    /// rotary.rotation(4, &Positions::whole(&[10]))?.apply(Turn::Forward, ViewMut::new(&mut fresh, [1, 1, 1, 4])?)?;
+    /// assert!(key.iter().zip(&fresh).all(|(a, b)| (a - b).abs() < 1e-6));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "rerotate")]
+    #[doc(alias = "shift")]
+    #[doc(alias = "attention_sink")]
+    pub fn moving<S: Real>(old: &Rotation<S>, new: &Rotation<S>) -> Result<Rotation<R>> {
+        let fits = old.len == new.len && old.pairs == new.pairs && (old.batch == new.batch || old.batch == 1 || new.batch == 1);
+        if !fits {
+            return Err(Error::Shape {
+                what: "the new rotation [batch, seq, pairs]",
+                expected: vec![old.batch, old.len, old.pairs],
+                given: vec![new.batch, new.len, new.pairs],
+            });
+        }
+        if old.pairing != new.pairing || old.slice != new.slice {
+            return Err(Error::Unsupported {
+                method: "rotary",
+                what: "the cached rows are paired one way and the new rotation another; put them in its order first",
+            });
+        }
+        let batch = if old.batch == 1 { new.batch } else { old.batch };
+        let (mut cos, mut sin) = (
+            Vec::with_capacity(batch * old.len * old.pairs),
+            Vec::with_capacity(batch * old.len * old.pairs),
+        );
+        for (b, t) in (0..batch).flat_map(|b| (0..old.len).map(move |t| (b, t))) {
+            let tables = [old.cos(b, t), old.sin(b, t), new.cos(b, t), new.sin(b, t)];
+            for i in 0..old.pairs {
+                let [c, s, to_c, to_s] = tables.map(|table| table[i].to_f64());
+                let determinant = c * c + s * s;
+                // What the old rotation made 0 stays 0.
+                let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
+                cos.push(R::of((to_c * c + to_s * s) * scale));
+                sin.push(R::of((to_s * c - to_c * s) * scale));
+            }
+        }
+        Ok(Rotation {
+            cos,
+            sin,
+            batch,
+            len: old.len,
+            pairs: old.pairs,
+            // Rows that were read as neighbours lie as halves once they are turned.
+            pairing: match new.pairing {
+                Pairing::InterleavedToHalves => Pairing::Halves,
+                pairing => pairing,
+            },
+            slice: new.slice,
+            factor: (old.factor == Some(1.0) && new.factor == Some(1.0)).then_some(1.0),
+        })
     }
 
     /// Tokens in a row of the batch.
@@ -151,11 +275,13 @@ impl<R: Real> Rotation<R> {
     #[inline]
     fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
-        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant, which is factor².
-        let (sign, scale) = match turn {
-            Turn::Forward => (R::ONE, R::ONE),
-            Turn::Adjoint => (-R::ONE, R::ONE),
-            Turn::Inverse => (-R::ONE, R::of(1.0 / (self.factor * self.factor))),
+        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
+        let (sign, scale) = match (turn, self.factor) {
+            (Turn::Forward, _) => (R::ONE, R::ONE),
+            (Turn::Adjoint, _) => (-R::ONE, R::ONE),
+            (Turn::Inverse, Some(1.0)) => (-R::ONE, R::ONE),
+            // With a factor, tokens that have a position and tokens that have none have other determinants.
+            (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
         };
         match self.pairing {
             Pairing::Halves | Pairing::HalvesTwice => {
@@ -198,6 +324,31 @@ impl<R: Real> Rotation<R> {
                     row[to_b] = before[a] * s + before[b] * c;
                 }
             }
+        }
+    }
+
+    /// [`Turn::Inverse`] where each pair has its own determinant.
+    fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
+        let (before, n) = (row.to_vec(), self.pairs);
+        for i in 0..n {
+            let (neighbours, halves) = ((2 * i, 2 * i + 1), (i, n + i));
+            // Where a turned pair lies, and where it came from.
+            let ((from_low, from_high), (low, high)) = match self.pairing {
+                Pairing::Halves => (halves, halves),
+                Pairing::Interleaved => (neighbours, neighbours),
+                Pairing::InterleavedToHalves => (halves, neighbours),
+                Pairing::HalvesTwice => {
+                    let first = i / (n / 2) * n + i % (n / 2);
+                    ((first, first + n / 2), (first, first + n / 2))
+                }
+            };
+            // In f64: the squares of f32 numbers are exact there, and do not vanish.
+            let (c, s) = (cos[i].to_f64(), sin[i].to_f64());
+            let (x, y) = (before[from_low].to_f64(), before[from_high].to_f64());
+            let determinant = c * c + s * s;
+            let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
+            row[low] = R::of((x * c + y * s) * scale);
+            row[high] = R::of((y * c - x * s) * scale);
         }
     }
 
@@ -343,6 +494,103 @@ mod tests {
         let mut exact: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
         rotation.turn_row(Turn::Forward, 0, 2, &mut exact);
         assert_eq!(turned, exact.iter().map(|x| half::bf16::from_f32(*x)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn given_tables_turn_as_those_that_were_computed_and_are_undone_pair_by_pair() {
+        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+            let computed = rotation(pairing, 1.3);
+            let (cos, sin) = (
+                View::new(&computed.cos, [1, LEN, 3]).unwrap(),
+                View::new(&computed.sin, [1, LEN, 3]).unwrap(),
+            );
+            let given: Rotation<f64> = Rotation::from_tables(cos, sin, pairing).unwrap();
+            assert_eq!((given.batch(), given.len(), given.rotary_dim()), (1, LEN, 6));
+            for t in 0..LEN {
+                for turn in [Turn::Forward, Turn::Adjoint, Turn::Inverse] {
+                    let (mut a, mut b) = (random(8), random(8));
+                    computed.turn_row(turn, 0, t, &mut a);
+                    given.turn_row(turn, 0, t, &mut b);
+                    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= BOUND), "{turn:?}");
+                }
+            }
+        }
+        // Numbers that are no rotation: undone all the same, except where nothing is left to undo.
+        let tables = ([3.0, 0.0, 1e-30], [4.0, 0.0, 0.0f32]);
+        let view = |table| View::new(table, [1, 1, 3]).unwrap();
+        let stretch: Rotation<f32> = Rotation::from_tables(view(&tables.0), view(&tables.1), Pairing::Interleaved).unwrap();
+        let mut row = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        stretch.turn_row(Turn::Forward, 0, 0, &mut row);
+        assert_eq!(row[..4], [-5.0, 10.0, 0.0, 0.0]);
+        stretch.turn_row(Turn::Inverse, 0, 0, &mut row);
+        assert_eq!(row, [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 7.0]);
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_each_other_are_refused() {
+        let x = [0.0f32; 12];
+        let view = |shape| View::new(&x, shape).unwrap();
+        for sin in [[1, 4, 3], [3, 2, 2], [2, 3, 2]] {
+            let tables = Rotation::<f32>::from_tables(view([2, 2, 3]), view(sin), Pairing::Halves);
+            assert!(matches!(tables, Err(Error::Shape { .. })));
+        }
+        let none = View::new(&x[..0], [2, 3, 0]).unwrap();
+        assert!(matches!(
+            Rotation::<f32>::from_tables(none, none, Pairing::Halves),
+            Err(Error::Zero { .. })
+        ));
+    }
+
+    /// ONNX exporters and runtimes have read `[batch, seq, heads·head_dim]` as if the heads came first (pytorch/pytorch#162865), and `[batch, heads, seq, head_dim]` with its
+    /// axes the other way round (onnx/onnx#6767). Here the order is in the view, and both layouts turn by the same code: the same numbers, bit for bit.
+    #[test]
+    fn bug_family_28_a_flat_layout_turns_as_one_with_a_head_axis() {
+        // All lengths differ, so that no axis can be taken for another.
+        let [batch, heads, len, head_dim, pairs] = [2, 3, LEN, 8, 2];
+        let mut rng = Rng::new(28);
+        let mut tables = || -> Vec<f32> { (0..batch * len * pairs).map(|_| rng.normal() as f32).collect() };
+        let (cos, sin) = (tables(), tables());
+        let view = |table| View::new(table, [batch, len, pairs]).unwrap();
+        let each = || (0..batch * heads * len).map(|i| (i / (heads * len), i / len % heads, i % len));
+        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+            let rotation: Rotation<f32> = Rotation::from_tables(view(&cos), view(&sin), pairing).unwrap();
+            let flat: Vec<f32> = random(batch * len * heads * head_dim).iter().map(|x| *x as f32).collect();
+            let at_flat = |b: usize, h: usize, t: usize| ((b * len + t) * heads + h) * head_dim;
+            let at_split = |b: usize, h: usize, t: usize| ((b * heads + h) * len + t) * head_dim;
+            let mut split = vec![0.0; flat.len()];
+            for (b, h, t) in each() {
+                split[at_split(b, h, t)..][..head_dim].copy_from_slice(&flat[at_flat(b, h, t)..][..head_dim]);
+            }
+            let (mut turned, mut turned_flat) = (vec![f32::NAN; flat.len()], vec![f32::NAN; flat.len()]);
+            let (split_shape, flat_shape) = ([batch, heads, len, head_dim], [batch, len, heads, head_dim]);
+            rotation
+                .apply_into(
+                    Turn::Forward,
+                    View::new(&split, split_shape).unwrap(),
+                    ViewMut::new(&mut turned, split_shape).unwrap(),
+                )
+                .unwrap();
+            let (x, out) = (
+                View::new(&flat, flat_shape).unwrap(),
+                ViewMut::new(&mut turned_flat, flat_shape).unwrap(),
+            );
+            rotation
+                .apply_into(Turn::Forward, x.swap(1, 2).unwrap(), out.swap(1, 2).unwrap())
+                .unwrap();
+            for (b, h, t) in each() {
+                let a = &turned[at_split(b, h, t)..][..head_dim];
+                assert_eq!(
+                    a,
+                    &turned_flat[at_flat(b, h, t)..][..head_dim],
+                    "batch row {b}, head {h}, token {t}"
+                );
+                // Against the definition too, because a mistake that both layouts share would not show between them.
+                let (x, c, s) = (&split[at_split(b, h, t)..], rotation.cos(b, t)[1], rotation.sin(b, t)[1]);
+                let (low, high) = if pairing == Pairing::Halves { (1, 3) } else { (2, 3) };
+                assert_eq!((a[low], a[high]), (x[low] * c - x[high] * s, x[low] * s + x[high] * c));
+                assert_eq!(a[4..], x[4..head_dim]);
+            }
+        }
     }
 
     #[test]

@@ -237,6 +237,10 @@ impl Scaling {
                 let (low, high) = yarn.ramp(base, rotary_dim);
                 let width = if low == high { 0.001 } else { high - low };
                 let blend = |(i, f): (usize, f64)| {
+                    // The two shares of a number need not add up to its last bit.
+                    if yarn.factor == 1.0 {
+                        return f;
+                    }
                     let ramp = ((i as f64 - low) / width).clamp(0.0, 1.0);
                     f / yarn.factor * ramp + f * (1.0 - ramp)
                 };
@@ -538,6 +542,12 @@ mod tests {
             original_len: 100,
         };
         assert_ne!(pairs(&dynamic, 1e4, 64, 101), plain);
+        for r in (4..=256).step_by(2) {
+            for original_len in [16, 64, 100, 4096] {
+                let yarn = Scaling::Yarn(Yarn::new(1.0, original_len));
+                assert_eq!(pairs(&yarn, 1e4, r, 0), pairs(&Scaling::Unscaled, 1e4, r, 0), "{r}, {original_len}");
+            }
+        }
     }
 
     /// The slowest pair is slowed by the factor, the fastest not at all. (Powers of powers: a few ulp of the exponent's size.)

@@ -1,9 +1,10 @@
 //! openlanguagemodel's modules: ALiBi attention, the learned table, rotary and partial rotary.
 
-use crate::golden::bounded::{Bounded, U, sum};
+use crate::golden::bounded::{Bounded, sum};
 use crate::golden::compare::{Worst, equal, within};
 use crate::golden::encodings::alibi;
-use crate::golden::oracle::{Problem, computed, total};
+use crate::golden::oracle::{Places, Problem, computed, total};
+use crate::golden::rotation::turned;
 use crate::golden::set::{Outcome, Record, fail};
 use posenc::embed::{lookup, lookup_adjoint};
 use posenc::{Alibi, Dims, Encoding, Learned, Mask, Mode, Pairing, Params, Positions, Rotary, Site, Turn, View, ViewMut};
@@ -78,7 +79,7 @@ pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
         width,
         heads,
         streams: [x; 3],
-        added: None,
+        places: Places::None,
         weights,
         biases,
     };
@@ -197,32 +198,15 @@ pub fn rotary(record: &Record<'_>, default_share: f64) -> Outcome<Worst> {
         for (token, row) in input.chunks_exact(heads * head_dim).enumerate() {
             let position = at.get(0, token / len, token % len).unwrap_or(0.0);
             for head in row.chunks_exact(head_dim) {
-                exact.extend(turned(head, r, base, position, turn));
+                let mut row: Vec<Bounded> = head.iter().map(|x| Bounded::exact(*x)).collect();
+                turned(&mut row, r, base, position, turn);
+                exact.extend(row);
             }
         }
         let (shape, theirs) = record.f32s::<4>(to)?;
         worst = worst.or(within(to, &shape, &ours, theirs, &exact)?);
     }
     Ok(worst)
-}
-
-/// One head's row, pair by pair. Upstream's frequency is 1 / base^(2i/r) in f32: the base is rounded, the exponent too (times the logarithm's slope),
-/// the power is at most 1 ulp (two units) off, the inverse and the product with the position are rounded; sine and cosine are at most 1 ulp off, then
-/// two products and a sum.
-fn turned(row: &[f32], r: usize, base: f64, position: f64, turn: Turn) -> Vec<Bounded> {
-    let mut out: Vec<Bounded> = row.iter().map(|x| Bounded::exact(*x)).collect();
-    for i in 0..r / 2 {
-        let log = 2.0 * i as f64 / r as f64 * base.ln();
-        let angle = position * (-log).exp();
-        let angle_error = angle.abs() * U * (log + 5.0);
-        let number = |value: f64| Bounded::new(value, angle_error + 2.0 * U * value.abs());
-        let sine = if turn == Turn::Adjoint { -angle.sin() } else { angle.sin() };
-        let (cos, sin) = (number(angle.cos()), number(sine));
-        let (x, y) = (out[2 * i], out[2 * i + 1]);
-        out[2 * i] = x * cos - y * sin;
-        out[2 * i + 1] = x * sin + y * cos;
-    }
-    out
 }
 
 /// The record's ids `(B, T)`, or none.

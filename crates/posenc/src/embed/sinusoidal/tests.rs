@@ -231,7 +231,10 @@ fn refusals_are_typed_and_write_nothing() {
 fn angles_that_are_no_numbers_are_refused() {
     let at = |p| Positions::real(&[0.0, p]).unwrap();
     for (config, p) in [
-        (Sinusoidal::paper().with_precision(Precision::Reference), 1e39),
+        (
+            Sinusoidal::paper().with_precision(Precision::Reference).with_position_scale(1e35),
+            1e5,
+        ),
         (Sinusoidal::paper().with_position_scale(1e300), 1e10),
         (Sinusoidal::paper().with_position_scale(1e300), -1e10),
     ] {
@@ -247,6 +250,18 @@ fn angles_that_are_no_numbers_are_refused() {
         ));
         assert!(table::<f64>(&config, &at(1.0), 4).is_ok());
     }
+}
+
+/// An f32 counts by one up to 2²⁴: a position past it is its neighbour's in the code that this precision reproduces.
+#[test]
+fn reference_precision_refuses_positions_that_f32_does_not_count() {
+    let reference = Sinusoidal::paper().with_precision(Precision::Reference);
+    assert!(table::<f64>(&reference, &Positions::whole(&[16_777_216]), 4).is_ok());
+    assert!(matches!(
+        table::<f64>(&reference, &Positions::whole(&[0, 16_777_217]), 4),
+        Err(Error::Imprecise { index: 1, .. })
+    ));
+    assert!(table::<f64>(&Sinusoidal::paper(), &Positions::whole(&[16_777_217]), 4).is_ok());
 }
 
 #[test]
