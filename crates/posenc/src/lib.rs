@@ -49,6 +49,8 @@
 //! # Features
 //!
 //! `rayon`: attention spreads its work over the caller's thread pool. Results do not depend on the number of threads.
+//!
+//! `config`: reads a model's configuration file as its layers' positions (module `config`).
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -90,6 +92,10 @@ pub mod attention;
 pub mod catalogue;
 pub mod curves;
 pub mod explain;
+
+// What a model's own file says.
+#[cfg(feature = "config")]
+pub mod config;
 
 mod kernels;
 

@@ -1,6 +1,6 @@
 //! Every encoding of the library under the laws of `posenc::laws`, in layers that differ in more than the encoding: grouped heads, soft cap, window, dropout.
 
-use posenc::rotate::{Scaling, Yarn};
+use posenc::rotate::{Axes, Scaling, Slice, Yarn};
 use posenc::{
     Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
     MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
@@ -37,6 +37,12 @@ laws! { rotary_linear: plan(Rotary::new(Pairing::Interleaved).with_scaling(Scali
 laws! { rotary_dynamic: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Dynamic { factor: 4.0, original_len: 3 })) => [
     adjoint_matches_differences, fused_equals_naive, batch_order_is_irrelevant, threads_do_not_matter
 ] }
+laws! { rotary_written_as_halves: plan(Rotary::new(Pairing::InterleavedToHalves)) }
+laws! { rotary_halves_twice: plan(Rotary::new(Pairing::HalvesTwice)) }
+laws! { rotary_trailing: plan(Rotary { slice: Slice::Trailing, ..Rotary::new(Pairing::Halves).with_rotary_dim(2) }) }
+laws! { rotary_reversed: plan(Rotary { reversed: true, ..Rotary::new(Pairing::Halves) }) }
+laws! { rotary_proportional: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Proportional { partial: 0.5, factor: 1.0 })) }
+laws! { rotary_of_several_axes: plan(Rotary { axes: Axes::Chunked { sections: vec![1, 1] }, ..Rotary::new(Pairing::Halves) }) }
 laws! { rotary_is_relative: plan(Rotary::new(Pairing::Halves)) => [rotation_preserves_norms, scores_depend_on_distance_only, ids_equal_ranges] }
 
 laws! { alibi: plan(Alibi::new()) }

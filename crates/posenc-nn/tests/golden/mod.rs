@@ -9,6 +9,7 @@ mod layers;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod rotary;
 mod rotation;
 mod set;
 
@@ -20,7 +21,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 7] = ["attention", "encodings", "hf_rotary", "layers", mpnet::NAME, "onnx", "rope_scaling"];
+const SETS: [&str; 8] = [
+    "attention",
+    "encodings",
+    "hf_axes",
+    "hf_rotary",
+    "layers",
+    mpnet::NAME,
+    "onnx",
+    "rope_scaling",
+];
 
 /// What came of one set.
 #[derive(Debug, Default)]
@@ -68,14 +78,12 @@ fn run_set(folder: &Path, name: &str) -> Report {
     let check: fn(&Record<'_>) -> Outcome<Worst> = match name {
         "attention" => attention::check,
         "encodings" => encodings::check,
+        "hf_axes" | "hf_rotary" => rotary::models::check,
         "layers" => layers::check,
         "onnx" => onnx::check,
+        "rope_scaling" => rotary::scaling::check,
         _ => {
-            let reason = match name {
-                "hf_rotary" => "model configs come with a later issue",
-                "rope_scaling" => "the scaling family of RoPE comes with a later issue",
-                _ => "this set is not known here",
-            };
+            let reason = "this set is not known here";
             for _ in &set.records {
                 report.note(name, skip(reason));
             }

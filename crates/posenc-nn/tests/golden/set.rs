@@ -105,12 +105,12 @@ impl Set {
         })
     }
 
-    /// A record by its index; its name stands in its field `id`, or `name` in the set `onnx`.
+    /// A record by its index; its name stands in its field `id`; `name` in the set `onnx`, `key` in `hf_rotary` and `hf_axes`.
     pub fn record(&self, index: usize) -> Outcome<Record<'_>> {
         let json = &self.records[index];
-        match json["id"].as_str().or(json["name"].as_str()) {
+        match json["id"].as_str().or(json["name"].as_str()).or(json["key"].as_str()) {
             Some(id) => Ok(Record { id, json, set: self }),
-            None => fail(format!("record {index} has no `id`")),
+            None => fail(format!("record {index} has no `id` and no `key`")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Rotary positions in their three equal forms, as written in [`rotate::rotary`](crate::rotate::rotary).
 
-use crate::rotate::Pairing;
+use crate::rotate::{Axes, Pairing};
 
 /// θ(p, i) = p · base^(−2i / r).
 ///
@@ -19,8 +19,45 @@ pub fn angle(p: f64, i: usize, r: usize, base: f64) -> f64 {
 /// ```
 pub fn pair(i: usize, r: usize, pairing: Pairing) -> (usize, usize) {
     match pairing {
-        Pairing::Interleaved => (2 * i, 2 * i + 1),
+        Pairing::Interleaved | Pairing::InterleavedToHalves => (2 * i, 2 * i + 1),
         Pairing::Halves => (i, i + r / 2),
+        Pairing::HalvesTwice => {
+            let first = i / (r / 4) * (r / 2) + i % (r / 4);
+            (first, first + r / 4)
+        }
+    }
+}
+
+/// The two coordinates that pair `i` is written to: those that it is read from, but in [`Pairing::InterleavedToHalves`].
+pub fn written(i: usize, r: usize, pairing: Pairing) -> (usize, usize) {
+    match pairing {
+        Pairing::InterleavedToHalves => (i, i + r / 2),
+        _ => pair(i, r, pairing),
+    }
+}
+
+/// The axis of the positions that turns pair `i` of `pairs`.
+///
+/// ```
+/// use posenc::{reference::rotary::axis_of, rotate::Axes};
+/// let qwen3 = Axes::Spread { sections: vec![24, 20, 20] };
+/// assert_eq!([0, 1, 2, 59, 60, 63].map(|i| axis_of(i, 64, &qwen3)), [0, 1, 2, 2, 0, 0]);
+/// ```
+pub fn axis_of(i: usize, pairs: usize, axes: &Axes) -> usize {
+    match axes {
+        Axes::One => 0,
+        Axes::Chunked { sections } => (0..sections.len())
+            .find(|axis| i < sections[..=*axis].iter().sum())
+            .expect("the sections cover all pairs"),
+        Axes::Spread { sections } => (1..sections.len())
+            .find(|axis| i % sections.len() == *axis && i < sections.len() * sections[*axis])
+            .unwrap_or(0),
+        Axes::GridFirst { grid } if i >= *grid => 0,
+        Axes::GridFirst { .. } if i.is_multiple_of(2) => 1,
+        Axes::GridFirst { .. } => 2,
+        Axes::Grid { axes } => axes[i * axes.len() / pairs],
+        Axes::Dealt { axes } => i * axes / pairs,
+        Axes::InTurn { axes } => axes[i % axes.len()],
     }
 }
 
@@ -35,8 +72,9 @@ pub fn by_pairs(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec
     for i in 0..r / 2 {
         let (a, b) = pair(i, r, pairing);
         let theta = angle(p, i, r, base);
-        out[a] = x[a] * theta.cos() - x[b] * theta.sin();
-        out[b] = x[a] * theta.sin() + x[b] * theta.cos();
+        let (to_a, to_b) = written(i, r, pairing);
+        out[to_a] = x[a] * theta.cos() - x[b] * theta.sin();
+        out[to_b] = x[a] * theta.sin() + x[b] * theta.cos();
     }
     out
 }
@@ -50,12 +88,13 @@ pub fn by_pairs(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec
 pub fn by_matrix(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> Vec<f64> {
     let d = x.len();
     let mut matrix = vec![vec![0.0; d]; d];
-    (0..d).for_each(|j| matrix[j][j] = 1.0);
+    (r / 2 * 2..d).for_each(|j| matrix[j][j] = 1.0);
     for i in 0..r / 2 {
         let (a, b) = pair(i, r, pairing);
         let theta = angle(p, i, r, base);
-        (matrix[a][a], matrix[a][b]) = (theta.cos(), -theta.sin());
-        (matrix[b][a], matrix[b][b]) = (theta.sin(), theta.cos());
+        let (to_a, to_b) = written(i, r, pairing);
+        (matrix[to_a][a], matrix[to_a][b]) = (theta.cos(), -theta.sin());
+        (matrix[to_b][a], matrix[to_b][b]) = (theta.sin(), theta.cos());
     }
     matrix.iter().map(|row| row.iter().zip(x).map(|(m, x)| m * x).sum()).collect()
 }
@@ -72,7 +111,8 @@ pub fn by_complex(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> V
     for i in 0..r / 2 {
         let (a, b) = pair(i, r, pairing);
         let theta = angle(p, i, r, base);
-        (out[a], out[b]) = times((x[a], x[b]), (theta.cos(), theta.sin()));
+        let (to_a, to_b) = written(i, r, pairing);
+        (out[to_a], out[to_b]) = times((x[a], x[b]), (theta.cos(), theta.sin()));
     }
     out
 }
@@ -91,8 +131,16 @@ mod tests {
     #[test]
     fn the_three_forms_are_one() {
         let mut rng = Rng::new(1);
-        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+        for pairing in [
+            Pairing::Interleaved,
+            Pairing::Halves,
+            Pairing::InterleavedToHalves,
+            Pairing::HalvesTwice,
+        ] {
             for (d, r) in [(8, 8), (10, 4), (2, 2), (7, 6)] {
+                if pairing == Pairing::HalvesTwice && r % 4 != 0 {
+                    continue;
+                }
                 let x: Vec<f64> = (0..d).map(|_| rng.normal()).collect();
                 for p in POSITIONS {
                     let pairs = by_pairs(&x, p, r, pairing, 1e4);
@@ -129,6 +177,7 @@ mod tests {
             for i in 0..r / 2 {
                 let (a, b) = pair(i, r, pairing);
                 let bound = bound::<R>(p, x[a].hypot(x[b]));
+                let (a, b) = written(i, r, pairing);
                 for c in [a, b] {
                     let error = (out[c].to_f64() - expected[c]).abs();
                     assert!(error <= bound, "{pairing:?} d {d} r {r} p {p} column {c}: {error} > {bound}");
@@ -142,8 +191,16 @@ mod tests {
 
     #[test]
     fn the_fast_rotation_is_the_reference() {
-        for pairing in [Pairing::Interleaved, Pairing::Halves] {
+        for pairing in [
+            Pairing::Interleaved,
+            Pairing::Halves,
+            Pairing::InterleavedToHalves,
+            Pairing::HalvesTwice,
+        ] {
             for (d, r) in [(64, 64), (64, 16), (6, 2), (9, 8), (128, 128)] {
+                if pairing == Pairing::HalvesTwice && r == 2 {
+                    continue;
+                }
                 for base in [1e4, 5e5, 100.0] {
                     check::<f32>(pairing, d, r, base);
                     check::<f64>(pairing, d, r, base);

@@ -16,7 +16,7 @@ use crate::rotate::Pairing;
 /// ```
 ///
 /// # Errors
-/// An odd `rotary_dim`, or one past the head.
+/// An odd `rotary_dim`, or one past the head, or one that [`Pairing::HalvesTwice`] cannot split.
 #[doc(alias = "permute_rope_rows")]
 pub fn coordinates(from: Pairing, to: Pairing, head_dim: usize, rotary_dim: usize) -> Result<Vec<usize>> {
     if !rotary_dim.is_multiple_of(2) {
@@ -32,15 +32,32 @@ pub fn coordinates(from: Pairing, to: Pairing, head_dim: usize, rotary_dim: usiz
             expected: "at most head_dim",
         });
     }
+    if (from == Pairing::HalvesTwice || to == Pairing::HalvesTwice) && !rotary_dim.is_multiple_of(4) {
+        return Err(Error::NotDivisible {
+            what: "rotary_dim",
+            value: rotary_dim,
+            by: "two halves of whole pairs",
+            divisor: 4,
+        });
+    }
     let pairs = rotary_dim / 2;
     // The pair that a coordinate belongs to, and which of its two it is; and back.
     let split = |pairing, i: usize| match pairing {
-        Pairing::Interleaved => (i / 2, i % 2),
+        // What a projection's rows are is what is read.
+        Pairing::Interleaved | Pairing::InterleavedToHalves => (i / 2, i % 2),
         Pairing::Halves => (i % pairs, i / pairs),
+        Pairing::HalvesTwice => {
+            let (block, i) = (i / pairs, i % pairs);
+            (block * (pairs / 2) + i % (pairs / 2), i / (pairs / 2))
+        }
     };
     let join = |pairing, (pair, which): (usize, usize)| match pairing {
-        Pairing::Interleaved => 2 * pair + which,
+        Pairing::Interleaved | Pairing::InterleavedToHalves => 2 * pair + which,
         Pairing::Halves => which * pairs + pair,
+        Pairing::HalvesTwice => {
+            let (block, pair) = (pair / (pairs / 2), pair % (pairs / 2));
+            block * pairs + which * (pairs / 2) + pair
+        }
     };
     let turned = (0..rotary_dim).map(|i| join(from, split(to, i)));
     Ok(turned.chain(rotary_dim..head_dim).collect())
@@ -85,6 +102,20 @@ mod tests {
     use crate::positions::Positions;
     use crate::rng::Rng;
     use crate::rotate::{Rotary, Turn};
+
+    #[test]
+    fn two_blocks_of_halves_are_neighbours_in_another_order_too() {
+        assert_eq!(
+            coordinates(Pairing::Interleaved, Pairing::HalvesTwice, 9, 8).unwrap(),
+            [0, 2, 1, 3, 4, 6, 5, 7, 8]
+        );
+        let (there, back) = (
+            coordinates(Pairing::Halves, Pairing::HalvesTwice, 8, 8).unwrap(),
+            coordinates(Pairing::HalvesTwice, Pairing::Halves, 8, 8).unwrap(),
+        );
+        assert!((0..8).all(|i| there[back[i]] == i));
+        assert!(coordinates(Pairing::Halves, Pairing::HalvesTwice, 8, 6).is_err());
+    }
 
     const BOTH: [Pairing; 2] = [Pairing::Interleaved, Pairing::Halves];
 

@@ -37,7 +37,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::rotate::{Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Turn};
+use crate::rotate::{Axes, Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Turn, trained};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -51,6 +51,22 @@ pub enum Pairing {
     Interleaved,
     /// (0, r/2), (1, r/2 + 1), …: GPT-NeoX and Llama in transformers ("rotate half").
     Halves,
+    /// Pairs are read as neighbours and written as halves: DeepSeek-V3 in transformers. Scores are those of [`Pairing::Interleaved`]; the turned rows are in another order.
+    #[doc(alias = "rope_interleave")]
+    InterleavedToHalves,
+    /// The turning part is two halves, and each is paired by halves: Gemma 4's pictures, where one half is for rows and the other for columns.
+    HalvesTwice,
+}
+
+/// Which coordinates of a head turn, where not all do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slice {
+    /// The first: nearly all models.
+    #[default]
+    Leading,
+    /// The last: the rotary part of DeepSeek's heads stands behind the part without positions.
+    Trailing,
 }
 
 /// How angles are rounded.
@@ -60,7 +76,7 @@ pub enum Precision {
     /// The angle in f64, rounded once at the end: the mathematical rotation.
     #[default]
     Exact,
-    /// Frequency, position and their product each rounded to f32, as the code that trained the models does: the rotation that a checkpoint knows.
+    /// Every operation from the base to the angle rounded to f32, as in the code that trained the models: the rotation that a checkpoint knows.
     Reference,
 }
 
@@ -89,6 +105,24 @@ pub struct Rotary {
     /// Which length a scaling looks at, where it looks at one.
     #[serde(default, skip_serializing_if = "LengthPolicy::is_per_call")]
     pub length: LengthPolicy,
+    /// Which end of the head turns, where not all of it does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub slice: Slice,
+    /// Which axis of the positions turns which pair.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub axes: Axes,
+    /// The width r in the exponents, where it is not `rotary_dim` (or one axis' share of it). transformers cuts a share of a head to a whole number, which may be odd: then it turns one
+    /// coordinate more, with exponents over the odd number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exponent_dim: Option<usize>,
+    /// Turn the other way, by −θ (nanochat). Scores are the same where queries and keys both do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reversed: bool,
+}
+
+/// Written only where it says something, so that what earlier versions wrote is what is written still.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Rotary {
@@ -101,6 +135,10 @@ impl Rotary {
             precision: Precision::Exact,
             scaling: Scaling::Unscaled,
             length: LengthPolicy::PerCall,
+            slice: Slice::Leading,
+            axes: Axes::One,
+            exponent_dim: None,
+            reversed: false,
         }
     }
 
@@ -134,14 +172,28 @@ impl Rotary {
         self.rotary_dim.unwrap_or(head_dim)
     }
 
-    /// What a call of `length` tokens turns by, for a head of `head_dim` coordinates, in f64; of a length that is fixed, whatever the call's.
+    /// What a call of `length` tokens turns by, for a head of `head_dim` coordinates: in f64, or in [`Precision::Reference`] the numbers that f32 code computes; of a length that is fixed,
+    /// whatever the call's.
     ///
     /// # Errors
     /// As planning: an odd or zero width, a width past the head, a base that is not a positive number, or a scaling that is out of range.
     pub fn frequencies(&self, head_dim: usize, length: usize) -> Result<Frequencies> {
         let length = self.length.resolve(length);
         self.check_width(head_dim)?;
-        self.scaling.frequencies(self.base, self.width(head_dim), length)
+        let width = self.width(head_dim);
+        let exponent_dim = self.exponent_dim.unwrap_or_else(|| self.axes.exponent_dim(width));
+        if exponent_dim > Dims::WIDEST {
+            return Err(Error::Invalid {
+                what: "exponent_dim",
+                given: exponent_dim.to_string(),
+                expected: "at most 2^24",
+            });
+        }
+        let one_axis = match self.precision {
+            Precision::Exact => self.scaling.frequencies(self.base, exponent_dim, length)?,
+            Precision::Reference => trained::frequencies(&self.scaling, self.base, exponent_dim, length)?,
+        };
+        self.axes.arrange(one_axis, width / 2)
     }
 
     /// The rotation of a stream of tokens at these positions, for heads of `head_dim`. Where the scaling looks at the length of a call, it is that of these
@@ -166,22 +218,43 @@ impl Rotary {
 
     /// The rotation in a call of `length` tokens.
     fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize) -> Result<Rotation<R>> {
-        let Frequencies { pairs, table_factor } = self.frequencies(head_dim, length)?;
+        let Frequencies { pairs, axes, table_factor } = self.frequencies(head_dim, length)?;
         at.check_len()?;
         if self.precision == Precision::Reference {
             at.check_counted(f32::EXACT_INTEGERS)?;
         }
-        if at.axes() != 1 {
-            return Err(Error::Unsupported {
-                method: "rotary",
-                what: "positions have several axes; this rotation has one",
-            });
-        }
-        let rounded = self.rounded(&pairs);
+        // Of a pair's axis, the one to read: all read the same where only one is given.
+        let read = match (at.axes(), self.axes.count()) {
+            (given, expected) if given == expected => usize::MAX,
+            (1, _) if self.axes.takes_one() => 0,
+            (1, _) => {
+                return Err(Error::Invalid {
+                    what: "axes of the positions",
+                    given: "1".into(),
+                    expected: "as many as this rotation has: Positions::grid or Positions::real_axes",
+                });
+            }
+            _ if self.axes == Axes::One => {
+                return Err(Error::Unsupported {
+                    method: "rotary",
+                    what: "positions have several axes; this rotation has one",
+                });
+            }
+            (given, _) => {
+                return Err(Error::Invalid {
+                    what: "axes of the positions",
+                    given: given.to_string(),
+                    expected: "one for all, or as many as this rotation has",
+                });
+            }
+        };
+        // In reference precision they are f32 numbers already.
+        let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
         let shape = [at.batch(), at.len(), pairs.len()];
         let mut infinite = None;
+        let sign = if self.reversed { -1.0 } else { 1.0 };
         let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, i| {
-            let p = at.at(0, b, t, 1).get(0)?;
+            let p = at.at(axes[i].min(read), b, t, 1).get(0)?;
             let angle = match self.precision {
                 Precision::Exact => p * pairs[i],
                 Precision::Reference => f64::from(p as f32 * rounded[i]),
@@ -189,22 +262,12 @@ impl Rotary {
             if !angle.is_finite() {
                 infinite = infinite.or(Some(p));
             }
-            Some((angle.cos(), angle.sin()))
+            Some((angle.cos(), sign * angle.sin()))
         });
         match infinite {
-            None => Ok(rotation),
+            None => Ok(rotation.of(self.slice)),
             Some(position) => Err(infinite_angle(position)),
         }
-    }
-
-    /// Frequencies in f32. Unscaled ones in the steps of transformers, `1 / base ** (arange(0, r, 2) / r)`, whose roundings reach 5 ulp; scaled ones to the nearest.
-    fn rounded(&self, pairs: &[f64]) -> Vec<f32> {
-        if self.scaling != Scaling::Unscaled {
-            return pairs.iter().map(|f| *f as f32).collect();
-        }
-        let r = 2 * pairs.len();
-        let power = |i: usize| (self.base as f32).powf((2 * i) as f32 / r as f32);
-        (0..pairs.len()).map(|i| 1.0 / power(i)).collect()
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {
@@ -216,6 +279,14 @@ impl Rotary {
             return Err(Error::OddWidth {
                 what: if self.rotary_dim.is_some() { "rotary_dim" } else { "head_dim" },
                 width: r,
+            });
+        }
+        if self.pairing == Pairing::HalvesTwice && !r.is_multiple_of(4) {
+            return Err(Error::NotDivisible {
+                what: "rotary_dim",
+                value: r,
+                by: "two halves of whole pairs",
+                divisor: 4,
             });
         }
         if r > head_dim {
@@ -263,10 +334,25 @@ impl fmt::Display for Rotary {
         let pairing = match self.pairing {
             Pairing::Interleaved => "interleaved",
             Pairing::Halves => "halves",
+            Pairing::InterleavedToHalves => "interleaved, written as halves",
+            Pairing::HalvesTwice => "halves, twice",
         };
         write!(f, "rotary({pairing}, base {}", self.base)?;
         if let Some(r) = self.rotary_dim {
-            write!(f, ", first {r} of each head")?;
+            let end = match self.slice {
+                Slice::Leading => "first",
+                Slice::Trailing => "last",
+            };
+            write!(f, ", {end} {r} of each head")?;
+        }
+        if let Some(r) = self.exponent_dim {
+            write!(f, ", exponents over {r}")?;
+        }
+        if self.axes != Axes::One {
+            write!(f, ", {}", self.axes)?;
+        }
+        if self.reversed {
+            write!(f, ", turning back")?;
         }
         if self.scaling != Scaling::Unscaled {
             write!(f, ", {}", self.scaling)?;

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::real::{Element, Real};
-use crate::rotate::Pairing;
+use crate::rotate::{Pairing, Slice};
 use crate::view::{View, ViewMut};
 
 /// Which way to turn. `Adjoint` and `Inverse` differ as soon as a table carries a factor, so they have two names.
@@ -36,6 +36,7 @@ pub struct Rotation<R> {
     len: usize,
     pairs: usize,
     pairing: Pairing,
+    slice: Slice,
     /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE); not known of tables that were given.
     factor: Option<f64>,
 }
@@ -85,7 +86,22 @@ impl<R: Real> Rotation<R> {
             len,
             pairs,
             pairing,
+            slice: Slice::Leading,
             factor: Some(factor),
+        }
+    }
+
+    /// The same of this end of each row.
+    pub(crate) fn of(self, slice: Slice) -> Rotation<R> {
+        Rotation { slice, ..self }
+    }
+
+    /// The columns that turn in a row of this width.
+    #[inline(always)]
+    fn columns(&self, width: usize) -> std::ops::Range<usize> {
+        match self.slice {
+            Slice::Leading => 0..2 * self.pairs,
+            Slice::Trailing => width - 2 * self.pairs..width,
         }
     }
 
@@ -132,6 +148,7 @@ impl<R: Real> Rotation<R> {
             len,
             pairs,
             pairing,
+            slice: Slice::Leading,
             factor: None,
         })
     }
@@ -174,7 +191,7 @@ impl<R: Real> Rotation<R> {
                 given: vec![new.batch, new.len, new.pairs],
             });
         }
-        if old.pairing != new.pairing {
+        if old.pairing != new.pairing || old.slice != new.slice {
             return Err(Error::Unsupported {
                 method: "rotary",
                 what: "the cached rows are paired one way and the new rotation another; put them in its order first",
@@ -202,7 +219,12 @@ impl<R: Real> Rotation<R> {
             batch,
             len: old.len,
             pairs: old.pairs,
-            pairing: new.pairing,
+            // Rows that were read as neighbours lie as halves once they are turned.
+            pairing: match new.pairing {
+                Pairing::InterleavedToHalves => Pairing::Halves,
+                pairing => pairing,
+            },
+            slice: new.slice,
             factor: (old.factor == Some(1.0) && new.factor == Some(1.0)).then_some(1.0),
         })
     }
@@ -242,9 +264,16 @@ impl<R: Real> Rotation<R> {
         ((if self.batch == 1 { 0 } else { batch }) * self.len + token) * self.pairs
     }
 
-    /// Turns one row in place.
+    /// Turns one row in place, of the width of a head.
     #[inline]
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
+        let columns = self.columns(row.len());
+        self.turn_columns(turn, batch, token, &mut row[columns]);
+    }
+
+    /// Turns the columns that turn.
+    #[inline]
+    fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
         // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
         let (sign, scale) = match (turn, self.factor) {
@@ -255,21 +284,44 @@ impl<R: Real> Rotation<R> {
             (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
         };
         match self.pairing {
-            Pairing::Halves => {
-                let (low, high) = row[..2 * self.pairs].split_at_mut(self.pairs);
-                for i in 0..self.pairs {
-                    let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
-                    let (x, y) = (low[i], high[i]);
-                    low[i] = x * c - y * s;
-                    high[i] = x * s + y * c;
+            Pairing::Halves | Pairing::HalvesTwice => {
+                // Pairs of one block: all, or half of them.
+                let pairs = if self.pairing == Pairing::Halves {
+                    self.pairs
+                } else {
+                    self.pairs / 2
+                };
+                for (block, row) in row.chunks_exact_mut((2 * pairs).max(1)).enumerate() {
+                    let (cos, sin) = (&cos[block * pairs..], &sin[block * pairs..]);
+                    let (low, high) = row.split_at_mut(pairs);
+                    for i in 0..pairs {
+                        let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                        let (x, y) = (low[i], high[i]);
+                        low[i] = x * c - y * s;
+                        high[i] = x * s + y * c;
+                    }
                 }
             }
             Pairing::Interleaved => {
-                for (i, pair) in row[..2 * self.pairs].chunks_exact_mut(2).enumerate() {
+                for (i, pair) in row.chunks_exact_mut(2).enumerate() {
                     let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
                     let (x, y) = (pair[0], pair[1]);
                     pair[0] = x * c - y * s;
                     pair[1] = x * s + y * c;
+                }
+            }
+            Pairing::InterleavedToHalves => {
+                // Read and written in different orders: no pair can be turned where it lies. The way back reads halves.
+                let before = row.to_vec();
+                let (neighbours, halves) = (|i: usize| (2 * i, 2 * i + 1), |i: usize| (i, i + self.pairs));
+                for i in 0..self.pairs {
+                    let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                    let ((a, b), (to_a, to_b)) = match turn {
+                        Turn::Forward => (neighbours(i), halves(i)),
+                        Turn::Adjoint | Turn::Inverse => (halves(i), neighbours(i)),
+                    };
+                    row[to_a] = before[a] * c - before[b] * s;
+                    row[to_b] = before[a] * s + before[b] * c;
                 }
             }
         }
@@ -277,14 +329,22 @@ impl<R: Real> Rotation<R> {
 
     /// [`Turn::Inverse`] where each pair has its own determinant.
     fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
-        for i in 0..self.pairs {
-            let (low, high) = match self.pairing {
-                Pairing::Halves => (i, self.pairs + i),
-                Pairing::Interleaved => (2 * i, 2 * i + 1),
+        let (before, n) = (row.to_vec(), self.pairs);
+        for i in 0..n {
+            let (neighbours, halves) = ((2 * i, 2 * i + 1), (i, n + i));
+            // Where a turned pair lies, and where it came from.
+            let ((from_low, from_high), (low, high)) = match self.pairing {
+                Pairing::Halves => (halves, halves),
+                Pairing::Interleaved => (neighbours, neighbours),
+                Pairing::InterleavedToHalves => (halves, neighbours),
+                Pairing::HalvesTwice => {
+                    let first = i / (n / 2) * n + i % (n / 2);
+                    ((first, first + n / 2), (first, first + n / 2))
+                }
             };
             // In f64: the squares of f32 numbers are exact there, and do not vanish.
             let (c, s) = (cos[i].to_f64(), sin[i].to_f64());
-            let (x, y) = (row[low].to_f64(), row[high].to_f64());
+            let (x, y) = (before[from_low].to_f64(), before[from_high].to_f64());
             let determinant = c * c + s * s;
             let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
             row[low] = R::of((x * c + y * s) * scale);
@@ -303,9 +363,9 @@ impl<R: Real> Rotation<R> {
         for b in 0..shape[0] {
             for h in 0..shape[1] {
                 for t in 0..shape[2] {
-                    let x = &mut x.row_mut([b, h, t, 0])[..2 * self.pairs];
+                    let x = &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])];
                     row.iter_mut().zip(&*x).for_each(|(r, x)| *r = x.widen());
-                    self.turn_row(turn, b, t, &mut row);
+                    self.turn_columns(turn, b, t, &mut row);
                     x.iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
                 }
             }
@@ -375,9 +435,19 @@ mod tests {
 
     #[test]
     fn the_inverse_undoes_and_the_adjoint_transposes_also_with_a_table_factor() {
-        for pairing in [Pairing::Halves, Pairing::Interleaved] {
+        for (pairing, slice) in [
+            (Pairing::Halves, Slice::Leading),
+            (Pairing::Interleaved, Slice::Leading),
+            (Pairing::InterleavedToHalves, Slice::Leading),
+            (Pairing::Halves, Slice::Trailing),
+        ] {
+            // Columns that turn, and those that do not.
+            let (turned_columns, others) = match slice {
+                Slice::Leading => (0..6, 6..8),
+                Slice::Trailing => (2..8, 0..2),
+            };
             for factor in [1.0, 1.3] {
-                let rotation = rotation(pairing, factor);
+                let rotation = rotation(pairing, factor).of(slice);
                 for t in 0..LEN {
                     let (x, y) = (random(8), random(16)[8..].to_vec());
                     let turned = |turn, row: &[f64]| {
@@ -389,13 +459,13 @@ mod tests {
                     for (back, x) in turned(Turn::Inverse, &there).iter().zip(&x) {
                         assert!((back - x).abs() <= BOUND);
                     }
-                    let dot = |a: &[f64], b: &[f64]| a[..6].iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                    let dot = |a: &[f64], b: &[f64]| turned_columns.clone().map(|i| a[i] * b[i]).sum::<f64>();
                     assert!((dot(&there, &y) - dot(&x, &turned(Turn::Adjoint, &y))).abs() <= 4.0 * BOUND);
                     assert!(
                         (dot(&there, &there) - factor * factor * dot(&x, &x)).abs() <= 16.0 * BOUND,
                         "norms grow by the factor alone"
                     );
-                    assert_eq!(there[6..], x[6..], "columns past the rotation pass through");
+                    assert_eq!(there[others.clone()], x[others.clone()], "columns past the rotation pass through");
                 }
             }
         }

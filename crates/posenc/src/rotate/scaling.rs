@@ -17,6 +17,7 @@
 //!              low, high = the indices i of pairs that turn β_fast and β_slow times within L: r·ln(L / (2π·β)) / (2 ln base)
 //! YaRN         by parts, and cosines and sines times 0.1·ln s + 1
 //! LongRoPE     f(i) / short(i) in a call of at most L tokens, f(i) / long(i) in a longer one, and cosines and sines times √(1 + ln s / ln L)
+//! proportional f(i) / s in the first share of the pairs, 0 in the rest
 //! Llama 3      f(i) where the wavelength is below L/high, f(i)/s where it is above L/low, a blend linear in L / wavelength between
 //! ```
 //!
@@ -68,6 +69,13 @@ pub enum Scaling {
     Yarn(Yarn),
     /// A divisor for each pair, found by search.
     Longrope(LongRope),
+    /// The first share of the pairs turns as in a head that turns whole, the rest not at all: Gemma 4. (Where the rotary width itself is less, [`Rotary`](crate::Rotary) has `rotary_dim`.)
+    Proportional {
+        /// The share of the head that turns, in (0, 1].
+        partial: f64,
+        /// s ≥ 1: what frequencies are divided by.
+        factor: f64,
+    },
     /// Llama 3's bands.
     Llama3 {
         /// s ≥ 1.
@@ -107,6 +115,8 @@ pub enum Magnitude {
     Own,
     /// This number (`attention_factor`).
     Given(f64),
+    /// The method's own times this number (`attn_factor` of vLLM and llama.cpp).
+    OwnTimes(f64),
     /// YaRN's own with each of these in place of 0.1's factor 1, one divided by the other (DeepSeek's `mscale` and `mscale_all_dim`).
     Ratio {
         /// Of the numerator.
@@ -137,6 +147,8 @@ pub struct LongRope {
 pub struct Frequencies {
     /// Radians per position of each pair.
     pub pairs: Vec<f64>,
+    /// The axis of the positions that turns each pair; 0 where there is one.
+    pub axes: Vec<usize>,
     /// What cosines and sines are multiplied by.
     pub table_factor: f64,
 }
@@ -175,7 +187,7 @@ impl Yarn {
     }
 
     /// Where the ramp begins and ends, as indices of pairs, before a width of zero is widened.
-    fn ramp(&self, base: f64, r: usize) -> (f64, f64) {
+    pub(super) fn ramp(&self, base: f64, r: usize) -> (f64, f64) {
         let index = |turns: f64| r as f64 * (self.original_len as f64 / (turns * TAU)).ln() / (2.0 * base.ln());
         let (low, high) = (index(self.beta_fast), index(self.beta_slow));
         let (low, high) = if self.truncate { (low.floor(), high.ceil()) } else { (low, high) };
@@ -185,7 +197,7 @@ impl Yarn {
 }
 
 impl Scaling {
-    /// Frequencies in a call whose largest position is `length` − 1, for pairs of `rotary_dim` coordinates and this base.
+    /// Frequencies in a call whose largest position is `length` − 1, for this base and exponents over `rotary_dim` coordinates. An odd width has one pair more than its half.
     ///
     /// ```
     /// use posenc::rotate::Scaling;
@@ -200,8 +212,14 @@ impl Scaling {
     pub fn frequencies(&self, base: f64, rotary_dim: usize, length: usize) -> Result<Frequencies> {
         self.check(base, rotary_dim)?;
         let r = rotary_dim as f64;
-        let of_base = |base: f64| (0..rotary_dim / 2).map(move |i| base.powf(-(2.0 * i as f64) / r));
-        let plain = |pairs| Frequencies { pairs, table_factor: 1.0 };
+        let pairs = rotary_dim.div_ceil(2);
+        let of_base = |base: f64| (0..pairs).map(move |i| base.powf(-(2.0 * i as f64) / r));
+        let axes = vec![0; pairs];
+        let plain = |pairs| Frequencies {
+            pairs,
+            axes: axes.clone(),
+            table_factor: 1.0,
+        };
         // Multiplies the slowest pair's wavelength by `stretch`.
         let larger_base = |stretch: f64| of_base(base * stretch.powf(r / (r - 2.0))).collect();
         Ok(match self {
@@ -228,6 +246,7 @@ impl Scaling {
                 };
                 Frequencies {
                     pairs: of_base(base).enumerate().map(blend).collect(),
+                    axes,
                     table_factor: yarn.magnitude.of(yarn_magnitude(yarn.factor, 1.0), yarn.factor),
                 }
             }
@@ -244,8 +263,18 @@ impl Scaling {
                 };
                 Frequencies {
                     pairs: of_base(base).zip(divisors).map(|(f, divisor)| f / divisor).collect(),
+                    axes,
                     table_factor: long_rope.magnitude.of(own, long_rope.factor),
                 }
+            }
+            Scaling::Proportional { partial, factor } => {
+                let turning = (partial * r / 2.0).floor() as usize;
+                plain(
+                    of_base(base)
+                        .enumerate()
+                        .map(|(i, f)| if i < turning { f / factor } else { 0.0 })
+                        .collect(),
+                )
             }
             Scaling::Llama3 {
                 factor,
@@ -322,12 +351,21 @@ impl Scaling {
                 number("base", base, base > 1.0, "more than 1: the ramp divides by its logarithm")?;
                 yarn.magnitude.check()
             }
+            Scaling::Proportional { partial, factor: s } => {
+                factor(*s)?;
+                number(
+                    "partial_rotary_factor",
+                    *partial,
+                    *partial > 0.0 && *partial <= 1.0,
+                    "above 0 and at most 1",
+                )
+            }
             Scaling::Longrope(long_rope) => {
                 for (what, list) in [("short_factor", &long_rope.short_factor), ("long_factor", &long_rope.long_factor)] {
-                    if list.len() != rotary_dim / 2 {
+                    if list.len() != rotary_dim.div_ceil(2) {
                         return Err(Error::Shape {
                             what,
-                            expected: vec![rotary_dim / 2],
+                            expected: vec![rotary_dim.div_ceil(2)],
                             given: vec![list.len()],
                         });
                     }
@@ -364,6 +402,7 @@ impl Magnitude {
         match self {
             Magnitude::Own => own,
             Magnitude::Given(number) => number,
+            Magnitude::OwnTimes(number) => own * number,
             Magnitude::Ratio { mscale, mscale_all_dim } => yarn_magnitude(factor, mscale) / yarn_magnitude(factor, mscale_all_dim),
         }
     }
@@ -371,7 +410,7 @@ impl Magnitude {
     fn check(self) -> Result<()> {
         let numbers = match self {
             Magnitude::Own => return Ok(()),
-            Magnitude::Given(number) => [number; 2],
+            Magnitude::Given(number) | Magnitude::OwnTimes(number) => [number; 2],
             Magnitude::Ratio { mscale, mscale_all_dim } => [mscale, mscale_all_dim],
         };
         match numbers.into_iter().find(|x| !(x.is_finite() && *x > 0.0)) {
@@ -401,6 +440,8 @@ impl fmt::Display for Scaling {
                 };
                 write!(f, "{name} ×{} of {}", yarn.factor, yarn.original_len)
             }
+            Scaling::Proportional { partial, factor } if *factor == 1.0 => write!(f, "{partial} of the pairs"),
+            Scaling::Proportional { partial, factor } => write!(f, "{partial} of the pairs, ×{factor}"),
             Scaling::Longrope(long_rope) => write!(f, "LongRoPE ×{} past {}", long_rope.factor, long_rope.original_len),
             Scaling::Llama3 { factor, original_len, .. } => write!(f, "Llama 3 ×{factor} of {original_len}"),
         }

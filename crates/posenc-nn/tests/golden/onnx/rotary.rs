@@ -99,7 +99,8 @@ pub fn check<T: Sample + Default>(node: Node<'_>) -> Outcome<Worst> {
         }
         let (pair, partner) = match pairing {
             Pairing::Halves => (c % pairs, (c + pairs) % rotary_dim),
-            Pairing::Interleaved => (c / 2, c ^ 1),
+            // The operator knows no third.
+            _ => (c / 2, c ^ 1),
         };
         let is_first = if pairing == Pairing::Halves { c < pairs } else { c % 2 == 0 };
         let of_token = (b * len + t) * pairs + pair;

@@ -1,0 +1,214 @@
+//! The set `hf_rotary`: one record per rotary module of transformers, from the model's own configuration alone; and `hf_axes`: those with several axes, at unequal positions.
+
+use super::super::compare::Worst;
+use super::super::set::{Data, Outcome, Record, fail, skip};
+use super::{U, factor_equal, frequencies_near, near, table_bound};
+use posenc::config::{ConfigError, LayerPlan, Mode, read};
+use posenc::reference::rotary::{pair as read_from, written};
+use posenc::rotate::{Axes, Frequencies, Slice};
+use posenc::{Error, Pairing, Positions, Rotary, Turn, View, ViewMut};
+
+/// Runs a record.
+pub fn check(record: &Record<'_>) -> Outcome<Worst> {
+    let model = match read(record.json["config"].to_string().as_bytes(), Mode::Strict) {
+        Ok(model) => model,
+        Err(error @ ConfigError::NotExpressed { .. }) => return skip(error.to_string()),
+        // Its queries are 73 wide and its tables 74: no head was ever turned with them.
+        Err(ConfigError::Setting {
+            error: Error::OddWidth { width, .. },
+            ..
+        }) if record.find("inv_freq").is_some_and(|f| 2 * f.shape[0] == width + 1) => {
+            return skip("the class's default gives heads of an odd width, and turns one coordinate more than they have");
+        }
+        // An object inside a model's file, which says by its place what it is.
+        Err(ConfigError::Missing { key, .. }) if key == "model_type" => return skip("the configuration names no model type"),
+        Err(error) => return fail(error.to_string()),
+    };
+    let plans: Vec<&LayerPlan> = model.parts.iter().flat_map(|part| &part.plans).collect();
+    let Some(names) = record.json["inv_freq"].as_array() else {
+        return fail("the record names no inv_freq");
+    };
+    let mut worst = Worst::default();
+    for name in names.iter().filter_map(|name| name.as_str()) {
+        let label = name.strip_suffix("_inv_freq");
+        let (plan, rotary) = find(&plans, label)?;
+        let frequencies = rotary.frequencies(plan.dims.head_dim, 1)?;
+        let ours = as_listed(rotary, &frequencies);
+        let theirs = record.f32s::<1>(name)?.1;
+        // A grid's frequencies are listed once for all its axes.
+        let listed: Vec<f64> = match &rotary.axes {
+            Axes::Grid { axes } if ours.len() == axes.len() * theirs.len() => ours[..theirs.len()].to_vec(),
+            Axes::InTurn { axes } => ours.iter().copied().step_by(axes.len()).collect(),
+            _ => ours,
+        };
+        worst = worst.or(frequencies_near(&listed, theirs)?);
+        let factor = label.map_or("attention_scaling".to_string(), |label| format!("{label}_attention_scaling"));
+        // Some modules have no such attribute: they multiply by nothing.
+        factor_equal(
+            frequencies.table_factor,
+            record.json["attention_scaling"][&factor].as_f64().unwrap_or(1.0),
+        )?;
+    }
+    for entry in record.json["cos_sin"].as_array().into_iter().flatten() {
+        let (plan, rotary) = find(&plans, entry["layer_type"].as_str())?;
+        let name = entry["name"].as_str().unwrap_or_default();
+        let name = name.strip_prefix(&format!("{}/", record.id)).unwrap_or(name);
+        worst = worst.or(turned(record, name, plan, rotary)?);
+    }
+    Ok(worst)
+}
+
+/// The rotary positions of a layer type, also where its layers do not turn by default.
+fn find<'a>(plans: &[&'a LayerPlan], label: Option<&str>) -> Outcome<(&'a LayerPlan, &'a Rotary)> {
+    let fits = |plan: &&&LayerPlan| label.is_none() || plan.dictionary.as_deref() == label || plan.kind.as_deref() == label;
+    let found = plans.iter().filter(fits).find_map(|plan| Some((*plan, plan.described.as_ref()?)));
+    match found {
+        Some(found) => Ok(found),
+        None => fail(format!("no layer has the rotary positions of {label:?}")),
+    }
+}
+
+/// Frequencies in the order in which transformers lists them: ERNIE's puts those of rows before those of columns.
+fn as_listed(rotary: &Rotary, frequencies: &Frequencies) -> Vec<f64> {
+    let f: Vec<f64> = frequencies.pairs.iter().map(|f| f64::from(*f as f32)).collect();
+    match rotary.axes {
+        Axes::GridFirst { grid } => {
+            let (turns, rest) = f.split_at(grid);
+            let every = |from: usize| turns.iter().skip(from).step_by(2).copied();
+            every(0).chain(every(1)).chain(rest.iter().copied()).collect()
+        }
+        _ => f,
+    }
+}
+
+/// Whole numbers nested in lists, in order, and the lengths of the outermost lists.
+fn positions(record: &Record<'_>) -> Outcome<(Vec<i64>, Positions)> {
+    let mut rows: Vec<Vec<i64>> = Vec::new();
+    let mut axes = 1;
+    let whole = |row: &serde_json::Value| -> Option<Vec<i64>> { row.as_array()?.iter().map(|p| p.as_i64()).collect() };
+    let Some(outer) = record.json["position_ids"].as_array() else {
+        return fail("no position_ids");
+    };
+    for row in outer {
+        match whole(row) {
+            Some(row) => rows.push(row),
+            None => {
+                axes = outer.len();
+                rows.extend(row.as_array().into_iter().flatten().filter_map(whole));
+            }
+        }
+    }
+    // A row per axis, where the module was called with axes.
+    if record.json["cos_sin"][0]["pos_rank"] == 3 {
+        axes = rows.len();
+    }
+    let (batch, flat) = (rows.len() / axes, rows.concat());
+    if batch != 1 {
+        return fail("several rows of positions");
+    }
+    let real: Vec<f64> = flat.iter().map(|p| *p as f64).collect();
+    Ok((flat, Positions::real_axes(&real, axes, batch)?))
+}
+
+/// Tables, and queries and keys where the record has them.
+fn turned(record: &Record<'_>, name: &str, plan: &LayerPlan, rotary: &Rotary) -> Outcome<Worst> {
+    let (ids, at) = positions(record)?;
+    let len = at.len();
+    let head_dim = plan.dims.head_dim;
+    let frequencies = rotary.frequencies(head_dim, len)?;
+    let pairs = frequencies.pairs.len();
+    // The furthest of a token's positions, where it has several: no smaller bound is needed for one.
+    let position = |t: usize| (0..at.axes()).map(|a| ids[a * len + t]).max().unwrap_or(0) as f64;
+    let bound = |t: usize, i: usize| table_bound(position(t), frequencies.pairs[i], frequencies.table_factor);
+    let rotation = rotary.rotation::<f32>(head_dim, &at)?;
+
+    let mut worst = Worst::default();
+    // Tables hold each pair once, or twice: all pairs side by side, or each beside itself.
+    for (table, sine) in [("cos", false), ("sin", true)] {
+        let tensor = format!("{name}/{table}");
+        let theirs = record.tensor(&tensor)?;
+        let width = theirs.shape.last().copied().unwrap_or(0);
+        let Data::F32(data) = &theirs.data else {
+            return fail(format!("{tensor} is not f32"));
+        };
+        // A module that turns back subtracts where others add; its table is the same.
+        let sign = if sine && rotary.reversed { -1.0 } else { 1.0 };
+        let value = |t: usize, i: usize| sign * f64::from(if sine { rotation.sin(0, t)[i] } else { rotation.cos(0, t)[i] });
+        let layout = |pair: &dyn Fn(usize) -> usize| {
+            let ours: Vec<f64> = (0..len * width).map(|c| value(c / width, pair(c % width))).collect();
+            near(&tensor, &ours, data, |c| bound(c / width, pair(c % width)))
+        };
+        let outcome = if width == pairs {
+            layout(&|c| c)
+        } else if width == 2 * pairs {
+            let twice = |c: usize| c / pairs * (pairs / 2) + c % (pairs / 2);
+            layout(&|c| c % pairs).or_else(|_| layout(&|c| c / 2)).or_else(|first| {
+                if rotary.pairing == Pairing::HalvesTwice {
+                    layout(&twice)
+                } else {
+                    Err(first)
+                }
+            })
+        } else {
+            fail(format!("{tensor}: {width} columns for {pairs} pairs"))
+        };
+        worst = worst.or(outcome?);
+    }
+    for (input, output) in [("q", "q_out"), ("k", "k_out")] {
+        if record.find(&format!("{name}/{input}")).is_none() {
+            continue;
+        }
+        let (shape, x) = record.f32s::<4>(&format!("{name}/{input}"))?;
+        let theirs = record.f32s::<4>(&format!("{name}/{output}"))?.1;
+        let mut applied = rotary.clone();
+        // Where a model slices the part that turns out of a head, the record holds the slice.
+        let latent = record.json["config"]["qk_nope_head_dim"].is_u64();
+        if shape[3] != head_dim || latent {
+            applied.slice = Slice::Leading;
+            applied.rotary_dim = Some(2 * pairs);
+            applied.exponent_dim = rotary.exponent_dim.or(rotary.rotary_dim).filter(|_| rotary.axes == Axes::One);
+        }
+        // Latent attention's modules have two functions; `rope_interleave` chooses, and the record names the one that it ran.
+        if record.json["apply"] == "apply_rotary_pos_emb" && rotary.pairing == Pairing::InterleavedToHalves {
+            applied.pairing = Pairing::Halves;
+        }
+        let mut ours = vec![f32::NAN; x.len()];
+        applied
+            .rotation::<f32>(shape[3], &at)?
+            .apply_into(Turn::Forward, View::new(x, shape)?, ViewMut::new(&mut ours, shape)?)?;
+        let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
+        // A turned coordinate is x·c − y·s. Tables differ by their bound; each side rounds two products and a sum: 2U of factor · (|x| + |y|) each.
+        let width = shape[3];
+        let pair_sum = |i: usize| {
+            let (row, c) = (i / width, i % width);
+            let first = match applied.slice {
+                Slice::Leading => 0,
+                Slice::Trailing => width - 2 * pairs,
+            };
+            match c.checked_sub(first).filter(|c| *c < 2 * pairs) {
+                None => (0.0, None),
+                Some(c) => {
+                    // The pair that is written there.
+                    let pair = (0..pairs)
+                        .find(|i| {
+                            let (a, b) = written(*i, 2 * pairs, applied.pairing);
+                            a == c || b == c
+                        })
+                        .unwrap_or(0);
+                    let (a, b) = read_from(pair, 2 * pairs, applied.pairing);
+                    let at = |c: usize| f64::from(x[row * width + first + c].abs());
+                    (at(a) + at(b), Some(pair))
+                }
+            }
+        };
+        let allowed = |i: usize| {
+            let (sum, pair) = pair_sum(i);
+            // Columns that do not turn are copied.
+            pair.map_or(0.0, |pair| {
+                sum * (bound(i / width % len, pair) + 4.0 * U * frequencies.table_factor)
+            })
+        };
+        worst = worst.or(near(&format!("{name}/{output}"), &ours, theirs, allowed)?);
+    }
+    Ok(worst)
+}

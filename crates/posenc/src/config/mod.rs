@@ -1,0 +1,175 @@
+//! # A model's configuration file as its layers' positions
+//!
+//! A checkpoint's `config.json` says how the model was told where its tokens are, in one of many layouts, and leaves to the model's class what it does not say. [`read`] takes the bytes and gives a
+//! [`LayerSpec`] for each layer, and for each value where it comes from: a key, the class's default, or other values.
+//!
+//! ```
+//! use posenc::config::{Mode, read};
+//! let file = br#"{
+//!     "model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32,
+//!     "max_position_embeddings": 131072, "rope_theta": 500000.0,
+//!     "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+//! }"#;
+//! let model = read(file, Mode::Strict)?;
+//! assert_eq!(model.parts[0].layers.len(), 32);
+//! let layer = model.parts[0].layer(0).unwrap();
+//! assert_eq!(layer.spec.encoding.to_string(), "rotary(halves, base 500000, Llama 3 ×8 of 8192, f32 angles)");
+//! assert_eq!(layer.source("base").unwrap().to_string(), "rope_theta");
+//! assert_eq!(layer.source("head_dim").unwrap().to_string(), "hidden_size / num_attention_heads");
+//! # Ok::<(), posenc::config::ConfigError>(())
+//! ```
+//!
+//! **Layouts.** Hugging Face's `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
+//! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
+//!
+//! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
+//! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.
+//!
+//! **Rules** are those of transformers 5.23.0, with these differences. A dictionary's `truncate` is read where it stands (transformers reads it beside nested dictionaries, where it is not). `head_dim: null` is an
+//! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+
+mod error;
+mod json;
+mod layers;
+mod read;
+mod registry;
+mod rope;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+pub use read::{known, read};
+
+use crate::attention::LayerSpec;
+use crate::dims::Dims;
+use crate::encoding::Encoding;
+use crate::rotate::Rotary;
+use serde::Serialize;
+use std::fmt;
+
+/// What is done with contradictions and settings without a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are errors.
+    Strict,
+    /// They are listed; what transformers does with them is done.
+    Lenient,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A key of the file, by its path.
+    Key(String),
+    /// The default of the model type's class in transformers.
+    ClassDefault,
+    /// What every model of this type does; no file says it.
+    Model,
+    /// Other values.
+    Derived(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Key(path) => write!(f, "{path}"),
+            Source::ClassDefault => write!(f, "class default"),
+            Source::Model => write!(f, "the model type"),
+            Source::Derived(from) => write!(f, "{from}"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Provenance {
+    /// Its name in this library.
+    pub value: &'static str,
+    /// The value as text.
+    pub shown: String,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Values in the order in which they were decided.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trace(Vec<Provenance>);
+
+impl Trace {
+    pub(crate) fn note(&mut self, value: &'static str, shown: String, source: Source) {
+        self.0.push(Provenance { value, shown, source });
+    }
+}
+
+/// Layers that are alike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LayerPlan {
+    /// The layer type, where the file has several.
+    pub kind: Option<String>,
+    /// The dictionary of rotary settings that these layers read, where the file has one per layer type.
+    pub dictionary: Option<String>,
+    /// Widths.
+    pub dims: Dims,
+    /// What the layer does.
+    pub spec: LayerSpec,
+    /// The rotary positions that the file describes, also for layers that do not turn.
+    pub described: Option<Rotary>,
+    /// Where each value comes from.
+    pub provenance: Vec<Provenance>,
+}
+
+impl LayerPlan {
+    /// Where a value comes from, by its name in [`Provenance::value`].
+    pub fn source(&self, value: &str) -> Option<&Source> {
+        self.provenance.iter().find(|p| p.value == value).map(|p| &p.source)
+    }
+}
+
+/// One stack of layers: a language model, a vision tower.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Part {
+    /// Path of its object in the file; empty at the top.
+    pub path: String,
+    /// Its model type.
+    pub model_type: String,
+    /// What acts on the embeddings, once.
+    pub embeddings: Encoding,
+    /// The longest input that the file names.
+    pub max_len: Option<usize>,
+    /// Plans that differ. All that [`Part::layers`] counts, then those of dictionaries that no layer reads.
+    pub plans: Vec<LayerPlan>,
+    /// The plan of each layer, as an index. Empty where the file does not say how many layers there are.
+    pub layers: Vec<usize>,
+    /// What its positions also do and a list of layers does not say.
+    pub note: &'static str,
+}
+
+impl Part {
+    /// The plan of a layer.
+    pub fn layer(&self, index: usize) -> Option<&LayerPlan> {
+        self.plans.get(*self.layers.get(index)?)
+    }
+
+    /// A list of what each layer does.
+    pub fn specs(&self) -> Vec<&LayerSpec> {
+        self.layers.iter().map(|plan| &self.plans[*plan].spec).collect()
+    }
+}
+
+/// A model as its file describes it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ModelConfig {
+    /// The file's model type.
+    pub model_type: String,
+    /// Its stacks of layers; the language model first, where there is one.
+    pub parts: Vec<Part>,
+    /// Parts that were not read, by their paths, and why.
+    pub left: Vec<(String, ConfigError)>,
+    /// What was wrong and is no error in this mode.
+    pub warnings: Vec<ConfigError>,
+}
