@@ -276,10 +276,9 @@ impl<R: Real> Rotation<R> {
     fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
         // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
-        let (sign, scale) = match (turn, self.factor) {
-            (Turn::Forward, _) => (R::ONE, R::ONE),
-            (Turn::Adjoint, _) => (-R::ONE, R::ONE),
-            (Turn::Inverse, Some(1.0)) => (-R::ONE, R::ONE),
+        let sign = match (turn, self.factor) {
+            (Turn::Forward, _) => R::ONE,
+            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => -R::ONE,
             // With a factor, tokens that have a position and tokens that have none have other determinants.
             (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
         };
@@ -292,10 +291,12 @@ impl<R: Real> Rotation<R> {
                     self.pairs / 2
                 };
                 for (block, row) in row.chunks_exact_mut((2 * pairs).max(1)).enumerate() {
-                    let (cos, sin) = (&cos[block * pairs..], &sin[block * pairs..]);
+                    // Of one length, so that the loop checks no bound.
+                    let (cos, sin) = (&cos[block * pairs..][..pairs], &sin[block * pairs..][..pairs]);
                     let (low, high) = row.split_at_mut(pairs);
+                    let high = &mut high[..pairs];
                     for i in 0..pairs {
-                        let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                        let (c, s) = (cos[i], sin[i] * sign);
                         let (x, y) = (low[i], high[i]);
                         low[i] = x * c - y * s;
                         high[i] = x * s + y * c;
@@ -304,7 +305,7 @@ impl<R: Real> Rotation<R> {
             }
             Pairing::Interleaved => {
                 for (i, pair) in row.chunks_exact_mut(2).enumerate() {
-                    let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                    let (c, s) = (cos[i], sin[i] * sign);
                     let (x, y) = (pair[0], pair[1]);
                     pair[0] = x * c - y * s;
                     pair[1] = x * s + y * c;
@@ -315,7 +316,7 @@ impl<R: Real> Rotation<R> {
                 let before = row.to_vec();
                 let (neighbours, halves) = (|i: usize| (2 * i, 2 * i + 1), |i: usize| (i, i + self.pairs));
                 for i in 0..self.pairs {
-                    let (c, s) = (cos[i] * scale, sin[i] * sign * scale);
+                    let (c, s) = (cos[i], sin[i] * sign);
                     let ((a, b), (to_a, to_b)) = match turn {
                         Turn::Forward => (neighbours(i), halves(i)),
                         Turn::Adjoint | Turn::Inverse => (halves(i), neighbours(i)),
