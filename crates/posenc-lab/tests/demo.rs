@@ -1,7 +1,7 @@
 //! The demonstrations against what they demonstrate.
 
 #[path = "../../posenc/examples/document_003.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "an example with a main of its own, of which one function is called here")]
 mod document_003;
 
 use posenc::Rng;

@@ -1,7 +1,7 @@
 //! The tile driver beyond one tile and one length: queries and keys of different lengths, offsets, windows, masks that are finite, values that are empty.
 
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Alibi, Attention, Blocked, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut, Window};
+use posenc::{Alibi, Attention, Blocked, Call, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut, Window};
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
@@ -162,6 +162,20 @@ fn pass<R: Real>(attention: &Attention, mask: &Mask<'_, R>, [q_len, k_len]: [usi
 fn inputs<R: Real>(case: &Case) -> [Vec<R>; 5] {
     let (q, k) = (HEADS * case.q_len * DIM, KV_HEADS * case.k_len * DIM);
     [random(q, 1), random(k, 2), random(k, 3), random(q, 4), random(HEADS, 5)]
+}
+
+/// Why a pass is refused; it has touched nothing.
+fn refusal<R: Real>(attention: &Attention, call: &Call<'_, R>, inputs: Inputs<'_, R>, mask: &Mask<'_, R>) -> posenc::Error {
+    let seven = R::of(7.0);
+    let mut out = vec![seven; inputs.q.shape().iter().product()];
+    let outputs = Outputs {
+        out: ViewMut::new(&mut out, inputs.q.shape()).unwrap(),
+        saved: None,
+        weights: None,
+    };
+    let refused = attention.forward(call, inputs, mask, Mode::Evaluate, outputs, &mut Workspace::default());
+    assert!(out.iter().all(|x| *x == seven), "nothing was touched");
+    refused.unwrap_err()
 }
 
 /// Bound in f64: a score is off by some (DIM + 8)·2⁻⁵³ of its size, below 200 with ALiBi's steepest slope over 400 keys; a weight by twice that: 1e-12.
@@ -366,15 +380,8 @@ fn settings_that_vanish_in_the_arithmetic_are_refused() {
             ..Attention::default()
         },
     ] {
-        let mut out = vec![7.0f32; q.len()];
-        let outputs = Outputs {
-            out: ViewMut::new(&mut out, [1, HEADS, 1, DIM]).unwrap(),
-            saved: None,
-            weights: None,
-        };
-        let refused = attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
-        assert!(matches!(refused, Err(posenc::Error::Invalid { .. })));
-        assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+        let refused = refusal(&attention, &call, inputs, &Mask::none());
+        assert!(matches!(refused, posenc::Error::Invalid { .. }));
     }
 }
 
@@ -438,16 +445,9 @@ fn each_row_has_its_own_first_query() {
     let call = plan().call(&params, &at, &at).unwrap();
     let (q, k) = (vec![1.0; 3 * HEADS * DIM], vec![1.0; 3 * KV_HEADS * DIM]);
     let k = View::new(&k, [3, KV_HEADS, 1, DIM]).unwrap();
-    let mut out = vec![7.0; q.len()];
-    let outputs = Outputs {
-        out: ViewMut::new(&mut out, [3, HEADS, 1, DIM]).unwrap(),
-        saved: None,
-        weights: None,
-    };
     let inputs = Inputs::new(View::new(&q, [3, HEADS, 1, DIM]).unwrap(), k, k);
-    let refused = Attention::default().forward(&call, inputs, &mask, Mode::Evaluate, outputs, &mut Workspace::default());
-    assert!(matches!(refused, Err(posenc::Error::Shape { .. })));
-    assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+    let refused = refusal(&Attention::default(), &call, inputs, &mask);
+    assert!(matches!(refused, posenc::Error::Shape { .. }));
 }
 
 /// Sinks must be given where attention has them, and only there.
@@ -469,14 +469,7 @@ fn sinks_are_asked_for_and_refused() {
             sinks: has,
             ..Attention::default()
         };
-        let mut out = vec![7.0f32; q.len()];
-        let outputs = Outputs {
-            out: ViewMut::new(&mut out, [1, HEADS, 1, DIM]).unwrap(),
-            saved: None,
-            weights: None,
-        };
-        let refused = attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default());
-        assert!(matches!(refused, Err(posenc::Error::Shape { .. })));
-        assert!(out.iter().all(|x| *x == 7.0), "nothing was touched");
+        let refused = refusal(&attention, &call, inputs, &Mask::none());
+        assert!(matches!(refused, posenc::Error::Shape { .. }));
     }
 }
