@@ -120,6 +120,7 @@ pub use embed::{Combine, Learned, OddWidth, Overflow, SinusoidExponent, Sinusoid
 pub use encoding::{Encoding, Method};
 pub use error::{Error, Result};
 pub use input::{AddTo, InputTable};
+pub use kernels::Isa;
 pub use params::{Bound, BoundMut, Init, ParamSpec, Params, Scope};
 pub use plan::Plan;
 pub use positions::{At, AtIds, Positions};

@@ -1,5 +1,7 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
+use crate::kernels::{Vectors, load_bf16, load_f16, load_two_bf16, store_bf16, store_f16, store_two_bf16};
+use fearless_simd::{Simd, prelude::SimdBase};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -14,7 +16,8 @@ mod sealed {
 
 /// What arithmetic is done in: `f32`, or `f64`, which is the oracle of gradients.
 pub trait Real:
-    Element<Real = Self>
+    Vectors
+    + Element<Real = Self>
     + Default
     + PartialOrd
     + Debug
@@ -65,7 +68,7 @@ pub trait Real:
     fn softmax_exp(self) -> Self;
 }
 
-/// What is stored: `f32`, `f64`, `f16` or `bf16`. A number is converted when its row is loaded or stored, once.
+/// What is stored: `f32`, `f64`, `f16` or `bf16`. A number is converted when its row is loaded or stored, once: without a branch, so that a loop over a row becomes vector code.
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// What its arithmetic is done in.
     type Real: Real;
@@ -75,6 +78,25 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn widen(self) -> Self::Real;
     /// From the arithmetic type; rounds to nearest even.
     fn narrow(x: Self::Real) -> Self;
+    /// The first numbers of a row, widened.
+    #[doc(hidden)]
+    fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Vectors>::Vector<S>;
+    /// Over the first numbers of a row, each rounded as [`narrow`](Element::narrow) rounds.
+    #[doc(hidden)]
+    fn store<S: Simd>(simd: S, vector: <Self::Real as Vectors>::Vector<S>, to: &mut [Self]);
+    /// Twice as many.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn load_two<S: Simd>(simd: S, from: &[Self]) -> [<Self::Real as Vectors>::Vector<S>; 2] {
+        [Self::load(simd, from), Self::load(simd, &from[<Self::Real as Vectors>::LANES..])]
+    }
+    /// Twice as many.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn store_two<S: Simd>(simd: S, [first, second]: [<Self::Real as Vectors>::Vector<S>; 2], to: &mut [Self]) {
+        Self::store(simd, first, to);
+        Self::store(simd, second, &mut to[<Self::Real as Vectors>::LANES..]);
+    }
 }
 
 impl Element for f32 {
@@ -87,6 +109,14 @@ impl Element for f32 {
     #[inline(always)]
     fn narrow(x: f32) -> f32 {
         x
+    }
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f32]) -> <f32 as Vectors>::Vector<S> {
+        SimdBase::from_slice(simd, &from[..16])
+    }
+    #[inline(always)]
+    fn store<S: Simd>(_: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [f32]) {
+        vector.store_slice(&mut to[..16]);
     }
 }
 
@@ -101,6 +131,14 @@ impl Element for f64 {
     fn narrow(x: f64) -> f64 {
         x
     }
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f64]) -> <f64 as Vectors>::Vector<S> {
+        SimdBase::from_slice(simd, &from[..8])
+    }
+    #[inline(always)]
+    fn store<S: Simd>(_: S, vector: <f64 as Vectors>::Vector<S>, to: &mut [f64]) {
+        vector.store_slice(&mut to[..8]);
+    }
 }
 
 impl Element for half::f16 {
@@ -108,11 +146,37 @@ impl Element for half::f16 {
     const EXACT_INTEGERS: f64 = 2048.0;
     #[inline(always)]
     fn widen(self) -> f32 {
-        self.to_f32()
+        let bits = u32::from(self.to_bits());
+        let (sign, size) = ((bits & 0x8000) << 16, (bits & 0x7FFF) << 13);
+        // The exponent is moved by a product, which is exact and sees to subnormal numbers; ∞ and NaN keep the largest exponent.
+        let moved = (f32::from_bits(size) * f32::from_bits(0x7780_0000)).to_bits();
+        let special = if size >= 0x0F80_0000 { 0x7F80_0000 } else { 0 };
+        f32::from_bits(sign | moved | special)
     }
     #[inline(always)]
     fn narrow(x: f32) -> half::f16 {
-        half::f16::from_f32(x)
+        let bits = x.to_bits();
+        let (sign, size) = ((bits >> 16) & 0x8000, bits & 0x7FFF_FFFF);
+        // Half an ulp less a bit, and a bit more where the number below is odd: ties go to even. A carry moves into the exponent, and from there to ∞.
+        let normal = (size.wrapping_add(0x0FFF + ((size >> 13) & 1)).wrapping_sub(0x3800_0000)) >> 13;
+        // Below 2⁻¹⁴ the sum with a half has its last bit where a subnormal has.
+        let subnormal = (f32::from_bits(size) + 0.5).to_bits().wrapping_sub(0x3F00_0000);
+        let finite = if size < 0x3880_0000 { subnormal } else { normal };
+        // From 65 520 on it is ∞; NaN stays NaN.
+        let large = if size > 0x7F80_0000 {
+            0x7E00 | ((size >> 13) & 0x3FF)
+        } else {
+            0x7C00
+        };
+        half::f16::from_bits((sign | if size >= 0x477F_F000 { large } else { finite }) as u16)
+    }
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[half::f16]) -> <f32 as Vectors>::Vector<S> {
+        load_f16(simd, from)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::f16]) {
+        store_f16(simd, vector, to);
     }
 }
 
@@ -121,11 +185,31 @@ impl Element for half::bf16 {
     const EXACT_INTEGERS: f64 = 256.0;
     #[inline(always)]
     fn widen(self) -> f32 {
-        self.to_f32()
+        f32::from_bits(u32::from(self.to_bits()) << 16)
     }
     #[inline(always)]
     fn narrow(x: f32) -> half::bf16 {
-        half::bf16::from_f32(x)
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+        // A NaN whose payload is in the lower half alone would become ∞.
+        let nan = (bits >> 16) | 0x40;
+        half::bf16::from_bits(if bits & 0x7FFF_FFFF > 0x7F80_0000 { nan } else { rounded } as u16)
+    }
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[half::bf16]) -> <f32 as Vectors>::Vector<S> {
+        load_bf16(simd, from)
+    }
+    #[inline(always)]
+    fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::bf16]) {
+        store_bf16(simd, vector, to);
+    }
+    #[inline(always)]
+    fn load_two<S: Simd>(simd: S, from: &[half::bf16]) -> [<f32 as Vectors>::Vector<S>; 2] {
+        load_two_bf16(simd, from)
+    }
+    #[inline(always)]
+    fn store_two<S: Simd>(simd: S, vectors: [<f32 as Vectors>::Vector<S>; 2], to: &mut [half::bf16]) {
+        store_two_bf16(simd, vectors, to);
     }
 }
 
@@ -253,5 +337,28 @@ mod tests {
     fn half_types_round_to_nearest_even() {
         assert_eq!(half::bf16::narrow(257.0).widen(), 256.0);
         assert_eq!(half::f16::narrow(2049.0).widen(), 2048.0);
+    }
+
+    /// Bit for bit the conversions of the crate that defines the types: every stored number, and f32 numbers in steps that meet every exponent, tie and edge.
+    #[test]
+    fn conversions_are_those_of_the_half_crate() {
+        for bits in 0..=u16::MAX {
+            let (f, b) = (half::f16::from_bits(bits), half::bf16::from_bits(bits));
+            let same = |ours: f32, theirs: f32| ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan());
+            assert!(same(f.widen(), f.to_f32()), "{bits:#x}");
+            assert!(same(b.widen(), b.to_f32()), "{bits:#x}");
+        }
+        let check = |x: f32| {
+            let same = |a: u16, b: u16, infinity: u16| a == b || (a & 0x7FFF > infinity && b & 0x7FFF > infinity);
+            let (f, b) = (half::f16::narrow(x), half::bf16::narrow(x));
+            assert!(same(f.to_bits(), half::f16::from_f32(x).to_bits(), 0x7C00), "{x:e} as f16: {f:?}");
+            assert!(same(b.to_bits(), half::bf16::from_f32(x).to_bits(), 0x7F80), "{x:e} as bf16: {b:?}");
+        };
+        (0..=u32::MAX).step_by(977).for_each(|bits| check(f32::from_bits(bits)));
+        for high in 0..=u16::MAX {
+            for low in [0, 1, 0x0FFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                check(f32::from_bits(u32::from(high) << 16 | low));
+            }
+        }
     }
 }

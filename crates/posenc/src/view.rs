@@ -119,6 +119,11 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         &self.data[start..start + self.shape[N - 1]]
     }
 
+    /// Storage, shape and strides.
+    pub(crate) fn into_parts(self) -> (&'a [T], [usize; N], [usize; N]) {
+        (self.data, self.shape, self.strides)
+    }
+
     /// All elements as one slice, if nothing lies between them.
     pub fn as_slice(&self) -> Option<&'a [T]> {
         match contiguous(self.shape) {

@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::AdjointJob;
 use super::tile::{Scratch, Span, Tiles, grow, load, store, zeros};
-use crate::kernels::{Left, RowSum, dot, padded, probabilities, product, score_gradient};
+use crate::kernels::{Left, Present, RowSum, dot, padded, probabilities, product, score_gradient};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads, Tile};
@@ -48,6 +48,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let dq = &mut scratch.dq[h * ld.rows * ld.d..];
                     let scale = R::of(self.scale);
                     product(
+                        Present::current(),
                         [rows, ld.d, span.cols],
                         scale,
                         Left {
@@ -64,6 +65,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let q = &scratch.q[h * ld.rows * ld.d..];
                     let dk = &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..];
                     product(
+                        Present::current(),
                         [span.cols, ld.d, rows],
                         scale,
                         Left {
@@ -142,7 +144,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (plane, g, cols) = (ld.rows * ld.cols, h / shape.group(), padded(span.cols));
         let p = &mut scratch.s[h * plane..(h + 1) * plane];
         let ds = &mut scratch.ds[h * plane..(h + 1) * plane];
-        probabilities(p, span.rows, cols, ld.cols, &scratch.sums[h * ld.rows..]);
+        probabilities(Present::current(), p, span.rows, cols, ld.cols, &scratch.sums[h * ld.rows..]);
         let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
         let vt = &scratch.vt[g * ld.dv * ld.k_len + span.k0..];
         let left = Left {
@@ -150,7 +152,17 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             row: ld.dv,
             col: 1,
         };
-        product([span.rows, cols, shape.value_dim], R::ONE, left, vt, ld.k_len, ds, ld.cols, false);
+        product(
+            Present::current(),
+            [span.rows, cols, shape.value_dim],
+            R::ONE,
+            left,
+            vt,
+            ld.k_len,
+            ds,
+            ld.cols,
+            false,
+        );
         // The values saw the weights after dropout; the softmax's own adjoint needs them before.
         let kept: &[R] = if self.dropout.is_some() {
             scratch.kept[..plane].copy_from_slice(p);
@@ -161,6 +173,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         };
         let dv = &mut scratch.dv[(g * ld.k_len + span.k0) * ld.dv..];
         product(
+            Present::current(),
             [span.cols, ld.dv, span.rows],
             R::ONE,
             Left {
@@ -182,7 +195,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             term.value_adjoint(&self.place(item, h, span), &kept, &d_o, &mut dp, slots);
         }
         self.drop_out(item, h, span, ds);
-        score_gradient(p, ds, span.rows, cols, ld.cols, &scratch.delta[h * ld.rows..]);
+        score_gradient(Present::current(), p, ds, span.rows, cols, ld.cols, &scratch.delta[h * ld.rows..]);
     }
 
     /// All heads of a tile: from the gradient of the final scores back through biases, soft cap and content.

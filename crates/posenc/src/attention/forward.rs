@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::ForwardJob;
 use super::tile::{Scratch, Tiles, grow, store, zeros};
-use crate::kernels::{Left, RowSum, padded, product, softmax_step};
+use crate::kernels::{Left, Present, RowSum, padded, product, softmax_step};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -37,7 +37,16 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let g = h / shape.group();
                     let p = &mut scratch.s[h * plane..(h + 1) * plane];
                     let (max, sum) = (&mut scratch.max[h * ld.rows..], &mut scratch.sum[h * ld.rows..]);
-                    softmax_step(p, rows, padded(span.cols), ld.cols, max, sum, &mut scratch.correction);
+                    softmax_step(
+                        Present::current(),
+                        p,
+                        rows,
+                        padded(span.cols),
+                        ld.cols,
+                        max,
+                        sum,
+                        &mut scratch.correction,
+                    );
                     let o = &mut scratch.o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
                     for (row, correction) in o.chunks_exact_mut(ld.dv).zip(&scratch.correction[..rows]) {
                         row.iter_mut().for_each(|x| *x *= *correction);
@@ -45,6 +54,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     self.drop_out(item, h, span, p);
                     let v = &scratch.v[(g * ld.k_len + span.k0) * ld.dv..];
                     product(
+                        Present::current(),
                         [rows, ld.dv, span.cols],
                         R::ONE,
                         Left {

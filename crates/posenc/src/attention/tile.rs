@@ -6,7 +6,7 @@ use super::{Attention, Inputs, Mask};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
-use crate::kernels::{Left, RowSum, padded, product};
+use crate::kernels::{Left, Present, RowSum, padded, product};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm, Tile};
@@ -330,6 +330,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             let kt = &scratch.kt[g * ld.d * ld.k_len + span.k0..];
             let s = &mut scratch.s[h * plane..];
             product(
+                Present::current(),
                 [span.rows, cols, self.shape.head_dim],
                 R::of(self.scale),
                 q,

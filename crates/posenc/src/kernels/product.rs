@@ -14,7 +14,7 @@ pub(crate) struct Left<'a, R> {
 multiversion! {
     /// `c = alpha·a·b` (`+ c` if `accumulate`): `a` is m × k, `b` is k × n with rows `ldb` apart, `c` is m × n with rows `ldc` apart; n is a
     /// multiple of [`LANES`].
-    pub(crate) fn product<R>(shape: [usize; 3], alpha: R, a: Left<'_, R>, b: &[R], ldb: usize, c: &mut [R], ldc: usize, accumulate: bool) = body
+    pub(crate) fn product<R: Real>(shape: [usize; 3], alpha: R, a: Left<'_, R>, b: &[R], ldb: usize, c: &mut [R], ldc: usize, accumulate: bool) = body[true, 4, 32; true, 4, 16; false, 2, 16]
 }
 
 #[inline(always)]
@@ -118,6 +118,7 @@ fn tile<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Present;
     use crate::rng::Rng;
 
     #[test]
@@ -132,9 +133,9 @@ mod tests {
                 } else {
                     Left { data: &a, row: k, col: 1 }
                 };
-                for accumulate in [false, true] {
+                for (on, accumulate) in Present::all().flat_map(|on| [(on, false), (on, true)]) {
                     let mut c = vec![if accumulate { 1.0f32 } else { f32::NAN }; m * n];
-                    product([m, n, k], 0.5, left, &b, n, &mut c, n, accumulate);
+                    product(on, [m, n, k], 0.5, left, &b, n, &mut c, n, accumulate);
                     for i in 0..m {
                         for j in 0..n {
                             let terms = (0..k).map(|p| f64::from(a[i * left.row + p * left.col]) * f64::from(b[p * n + j]));
@@ -142,7 +143,11 @@ mod tests {
                             let exact = exact + if accumulate { 1.0 } else { 0.0 };
                             // k products and sums, each rounded once, and the two operations that store.
                             let bound = (k + 3) as f64 * 6e-8 * (size + exact.abs());
-                            assert!((f64::from(c[i * n + j]) - exact).abs() <= bound, "{m}x{n}x{k} at {i},{j}");
+                            assert!(
+                                (f64::from(c[i * n + j]) - exact).abs() <= bound,
+                                "{}: {m}x{n}x{k} at {i},{j}",
+                                on.isa()
+                            );
                         }
                     }
                 }

@@ -13,7 +13,7 @@ pub struct RowSum<R> {
 multiversion! {
     /// One step of the online softmax on a tile of `rows` × `cols` (cols a multiple of [`LANES`]): turns scores into `exp(s − max)`, updates each row's running maximum and
     /// sum, and writes to `correction` what earlier sums and outputs must be multiplied by.
-    pub(crate) fn softmax_step<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, max: &mut [R], sum: &mut [R], correction: &mut [R]) = step
+    pub(crate) fn softmax_step<R: Real>(s: &mut [R], rows: usize, cols: usize, ld: usize, max: &mut [R], sum: &mut [R], correction: &mut [R]) = step[true, 4, 32; true, 4, 16; false, 2, 16]
 }
 
 #[inline(always)]
@@ -63,7 +63,7 @@ fn bounded<R: Real>(row: &mut [R]) -> R {
 
 multiversion! {
     /// Scores to weights where the row's sum is known: `exp(s − max) · inverse`; zeros where nothing was attended to.
-    pub(crate) fn probabilities<R>(s: &mut [R], rows: usize, cols: usize, ld: usize, sums: &[RowSum<R>]) = weights
+    pub(crate) fn probabilities<R: Real>(s: &mut [R], rows: usize, cols: usize, ld: usize, sums: &[RowSum<R>]) = weights[true, 4, 32; true, 4, 16; false, 2, 16]
 }
 
 #[inline(always)]
@@ -91,7 +91,7 @@ fn weights<R: Real, const FMA: bool, const MR: usize, const NR: usize>(
 
 multiversion! {
     /// The softmax's adjoint: `ds = p·(dp − delta)`, written over `dp`.
-    pub(crate) fn score_gradient<R>(p: &[R], dp: &mut [R], rows: usize, cols: usize, ld: usize, delta: &[R]) = gradient
+    pub(crate) fn score_gradient<R: Real>(p: &[R], dp: &mut [R], rows: usize, cols: usize, ld: usize, delta: &[R]) = gradient[true, 4, 32; true, 4, 16; false, 2, 16]
 }
 
 #[inline(always)]

@@ -251,23 +251,33 @@ impl Rotary {
         // In reference precision they are f32 numbers already.
         let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
         let shape = [at.batch(), at.len(), pairs.len()];
-        let mut infinite = None;
         let sign = if self.reversed { -1.0 } else { 1.0 };
-        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, i| {
-            let p = at.at(axes[i].min(read), b, t, 1).get(0)?;
-            let angle = match self.precision {
-                Precision::Exact => p * pairs[i],
-                Precision::Reference => f64::from(p as f32 * rounded[i]),
+        let several = self.axes != Axes::One;
+        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, angles| {
+            let on_axis = |axis: usize| at.at(axis, b, t, 1).get(0);
+            let Some(first) = on_axis(0) else { return Ok(false) };
+            let angle = |p: f64, i: usize| match self.precision {
+                Precision::Exact => sign * (p * pairs[i]),
+                Precision::Reference => sign * f64::from(p as f32 * rounded[i]),
             };
-            if !angle.is_finite() {
-                infinite = infinite.or(Some(p));
+            let mut p = first;
+            let mut finite = true;
+            for i in 0..angles.len() {
+                if several {
+                    // A token has a position on all axes or on none.
+                    p = on_axis(axes[i].min(read)).unwrap_or(first);
+                }
+                angles[i] = angle(p, i);
+                finite &= angles[i].is_finite();
             }
-            Some((angle.cos(), sign * angle.sin()))
-        });
-        match infinite {
-            None => Ok(rotation.of(self.slice)),
-            Some(position) => Err(infinite_angle(position)),
-        }
+            if finite {
+                return Ok(true);
+            }
+            let of_axis = |i: usize| on_axis(axes[i].min(read)).unwrap_or(first);
+            let refused = angles.iter().position(|angle| !angle.is_finite()).map(of_axis);
+            Err(infinite_angle(refused.unwrap_or(first)))
+        })?;
+        Ok(rotation.of(self.slice))
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {

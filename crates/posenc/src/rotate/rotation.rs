@@ -3,6 +3,7 @@
 //! One concrete type serves in place, out of place and on load: rows in, rows out.
 
 use crate::error::{Error, Result};
+use crate::kernels::{self, Present, Tables, Turner};
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Slice};
 use crate::view::{View, ViewMut};
@@ -61,25 +62,23 @@ impl<R> RotationPair<R> {
 }
 
 impl<R: Real> Rotation<R> {
-    /// A rotation by `angle(batch, token, pair)` in radians; `None` leaves a token as it is.
+    /// A rotation by the angles that `angles(batch, token, into)` writes, in radians, one for each pair; tokens for which it gives `false` stay as they are. Tokens are worked on in any order, by
+    /// the caller's pool where there are many.
+    ///
+    /// # Errors
+    /// The first that `angles` gives, in the order of tokens.
     pub(crate) fn from_angles(
         [batch, len, pairs]: [usize; 3],
         pairing: Pairing,
         factor: f64,
-        mut angle: impl FnMut(usize, usize, usize) -> Option<(f64, f64)>,
-    ) -> Rotation<R> {
+        angles: impl Fn(usize, usize, &mut [f64]) -> Result<bool> + Sync,
+    ) -> Result<Rotation<R>> {
         let size = batch * len * pairs;
-        let (mut cos, mut sin) = (Vec::with_capacity(size), Vec::with_capacity(size));
-        for b in 0..batch {
-            for t in 0..len {
-                for i in 0..pairs {
-                    let (c, s) = angle(b, t, i).map_or((1.0, 0.0), |(c, s)| (c * factor, s * factor));
-                    cos.push(R::of(c));
-                    sin.push(R::of(s));
-                }
-            }
-        }
-        Rotation {
+        let (mut cos, mut sin) = (vec![R::ZERO; size], vec![R::ZERO; size]);
+        fill(pairs, factor, [&mut cos, &mut sin], |token, into| {
+            angles(token / len, token % len, into)
+        })?;
+        Ok(Rotation {
             cos,
             sin,
             batch,
@@ -88,7 +87,7 @@ impl<R: Real> Rotation<R> {
             pairing,
             slice: Slice::Leading,
             factor: Some(factor),
-        }
+        })
     }
 
     /// The same of this end of each row.
@@ -275,56 +274,42 @@ impl<R: Real> Rotation<R> {
     #[inline]
     fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
-        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
-        let sign = match (turn, self.factor) {
-            (Turn::Forward, _) => R::ONE,
-            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => -R::ONE,
-            // With a factor, tokens that have a position and tokens that have none have other determinants.
-            (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
-        };
-        match self.pairing {
-            Pairing::Halves | Pairing::HalvesTwice => {
-                // Pairs of one block: all, or half of them.
-                let pairs = if self.pairing == Pairing::Halves {
-                    self.pairs
-                } else {
-                    self.pairs / 2
+        match self.transposed(turn) {
+            Some(back) => {
+                let turner = Turner {
+                    cos,
+                    sin,
+                    back,
+                    pairing: self.pairing,
                 };
-                for (block, row) in row.chunks_exact_mut((2 * pairs).max(1)).enumerate() {
-                    // Of one length, so that the loop checks no bound.
-                    let (cos, sin) = (&cos[block * pairs..][..pairs], &sin[block * pairs..][..pairs]);
-                    let (low, high) = row.split_at_mut(pairs);
-                    let high = &mut high[..pairs];
-                    for i in 0..pairs {
-                        let (c, s) = (cos[i], sin[i] * sign);
-                        let (x, y) = (low[i], high[i]);
-                        low[i] = x * c - y * s;
-                        high[i] = x * s + y * c;
-                    }
-                }
+                turner.row(Present::current(), row);
             }
-            Pairing::Interleaved => {
-                for (i, pair) in row.chunks_exact_mut(2).enumerate() {
-                    let (c, s) = (cos[i], sin[i] * sign);
-                    let (x, y) = (pair[0], pair[1]);
-                    pair[0] = x * c - y * s;
-                    pair[1] = x * s + y * c;
-                }
-            }
-            Pairing::InterleavedToHalves => {
-                // Read and written in different orders: no pair can be turned where it lies. The way back reads halves.
-                let before = row.to_vec();
-                let (neighbours, halves) = (|i: usize| (2 * i, 2 * i + 1), |i: usize| (i, i + self.pairs));
-                for i in 0..self.pairs {
-                    let (c, s) = (cos[i], sin[i] * sign);
-                    let ((a, b), (to_a, to_b)) = match turn {
-                        Turn::Forward => (neighbours(i), halves(i)),
-                        Turn::Adjoint | Turn::Inverse => (halves(i), neighbours(i)),
-                    };
-                    row[to_a] = before[a] * c - before[b] * s;
-                    row[to_b] = before[a] * s + before[b] * c;
-                }
-            }
+            None => self.undo_row(cos, sin, row),
+        }
+    }
+
+    /// Whether a turn is the transpose (sines change their sign). The inverse is the transpose divided by the determinant c² + s²: `None` where that is not 1, because tokens that
+    /// have a position and tokens that have none have other determinants then.
+    #[inline(always)]
+    fn transposed(&self, turn: Turn) -> Option<bool> {
+        match (turn, self.factor) {
+            (Turn::Forward, _) => Some(false),
+            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => Some(true),
+            (Turn::Inverse, _) => None,
+        }
+    }
+
+    /// What the kernels turn rows of this width by.
+    fn tables(&self, back: bool, width: usize) -> Tables<'_, R> {
+        Tables {
+            cos: &self.cos,
+            sin: &self.sin,
+            batch: self.batch,
+            len: self.len,
+            pairs: self.pairs,
+            pairing: self.pairing,
+            back,
+            first: self.columns(width).start,
         }
     }
 
@@ -360,6 +345,10 @@ impl<R: Real> Rotation<R> {
     pub fn apply<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) -> Result<()> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
+        if let Some(back) = self.transposed(turn) {
+            kernels::turn(Present::current(), &self.tables(back, shape[3]), x);
+            return Ok(());
+        }
         let mut row = vec![R::ZERO; 2 * self.pairs];
         for b in 0..shape[0] {
             for h in 0..shape[1] {
@@ -382,6 +371,10 @@ impl<R: Real> Rotation<R> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
         let mut out = out.shaped("out [batch, heads, seq, head_dim]", shape)?;
+        if let Some(back) = self.transposed(turn) {
+            kernels::turn_into(Present::current(), &self.tables(back, shape[3]), x, out);
+            return Ok(());
+        }
         let mut row = vec![R::ZERO; shape[3]];
         for b in 0..shape[0] {
             for h in 0..shape[1] {
@@ -412,6 +405,47 @@ impl<R: Real> Rotation<R> {
     }
 }
 
+/// From this many angles on, threads share the work.
+#[cfg(feature = "rayon")]
+const PARALLEL_FROM: usize = 1 << 16;
+/// Tokens that a thread takes at a time.
+const TOKENS: usize = 64;
+
+/// Cosines and sines of the angles that `angles(token, into)` writes, times the factor; 1 and 0 for tokens for which it gives `false`.
+fn fill<R: Real>(
+    pairs: usize,
+    factor: f64,
+    tables: [&mut [R]; 2],
+    angles: impl Fn(usize, &mut [f64]) -> Result<bool> + Sync,
+) -> Result<()> {
+    let [cos, sin] = tables;
+    let on = Present::current();
+    let part = |part: usize, cos: &mut [R], sin: &mut [R]| -> Result<()> {
+        let mut buffer = vec![0.0; pairs];
+        for (i, (cos, sin)) in cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs)).enumerate() {
+            if angles(part * TOKENS + i, &mut buffer)? {
+                kernels::cos_sin(on, &buffer, factor, cos, sin);
+            } else {
+                cos.fill(R::ONE);
+                sin.fill(R::ZERO);
+            }
+        }
+        Ok(())
+    };
+    let at_once = TOKENS * pairs;
+    #[cfg(feature = "rayon")]
+    if cos.len() >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        let parts = cos.par_chunks_mut(at_once).zip(sin.par_chunks_mut(at_once)).enumerate();
+        return parts
+            .map(|(i, (cos, sin))| part(i, cos, sin).err())
+            .find_map_first(|refused| refused)
+            .map_or(Ok(()), Err);
+    }
+    let mut parts = cos.chunks_mut(at_once).zip(sin.chunks_mut(at_once)).enumerate();
+    parts.try_for_each(|(i, (cos, sin))| part(i, cos, sin))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,9 +455,14 @@ mod tests {
 
     /// Three pairs of rows of eight, with a table factor as YaRN has one.
     fn rotation(pairing: Pairing, factor: f64) -> Rotation<f64> {
-        Rotation::from_angles([1, LEN, 3], pairing, factor, |_, t, i| {
-            Some((0.7 * t as f64 / (i + 1) as f64).sin_cos()).map(|(s, c)| (c, s))
+        Rotation::from_angles([1, LEN, 3], pairing, factor, |_, t, angles| {
+            angles
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, angle)| *angle = 0.7 * t as f64 / (i + 1) as f64);
+            Ok(true)
         })
+        .unwrap()
     }
 
     fn random(n: usize) -> Vec<f64> {
@@ -474,10 +513,14 @@ mod tests {
 
     #[test]
     fn in_place_and_out_of_place_agree_in_every_layout_and_precision() {
-        let rotation: Rotation<f32> = Rotation::from_angles([1, LEN, 3], Pairing::Halves, 1.0, |_, t, i| {
-            let (s, c) = (0.3 * (t * (i + 1)) as f64).sin_cos();
-            Some((c, s))
-        });
+        let rotation: Rotation<f32> = Rotation::from_angles([1, LEN, 3], Pairing::Halves, 1.0, |_, t, angles| {
+            angles
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, angle)| *angle = 0.3 * (t * (i + 1)) as f64);
+            Ok(true)
+        })
+        .unwrap();
         let shape = [2, LEN, 3, 8]; // [batch, seq, heads, head_dim], heads moved to the front below
         let x: Vec<half::bf16> = random(2 * LEN * 3 * 8).iter().map(|x| half::bf16::from_f64(*x)).collect();
         let mut out = vec![half::bf16::NAN; x.len()];

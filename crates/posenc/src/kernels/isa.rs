@@ -1,0 +1,145 @@
+//! Which instruction set the kernels run on.
+
+use fearless_simd::Level;
+use std::fmt;
+use std::sync::LazyLock;
+
+/// Instruction sets that kernels are compiled for, the widest last.
+///
+/// A kernel is written once, in portable Rust, and compiled for each of these; the widest that the processor has runs. The environment variable `POSENC_ISA` (`portable`, `avx2`,
+/// `avx512`), read once, chooses a narrower one, to compare them or to reproduce what another machine computes; a name that is unknown, or a set that the processor lacks,
+/// changes nothing: [`Isa::current`] says what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// What every processor of the target has (SSE2 on x86-64, NEON on aarch64).
+    Portable,
+    /// x86-64-v3: AVX2, FMA and F16C.
+    Avx2,
+    /// AVX-512 as Ice Lake has it; Skylake-X and Cascade Lake, which slow down under it, use AVX2.
+    Avx512,
+}
+
+static CHOSEN: LazyLock<Present> = LazyLock::new(|| {
+    let asked = std::env::var("POSENC_ISA").ok();
+    let named = Present::all().find(|present| asked.as_deref() == Some(present.isa().name()));
+    named.or(Present::all().last()).unwrap_or(Present(Level::baseline()))
+});
+
+impl Isa {
+    /// All of them, the narrowest first.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// Its name, as `POSENC_ISA` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this processor has it.
+    pub fn is_present(self) -> bool {
+        self.level().is_some()
+    }
+
+    /// The proof that this processor has it.
+    fn level(self) -> Option<Level> {
+        let best = Level::new();
+        match self {
+            Isa::Portable => Some(Level::baseline()),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => best.as_avx2().map(Level::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => best.as_avx512().map(Level::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        }
+    }
+
+    /// Those that this processor has, the narrowest first.
+    pub fn present() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_present())
+    }
+
+    /// What the kernels of this process run on.
+    pub fn current() -> Isa {
+        Present::current().isa()
+    }
+}
+
+/// An instruction set that this processor has: only asking it makes one, so that what is compiled for it may be called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Present(pub(super) Level);
+
+impl Present {
+    /// What the kernels of this process run on.
+    #[inline]
+    pub fn current() -> Present {
+        *CHOSEN
+    }
+
+    /// All that the processor has, the narrowest first.
+    pub fn all() -> impl Iterator<Item = Present> {
+        Isa::ALL.into_iter().filter_map(|isa| isa.level().map(Present))
+    }
+
+    #[inline]
+    pub fn isa(self) -> Isa {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => Isa::Avx2,
+            _ => Isa::Portable,
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name())
+    }
+}
+
+/// Compiles an `#[inline(always)]` body for every instruction set and makes a function that calls the one for its first argument, a [`Present`].
+///
+/// Constants of the body that differ between the sets stand behind its name: `body[AVX-512's; AVX2's; portable]`.
+macro_rules! multiversion {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$($g:ident: $bound:path),*>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident $([$($wide:expr),*; $($middle:expr),*; $($narrow:expr),*])?) => {
+        $(#[$doc])*
+        #[inline]
+        $vis fn $name<$($g: $bound),*>(on: $crate::kernels::Present, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512<$($g: $bound),*>($($arg: $ty),*) $(-> $ret)? {
+                    $body::<$($g),* $($(, $wide)*)?>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<$($g: $bound),*>($($arg: $ty),*) $(-> $ret)? {
+                    $body::<$($g),* $($(, $middle)*)?>($($arg),*)
+                }
+                match on.isa() {
+                    // SAFETY: the processor has it, or there would be no such `Present`.
+                    $crate::kernels::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernels::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::Isa::Portable => {}
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = on;
+            $body::<$($g),* $($(, $narrow)*)?>($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversion;
+
+/// Calls an `#[inline(always)]` function with the vectors of the instruction set that is present: `vectors!(on, simd => body(simd, …))`.
+macro_rules! vectors {
+    ($on:expr, $simd:ident => $op:expr) => {
+        fearless_simd::dispatch!($on.0, $simd => $op)
+    };
+}
+pub(crate) use vectors;

@@ -1,0 +1,180 @@
+//! Rows of stored numbers as vectors of the type that they are computed in.
+
+use crate::real::Element;
+use fearless_simd::{Simd, f32x16, f64x8, prelude::*, u16x16, u16x32, u32x16};
+use half::slice::HalfFloatSliceExt;
+use std::ops::{Add, Mul, Sub};
+
+/// Vectors of an arithmetic type. Public in a private module: only f32 and f64 have them.
+pub trait Vectors {
+    /// Of [`LANES`](Vectors::LANES) numbers.
+    type Vector<S: Simd>: SimdFloat<S> + Add<Output = Self::Vector<S>> + Sub<Output = Self::Vector<S>> + Mul<Output = Self::Vector<S>>;
+    /// Numbers of a vector.
+    const LANES: usize;
+}
+
+impl Vectors for f32 {
+    type Vector<S: Simd> = f32x16<S>;
+    const LANES: usize = 16;
+}
+
+impl Vectors for f64 {
+    type Vector<S: Simd> = f64x8<S>;
+    const LANES: usize = 8;
+}
+
+#[inline(always)]
+pub(crate) fn load_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> f32x16<S> {
+    let (low, high) = simd.widen_u16x16(u16x16::from_slice(simd, from[..16].reinterpret_cast()));
+    f32x16::from_bits(simd.combine_u32x8(low, high) << 16)
+}
+
+#[inline(always)]
+pub(crate) fn load_two_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> [f32x16<S>; 2] {
+    let (low, high) = simd.widen_u16x32(u16x32::from_slice(simd, from[..32].reinterpret_cast()));
+    [f32x16::from_bits(low << 16), f32x16::from_bits(high << 16)]
+}
+
+#[inline(always)]
+pub(crate) fn store_bf16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::bf16]) {
+    let (low, high) = simd.split_u32x16(round_bf16(vector));
+    simd.narrow_u32x8(low, high).store_slice(to[..16].reinterpret_cast_mut());
+}
+
+#[inline(always)]
+pub(crate) fn store_two_bf16<S: Simd>(simd: S, [first, second]: [f32x16<S>; 2], to: &mut [half::bf16]) {
+    simd.narrow_u32x16(round_bf16(first), round_bf16(second))
+        .store_slice(to[..32].reinterpret_cast_mut());
+}
+
+/// The bits of each number, rounded to bf16, in the lower half of its lane.
+#[inline(always)]
+fn round_bf16<S: Simd>(vector: f32x16<S>) -> u32x16<S> {
+    let bits: u32x16<S> = vector.to_bits();
+    let high = bits >> 16;
+    let rounded = (bits + ((high & 1) + 0x7FFF)) >> 16;
+    // A NaN whose payload is in the lower half alone would become ∞.
+    let is_nan = (bits & 0x7FFF_FFFF).simd_gt(0x7F80_0000);
+    is_nan.select(high | 0x40, rounded)
+}
+
+#[inline(always)]
+pub(crate) fn load_f16<S: Simd>(simd: S, from: &[half::f16]) -> f32x16<S> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(loaded) = native::load(simd, from) {
+        return loaded;
+    }
+    f32x16::load_array(simd, std::array::from_fn(|i| from[i].widen()))
+}
+
+#[inline(always)]
+pub(crate) fn store_f16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::f16]) {
+    #[cfg(target_arch = "x86_64")]
+    if native::store(simd, vector, to) {
+        return;
+    }
+    let _ = simd;
+    for (to, x) in to[..16].iter_mut().zip(vector.to_array()) {
+        *to = half::f16::narrow(x);
+    }
+}
+
+/// The processor's own conversions of f16.
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use fearless_simd::{Level, Simd, f32x16, prelude::*};
+    use std::arch::x86_64 as x86;
+
+    #[inline(always)]
+    pub fn load<S: Simd>(simd: S, from: &[half::f16]) -> Option<f32x16<S>> {
+        let from = from[..16].as_ptr();
+        let mut numbers = [0.0f32; 16];
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions (Ice Lake's set and x86-64-v3 have F16C); 16 numbers are read and written.
+            Level::Avx512(_) => unsafe {
+                x86::_mm512_storeu_ps(numbers.as_mut_ptr(), x86::_mm512_cvtph_ps(x86::_mm256_loadu_si256(from.cast())));
+            },
+            // SAFETY: as above.
+            Level::Avx2(_) => unsafe {
+                x86::_mm256_storeu_ps(numbers.as_mut_ptr(), x86::_mm256_cvtph_ps(x86::_mm_loadu_si128(from.cast())));
+                x86::_mm256_storeu_ps(
+                    numbers.as_mut_ptr().add(8),
+                    x86::_mm256_cvtph_ps(x86::_mm_loadu_si128(from.add(8).cast())),
+                );
+            },
+            _ => return None,
+        }
+        Some(f32x16::load_array(simd, numbers))
+    }
+
+    #[inline(always)]
+    pub fn store<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::f16]) -> bool {
+        let (numbers, to) = (vector.to_array(), to[..16].as_mut_ptr());
+        const NEAREST: i32 = x86::_MM_FROUND_TO_NEAREST_INT;
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions; 16 numbers are read and written.
+            Level::Avx512(_) => unsafe {
+                x86::_mm256_storeu_si256(to.cast(), x86::_mm512_cvtps_ph::<NEAREST>(x86::_mm512_loadu_ps(numbers.as_ptr())));
+            },
+            // SAFETY: as above.
+            Level::Avx2(_) => unsafe {
+                x86::_mm_storeu_si128(to.cast(), x86::_mm256_cvtps_ph::<NEAREST>(x86::_mm256_loadu_ps(numbers.as_ptr())));
+                x86::_mm_storeu_si128(
+                    to.add(8).cast(),
+                    x86::_mm256_cvtps_ph::<NEAREST>(x86::_mm256_loadu_ps(numbers.as_ptr().add(8))),
+                );
+            },
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{Present, vectors};
+    use crate::rng::Rng;
+
+    #[inline(always)]
+    fn stored<S: Simd, T: Element<Real = f32>>(simd: S, from: &[f32], to: &mut [T]) {
+        for (from, to) in from.chunks_exact(16).zip(to.chunks_exact_mut(16)) {
+            T::store(simd, f32::load(simd, from), to);
+        }
+    }
+
+    #[inline(always)]
+    fn loaded<S: Simd, T: Element<Real = f32>>(simd: S, from: &[T], to: &mut [f32]) {
+        for (from, to) in from.chunks_exact(16).zip(to.chunks_exact_mut(16)) {
+            f32::store(simd, T::load(simd, from), to);
+        }
+    }
+
+    /// Bit for bit what one number at a time gives: random bits, and every sign, exponent and first half of the digits with a tie behind it.
+    fn as_single_numbers<T: Element<Real = f32> + PartialEq + std::fmt::Debug>() {
+        let mut rng = Rng::new(9);
+        let mut from: Vec<f32> = (0..64_000).map(|_| f32::from_bits((rng.bits() >> 32) as u32)).collect();
+        from.extend((0..=u16::MAX).map(|high| f32::from_bits(u32::from(high) << 16 | 0x8000)));
+        from.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = 1.0);
+        for on in Present::all() {
+            let (mut narrow, mut wide) = (vec![T::narrow(0.0); from.len()], vec![0.0; from.len()]);
+            vectors!(on, simd => stored(simd, &from, &mut narrow));
+            vectors!(on, simd => loaded(simd, &narrow, &mut wide));
+            for (i, x) in from.iter().enumerate() {
+                assert_eq!(narrow[i], T::narrow(*x), "{}: {x:e}", on.isa());
+                assert_eq!(wide[i].to_bits(), narrow[i].widen().to_bits(), "{}: {x:e}", on.isa());
+            }
+            // NaN stays NaN, whatever its digits.
+            let nans: Vec<f32> = (0..16).map(|i| f32::from_bits(0x7F80_0000 | 1 << i)).collect();
+            vectors!(on, simd => stored(simd, &nans, &mut narrow));
+            assert!(narrow[..16].iter().all(|x| x.widen().is_nan()), "{}", on.isa());
+        }
+    }
+
+    #[test]
+    fn vectors_convert_as_single_numbers_do() {
+        as_single_numbers::<half::f16>();
+        as_single_numbers::<half::bf16>();
+        as_single_numbers::<f32>();
+    }
+}
