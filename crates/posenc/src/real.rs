@@ -1,7 +1,7 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
-use crate::kernels::{Vectors, load_bf16, load_f16, load_two_bf16, store_bf16, store_f16, store_two_bf16};
-use fearless_simd::{Simd, prelude::SimdBase};
+use crate::kernels::{Vectors, load_bf16, load_f16, load_split_bf16, store_bf16, store_f16, store_merged_bf16};
+use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -84,16 +84,21 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Over the first numbers of a row, each rounded as [`narrow`](Element::narrow) rounds.
     #[doc(hidden)]
     fn store<S: Simd>(simd: S, vector: <Self::Real as Vectors>::Vector<S>, to: &mut [Self]);
-    /// Twice as many.
+    /// Numbers at even and at odd places are to be had without moving any between lanes.
+    #[doc(hidden)]
+    const SPLITS: bool = false;
+    /// Twice as many numbers: those at even places and those at odd ones.
     #[doc(hidden)]
     #[inline(always)]
-    fn load_two<S: Simd>(simd: S, from: &[Self]) -> [<Self::Real as Vectors>::Vector<S>; 2] {
-        [Self::load(simd, from), Self::load(simd, &from[<Self::Real as Vectors>::LANES..])]
+    fn load_split<S: Simd>(simd: S, from: &[Self]) -> [<Self::Real as Vectors>::Vector<S>; 2] {
+        let lanes = <Self::Real as Vectors>::LANES;
+        Self::load(simd, from).deinterleave(Self::load(simd, &from[lanes..])).into()
     }
-    /// Twice as many.
+    /// The reverse. NaN has no digits that are lost in rounding, or it may end as a number.
     #[doc(hidden)]
     #[inline(always)]
-    fn store_two<S: Simd>(simd: S, [first, second]: [<Self::Real as Vectors>::Vector<S>; 2], to: &mut [Self]) {
+    fn store_merged<S: Simd>(simd: S, [even, odd]: [<Self::Real as Vectors>::Vector<S>; 2], to: &mut [Self]) {
+        let (first, second) = even.interleave(odd);
         Self::store(simd, first, to);
         Self::store(simd, second, &mut to[<Self::Real as Vectors>::LANES..]);
     }
@@ -203,13 +208,14 @@ impl Element for half::bf16 {
     fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::bf16]) {
         store_bf16(simd, vector, to);
     }
+    const SPLITS: bool = true;
     #[inline(always)]
-    fn load_two<S: Simd>(simd: S, from: &[half::bf16]) -> [<f32 as Vectors>::Vector<S>; 2] {
-        load_two_bf16(simd, from)
+    fn load_split<S: Simd>(simd: S, from: &[half::bf16]) -> [<f32 as Vectors>::Vector<S>; 2] {
+        load_split_bf16(simd, from)
     }
     #[inline(always)]
-    fn store_two<S: Simd>(simd: S, vectors: [<f32 as Vectors>::Vector<S>; 2], to: &mut [half::bf16]) {
-        store_two_bf16(simd, vectors, to);
+    fn store_merged<S: Simd>(simd: S, vectors: [<f32 as Vectors>::Vector<S>; 2], to: &mut [half::bf16]) {
+        store_merged_bf16(simd, vectors, to);
     }
 }
 

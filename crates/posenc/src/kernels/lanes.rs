@@ -29,10 +29,14 @@ pub(crate) fn load_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> f32x16<S> {
     f32x16::from_bits(simd.combine_u32x8(low, high) << 16)
 }
 
+/// The numbers at even and at odd places of the first 32: a shift and a mask, where [`load_bf16`] has to move numbers between lanes.
 #[inline(always)]
-pub(crate) fn load_two_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> [f32x16<S>; 2] {
-    let (low, high) = simd.widen_u16x32(u16x32::from_slice(simd, from[..32].reinterpret_cast()));
-    [f32x16::from_bits(low << 16), f32x16::from_bits(high << 16)]
+pub(crate) fn load_split_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> [f32x16<S>; 2] {
+    let both: u32x16<S> = u16x32::from_slice(simd, from[..32].reinterpret_cast()).bitcast();
+    if cfg!(target_endian = "big") {
+        return [f32x16::from_bits(both & 0xFFFF_0000), f32x16::from_bits(both << 16)];
+    }
+    [f32x16::from_bits(both << 16), f32x16::from_bits(both & 0xFFFF_0000)]
 }
 
 #[inline(always)]
@@ -41,18 +45,32 @@ pub(crate) fn store_bf16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::bf
     simd.narrow_u32x8(low, high).store_slice(to[..16].reinterpret_cast_mut());
 }
 
+/// Over the first 32: numbers for even and for odd places. NaN keeps to its upper half, as it does in what is computed from numbers of 16 bits.
 #[inline(always)]
-pub(crate) fn store_two_bf16<S: Simd>(simd: S, [first, second]: [f32x16<S>; 2], to: &mut [half::bf16]) {
-    simd.narrow_u32x16(round_bf16(first), round_bf16(second))
-        .store_slice(to[..32].reinterpret_cast_mut());
+pub(crate) fn store_merged_bf16<S: Simd>(simd: S, [even, odd]: [f32x16<S>; 2], to: &mut [half::bf16]) {
+    let (even, odd) = (carried(even), carried(odd));
+    let both = if cfg!(target_endian = "big") {
+        (even & 0xFFFF_0000) | (odd >> 16)
+    } else {
+        (even >> 16) | (odd & 0xFFFF_0000)
+    };
+    let both: u16x32<S> = both.bitcast();
+    let _ = simd;
+    both.store_slice(to[..32].reinterpret_cast_mut());
+}
+
+/// The bits of each number, rounded in their upper half.
+#[inline(always)]
+fn carried<S: Simd>(vector: f32x16<S>) -> u32x16<S> {
+    let bits: u32x16<S> = vector.to_bits();
+    bits + (((bits >> 16) & 1) + 0x7FFF)
 }
 
 /// The bits of each number, rounded to bf16, in the lower half of its lane.
 #[inline(always)]
 fn round_bf16<S: Simd>(vector: f32x16<S>) -> u32x16<S> {
     let bits: u32x16<S> = vector.to_bits();
-    let high = bits >> 16;
-    let rounded = (bits + ((high & 1) + 0x7FFF)) >> 16;
+    let (high, rounded) = (bits >> 16, carried(vector) >> 16);
     // A NaN whose payload is in the lower half alone would become ∞.
     let is_nan = (bits & 0x7FFF_FFFF).simd_gt(0x7F80_0000);
     is_nan.select(high | 0x40, rounded)
@@ -64,7 +82,11 @@ pub(crate) fn load_f16<S: Simd>(simd: S, from: &[half::f16]) -> f32x16<S> {
     if let Some(loaded) = native::load(simd, from) {
         return loaded;
     }
-    f32x16::load_array(simd, std::array::from_fn(|i| from[i].widen()))
+    let mut numbers = [0.0; 16];
+    for (x, from) in numbers.iter_mut().zip(&from[..16]) {
+        *x = from.widen();
+    }
+    f32x16::load_array(simd, numbers)
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use super::{Present, Vectors, vectors};
 use crate::real::{Element, Real};
 use crate::rotate::Pairing;
 use crate::view::{View, ViewMut};
-use fearless_simd::{Simd, prelude::*};
+use fearless_simd::Simd;
 use std::ops::{Add, Mul, Sub};
 
 /// Cosines and sines, `[batch, len, pairs]`, and how to turn by them.
@@ -156,11 +156,102 @@ pub(crate) fn turn_into<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x
 /// Turns the rows of an item; `from` and `to` are one tensor, or share no memory.
 #[inline(always)]
 fn turn_item<S: Simd, T: Element>(simd: S, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
+    // Chosen once, not per row: a decoding step has rows of one token, and little to do in each.
+    match (tables.pairing, tables.back) {
+        (Pairing::Halves | Pairing::HalvesTwice, false) => turn_rows::<_, _, false, false, false>(simd, tables, from, to, item),
+        (Pairing::Halves | Pairing::HalvesTwice, true) => turn_rows::<_, _, false, false, true>(simd, tables, from, to, item),
+        (Pairing::Interleaved, false) => turn_rows::<_, _, true, true, false>(simd, tables, from, to, item),
+        (Pairing::Interleaved, true) => turn_rows::<_, _, true, true, true>(simd, tables, from, to, item),
+        (Pairing::InterleavedToHalves, false) => turn_rows::<_, _, true, false, false>(simd, tables, from, to, item),
+        (Pairing::InterleavedToHalves, true) => turn_rows::<_, _, false, true, true>(simd, tables, from, to, item),
+    }
+}
+
+#[inline(always)]
+fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
+    simd: S,
+    tables: &Tables<'_, T::Real>,
+    from: Rows<*const T>,
+    to: Rows<*mut T>,
+    item: Item,
+) {
+    let b = if tables.batch == 1 { 0 } else { item.b };
     for h in item.heads[0]..item.heads[1] {
         for t in item.tokens[0]..item.tokens[1] {
-            let (x, y) = (from.offset(item.b, h, t), to.offset(item.b, h, t));
+            let at = (b * tables.len + t) * tables.pairs;
+            let (cos, sin) = (&tables.cos[at..at + tables.pairs], &tables.sin[at..at + tables.pairs]);
+            // Opaque, or the optimiser carries a dozen addresses of each row along from row to row, in memory: that cost as much as turning it.
+            let (x, y) = std::hint::black_box((from.offset(item.b, h, t), to.offset(item.b, h, t)));
             // SAFETY: the rows lie in their tensors, and no other item has them.
-            unsafe { turn_row(simd, tables.at(item.b, t), tables.first, to.width, from.data.add(x), to.data.add(y)) };
+            unsafe {
+                turn_row::<_, _, READ, WRITE, BACK>(simd, tables, cos, sin, to.width, from.data.wrapping_add(x), to.data.wrapping_add(y))
+            };
+        }
+    }
+}
+
+/// Turns the columns of a row that turn and copies the others.
+///
+/// # Safety
+/// `width` numbers can be read at `from` and written at `to`, which are the same or share no memory.
+#[inline(always)]
+unsafe fn turn_row<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
+    simd: S,
+    tables: &Tables<'_, T::Real>,
+    cos: &[T::Real],
+    sin: &[T::Real],
+    width: usize,
+    from: *const T,
+    to: *mut T,
+) {
+    let (n, first) = (cos.len(), tables.first);
+    let end = first + 2 * n;
+    // SAFETY: columns below `width`, as the caller promises; each is in one of these ranges.
+    unsafe {
+        let in_place = std::ptr::eq(from, to);
+        if !in_place && 2 * n != width {
+            std::ptr::copy_nonoverlapping(from, to, first);
+            std::ptr::copy_nonoverlapping(from.add(end), to.add(end), width - end);
+        }
+        let (from, to) = (from.add(first), to.add(first));
+        if READ != WRITE && in_place {
+            // Read and written in different orders: no pair can be turned where it lies.
+            let before = Before::of(std::slice::from_raw_parts(from, 2 * n));
+            pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, before.as_ptr(), to);
+        } else if tables.pairing == Pairing::HalvesTwice {
+            let half = n / 2;
+            pairs::<_, _, READ, WRITE, BACK>(simd, &cos[..half], &sin[..half], from, to);
+            pairs::<_, _, READ, WRITE, BACK>(simd, &cos[half..], &sin[half..], from.add(n), to.add(n));
+        } else {
+            pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, from, to);
+        }
+    }
+}
+
+/// A copy of a row: on the stack, unless it is wider than any model's heads.
+enum Before<T> {
+    Stack([T; 512]),
+    Heap(Vec<T>),
+}
+
+impl<T: Element> Before<T> {
+    #[inline(always)]
+    fn of(row: &[T]) -> Before<T> {
+        let mut copy = [T::narrow(T::Real::ZERO); 512];
+        match copy.get_mut(..row.len()) {
+            Some(part) => {
+                part.copy_from_slice(row);
+                Before::Stack(copy)
+            }
+            None => Before::Heap(row.to_vec()),
+        }
+    }
+
+    #[inline(always)]
+    fn as_ptr(&self) -> *const T {
+        match self {
+            Before::Stack(row) => row.as_ptr(),
+            Before::Heap(row) => row.as_ptr(),
         }
     }
 }
@@ -173,12 +264,18 @@ fn past_caches<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows
         for first in (item.tokens[0]..item.tokens[1]).step_by(at_once) {
             let rows = at_once.min(item.tokens[1] - first);
             let stage = &mut stage[..rows * to.width];
+            // Rows of the stage under the numbers of the tokens that they are for: `first` is its row 0.
             let in_stage = Rows {
-                data: stage.as_mut_ptr(),
+                data: stage.as_mut_ptr().wrapping_sub(first * to.width),
                 strides: [0, 0, to.width],
                 width: to.width,
             };
-            vectors!(on, simd => turn_into_stage(simd, tables, from, in_stage, [item.b, h, first], rows));
+            let part = Item {
+                b: item.b,
+                heads: [h, h + 1],
+                tokens: [first, first + rows],
+            };
+            vectors!(on, simd => turn_item(simd, tables, from, in_stage, part));
             // SAFETY: rows of consecutive tokens follow each other (checked by the caller) inside the tensor, and no other item has them.
             let out = unsafe { std::slice::from_raw_parts_mut(to.data.add(to.offset(item.b, h, first)), stage.len()) };
             stream::copy(on, stage, out);
@@ -187,126 +284,30 @@ fn past_caches<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows
     stream::fence();
 }
 
-#[inline(always)]
-fn turn_into_stage<S: Simd, T: Element>(
-    simd: S,
-    tables: &Tables<'_, T::Real>,
-    from: Rows<*const T>,
-    stage: Rows<*mut T>,
-    [b, h, first]: [usize; 3],
-    rows: usize,
-) {
-    for i in 0..rows {
-        let x = from.offset(b, h, first + i);
-        // SAFETY: the rows lie in their tensors, and no other item has them.
-        unsafe {
-            turn_row(
-                simd,
-                tables.at(b, first + i),
-                tables.first,
-                stage.width,
-                from.data.add(x),
-                stage.data.add(stage.offset(0, 0, i)),
-            )
-        };
-    }
-}
-
-impl<'a, R: Real> Tables<'a, R> {
-    /// What turns the rows of a token.
-    #[inline(always)]
-    fn at(&self, b: usize, t: usize) -> Turner<'a, R> {
-        let start = ((if self.batch == 1 { 0 } else { b }) * self.len + t) * self.pairs;
-        Turner {
-            cos: &self.cos[start..start + self.pairs],
-            sin: &self.sin[start..start + self.pairs],
-            pairing: self.pairing,
-            back: self.back,
-        }
-    }
-}
-
-/// What turns the rows of one token.
-#[derive(Clone, Copy)]
-pub(crate) struct Turner<'a, R> {
-    pub cos: &'a [R],
-    pub sin: &'a [R],
-    pub pairing: Pairing,
-    /// The transpose: see [`Tables::back`].
-    pub back: bool,
-}
-
-impl<R: Real> Turner<'_, R> {
-    /// Turns the columns that turn, in place.
-    pub fn row(self, on: Present, row: &mut [R]) {
-        assert_eq!(row.len(), 2 * self.cos.len());
-        let (width, row) = (row.len(), row.as_mut_ptr());
-        // SAFETY: one row, of the asserted width.
-        vectors!(on, simd => unsafe { turn_row(simd, self, 0, width, row, row) });
-    }
-}
-
-/// Turns the columns of a row from `first` on and copies the others.
-///
-/// # Safety
-/// `width` numbers can be read at `from` and written at `to`, which are the same or share no memory.
-#[inline(always)]
-unsafe fn turn_row<S: Simd, T: Element>(simd: S, turner: Turner<'_, T::Real>, first: usize, width: usize, from: *const T, to: *mut T) {
-    let Turner { cos, sin, pairing, back } = turner;
-    let n = cos.len();
-    let end = first + 2 * n;
-    let in_place = std::ptr::eq(from, to);
-    // SAFETY: columns below `width`, as the caller promises; each is in one of these ranges.
-    unsafe {
-        if !in_place {
-            std::ptr::copy_nonoverlapping(from, to, first);
-            std::ptr::copy_nonoverlapping(from.add(end), to.add(end), width - end);
-        }
-        let (from, to) = (from.add(first), to.add(first));
-        match pairing {
-            Pairing::Halves => pairs::<_, _, false, false>(simd, cos, sin, back, from, to),
-            Pairing::Interleaved => pairs::<_, _, true, true>(simd, cos, sin, back, from, to),
-            Pairing::HalvesTwice => {
-                let half = n / 2;
-                pairs::<_, _, false, false>(simd, &cos[..half], &sin[..half], back, from, to);
-                pairs::<_, _, false, false>(simd, &cos[half..], &sin[half..], back, from.add(n), to.add(n));
-            }
-            Pairing::InterleavedToHalves if in_place => {
-                /// Wider than any model's heads.
-                const ON_STACK: usize = 512;
-                let mut on_stack = [T::narrow(T::Real::ZERO); ON_STACK];
-                let on_heap: Vec<T>;
-                // Read and written in different orders: no pair can be turned where it lies.
-                let before = match on_stack.get_mut(..2 * n) {
-                    Some(part) => {
-                        part.copy_from_slice(std::slice::from_raw_parts(from, 2 * n));
-                        part.as_ptr()
-                    }
-                    None => {
-                        on_heap = std::slice::from_raw_parts(from, 2 * n).to_vec();
-                        on_heap.as_ptr()
-                    }
-                };
-                between_orders(simd, cos, sin, back, before, to);
-            }
-            Pairing::InterleavedToHalves => between_orders(simd, cos, sin, back, from, to),
-        }
-    }
-}
-
-/// The transpose reads what was written.
-///
-/// # Safety
-/// As [`pairs`].
-#[inline(always)]
-unsafe fn between_orders<S: Simd, T: Element>(simd: S, cos: &[T::Real], sin: &[T::Real], back: bool, from: *const T, to: *mut T) {
-    // SAFETY: the caller's.
-    unsafe {
-        match back {
-            true => pairs::<_, _, false, true>(simd, cos, sin, true, from, to),
-            false => pairs::<_, _, true, false>(simd, cos, sin, false, from, to),
-        }
-    }
+/// Turns one row by its cosines and sines, in place; nothing but columns that turn.
+pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pairing, back: bool, row: &mut [R]) {
+    assert!(cos.len() == sin.len() && row.len() == 2 * cos.len());
+    let tables = Tables {
+        cos,
+        sin,
+        batch: 1,
+        len: 1,
+        pairs: cos.len(),
+        pairing,
+        back,
+        first: 0,
+    };
+    let to = Rows {
+        data: row.as_mut_ptr(),
+        strides: [0; 3],
+        width: row.len(),
+    };
+    let item = Item {
+        b: 0,
+        heads: [0, 1],
+        tokens: [0, 1],
+    };
+    vectors!(on, simd => turn_item(simd, &tables, to.as_source(), to, item));
 }
 
 /// Turns pairs, which lie as neighbours (`true`) or as two halves where they are read and where they are written.
@@ -314,11 +315,10 @@ unsafe fn between_orders<S: Simd, T: Element>(simd: S, cos: &[T::Real], sin: &[T
 /// # Safety
 /// Twice as many numbers as there are cosines can be read at `from` and written at `to`. These are the same and the two orders too, or they share no memory.
 #[inline(always)]
-unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool>(
+unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
     simd: S,
     cos: &[T::Real],
     sin: &[T::Real],
-    back: bool,
     from: *const T,
     to: *mut T,
 ) {
@@ -335,47 +335,31 @@ unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool>(
         )
     };
     let mut i = 0;
-    while i + 2 * lanes <= n {
-        let ([x0, x1], [y0, y1]) = if READ {
-            let ([a, b], [c, d]) = (
-                T::load_two(simd, read(2 * i, 2 * lanes)),
-                T::load_two(simd, read(2 * i + 2 * lanes, 2 * lanes)),
-            );
-            let ((x0, y0), (x1, y1)) = (a.deinterleave(b), c.deinterleave(d));
-            ([x0, x1], [y0, y1])
-        } else {
-            (T::load_two(simd, read(i, 2 * lanes)), T::load_two(simd, read(n + i, 2 * lanes)))
-        };
+    // Halves whose numbers split into even and odd places more cheaply than they widen in order: the tables are put in that order too.
+    while T::SPLITS && !READ && !WRITE && i + 2 * lanes <= n {
+        let ([x0, x1], [y0, y1]) = (T::load_split(simd, read(i, 2 * lanes)), T::load_split(simd, read(n + i, 2 * lanes)));
         let ([c0, c1], [s0, s1]) = (
-            <T::Real as Element>::load_two(simd, &cos[i..i + 2 * lanes]),
-            <T::Real as Element>::load_two(simd, &sin[i..i + 2 * lanes]),
+            <T::Real as Element>::load_split(simd, &cos[i..i + 2 * lanes]),
+            <T::Real as Element>::load_split(simd, &sin[i..i + 2 * lanes]),
         );
-        let ((x0, y0), (x1, y1)) = (turned(c0, s0, back, x0, y0), turned(c1, s1, back, x1, y1));
-        if WRITE {
-            let ((a, b), (c, d)) = (x0.interleave(y0), x1.interleave(y1));
-            T::store_two(simd, [a, b], write(2 * i, 2 * lanes));
-            T::store_two(simd, [c, d], write(2 * i + 2 * lanes, 2 * lanes));
-        } else {
-            T::store_two(simd, [x0, x1], write(i, 2 * lanes));
-            T::store_two(simd, [y0, y1], write(n + i, 2 * lanes));
-        }
+        let ((x0, y0), (x1, y1)) = (turned::<_, BACK>(c0, s0, x0, y0), turned::<_, BACK>(c1, s1, x1, y1));
+        T::store_merged(simd, [x0, x1], write(i, 2 * lanes));
+        T::store_merged(simd, [y0, y1], write(n + i, 2 * lanes));
         i += 2 * lanes;
     }
     while i + lanes <= n {
-        let (x, y) = if READ {
-            let [a, b] = T::load_two(simd, read(2 * i, 2 * lanes));
-            a.deinterleave(b)
+        let [x, y] = if READ {
+            T::load_split(simd, read(2 * i, 2 * lanes))
         } else {
-            (T::load(simd, read(i, lanes)), T::load(simd, read(n + i, lanes)))
+            [T::load(simd, read(i, lanes)), T::load(simd, read(n + i, lanes))]
         };
         let (c, s) = (
             <T::Real as Element>::load(simd, &cos[i..i + lanes]),
             <T::Real as Element>::load(simd, &sin[i..i + lanes]),
         );
-        let (x, y) = turned(c, s, back, x, y);
+        let (x, y) = turned::<_, BACK>(c, s, x, y);
         if WRITE {
-            let (a, b) = x.interleave(y);
-            T::store_two(simd, [a, b], write(2 * i, 2 * lanes));
+            T::store_merged(simd, [x, y], write(2 * i, 2 * lanes));
         } else {
             T::store(simd, x, write(i, lanes));
             T::store(simd, y, write(n + i, lanes));
@@ -387,7 +371,7 @@ unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool>(
         let ((from_x, from_y), (to_x, to_y)) = (at(READ), at(WRITE));
         // SAFETY: as above.
         unsafe {
-            let (x, y) = turned(cos[i], sin[i], back, (*from.add(from_x)).widen(), (*from.add(from_y)).widen());
+            let (x, y) = turned::<_, BACK>(cos[i], sin[i], (*from.add(from_x)).widen(), (*from.add(from_y)).widen());
             *to.add(to_x) = T::narrow(x);
             *to.add(to_y) = T::narrow(y);
         }
@@ -396,8 +380,8 @@ unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool>(
 
 /// The transpose changes the sines' sign: x·c − y·(−s) is x·c + y·s, to the bit.
 #[inline(always)]
-fn turned<V: Copy + Add<Output = V> + Sub<Output = V> + Mul<Output = V>>(c: V, s: V, back: bool, x: V, y: V) -> (V, V) {
-    if back {
+fn turned<V: Copy + Add<Output = V> + Sub<Output = V> + Mul<Output = V>, const BACK: bool>(c: V, s: V, x: V, y: V) -> (V, V) {
+    if BACK {
         (x * c + y * s, y * c - x * s)
     } else {
         (x * c - y * s, x * s + y * c)

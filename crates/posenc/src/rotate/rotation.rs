@@ -3,7 +3,7 @@
 //! One concrete type serves in place, out of place and on load: rows in, rows out.
 
 use crate::error::{Error, Result};
-use crate::kernels::{self, Present, Tables, Turner};
+use crate::kernels::{self, Present, Tables};
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Slice};
 use crate::view::{View, ViewMut};
@@ -138,7 +138,9 @@ impl<R: Real> Rotation<R> {
         }
         let widened = |table: View<'_, T, 3>| -> Vec<R> {
             let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
-            rows.flat_map(|at| table.row(at)).map(|x| x.widen()).collect()
+            // One NaN for all: kernels that store 16 bits count on its having no digits below them.
+            let tame = |x: R| if x.to_f64().is_nan() { R::of(f64::NAN) } else { x };
+            rows.flat_map(|at| table.row(at)).map(|x| tame(x.widen())).collect()
         };
         Ok(Rotation {
             cos: widened(cos),
@@ -275,15 +277,7 @@ impl<R: Real> Rotation<R> {
     fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
         match self.transposed(turn) {
-            Some(back) => {
-                let turner = Turner {
-                    cos,
-                    sin,
-                    back,
-                    pairing: self.pairing,
-                };
-                turner.row(Present::current(), row);
-            }
+            Some(back) => kernels::turn_one(Present::current(), cos, sin, self.pairing, back, row),
             None => self.undo_row(cos, sin, row),
         }
     }
