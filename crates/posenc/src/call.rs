@@ -4,6 +4,7 @@ use crate::dims::Dims;
 use crate::dropout::Mode;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
+use crate::kernels::{self, Present};
 use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
@@ -434,8 +435,8 @@ impl<'p, R: Real> Call<'p, R> {
     /// assert_eq!(bias[2 * 3], -2.0 / 16.0); // head 0 has slope 2⁻⁴; key 0 lies two before query 2
     /// # Ok::<(), posenc::Error>(())
     /// ```
-    pub fn materialise_bias(&self, mut out: ViewMut<'_, R, 4>) -> Result<()> {
-        let [batch, heads, q_len, k_len] = out.shape();
+    pub fn materialise_bias(&self, out: ViewMut<'_, R, 4>) -> Result<()> {
+        let [batch, _, q_len, k_len] = out.shape();
         let dims = self.dims();
         let expected = [batch, dims.heads, self.q_at.len(), self.k_at.len()];
         if out.shape() != expected {
@@ -458,28 +459,23 @@ impl<'p, R: Real> Call<'p, R> {
                 what: "this bias depends on the scores; run attention instead",
             });
         }
-        for b in 0..batch {
-            for h in 0..heads {
-                for i in 0..q_len {
-                    let at = Place {
-                        batch: b,
-                        head: h,
-                        kv_head: h / (dims.heads / dims.kv_heads),
-                        q0: i,
-                        k0: 0,
-                        q_at: self.q_at.at(0, b, i, 1),
-                        k_at: self.k_at.at(0, b, 0, k_len),
-                        scale: 1.0,
-                    };
-                    let row = out.row_mut([b, h, i, 0]);
-                    row.fill(R::ZERO);
-                    let mut tile = BlockMut::new(row, 1, k_len, k_len);
-                    for term in &self.parts.bias {
-                        term.add(&Tile::of_positions(at), &mut tile);
-                    }
-                }
+        let group = dims.heads / dims.kv_heads;
+        kernels::write_rows(Present::current(), out, |[b, h, i], row| {
+            let at = Place {
+                batch: b,
+                head: h,
+                kv_head: h / group,
+                q0: i,
+                k0: 0,
+                q_at: self.q_at.at(0, b, i, 1),
+                k_at: self.k_at.at(0, b, 0, k_len),
+                scale: 1.0,
+            };
+            let mut tile = BlockMut::new(row, 1, k_len, k_len);
+            for term in &self.parts.bias {
+                term.add(&Tile::of_positions(at), &mut tile);
             }
-        }
+        });
         Ok(())
     }
 

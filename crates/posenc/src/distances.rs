@@ -4,6 +4,7 @@
 //! few such runs; scattered positions are looked up one by one.
 
 use crate::error::{Error, Result};
+use crate::kernels::{self, Present};
 use crate::params::Scope;
 use crate::positions::{At, Positions};
 use crate::real::Real;
@@ -131,16 +132,16 @@ pub(crate) fn extent(at: &Positions, batch: Option<usize>) -> Option<(i64, i64)>
     extent
 }
 
-/// `y += x`. Not inlined: as a function of its own it becomes vector code, because its arguments cannot overlap.
-#[inline(never)]
+/// `y += x`.
+#[inline]
 pub(crate) fn add_row<R: Real>(y: &mut [R], x: &[R]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+    kernels::add_row(Present::current(), y, x);
 }
 
-/// `y += a·x`, likewise.
-#[inline(never)]
+/// `y += a·x`.
+#[inline]
 pub(crate) fn add_scaled<R: Real>(y: &mut [R], a: R, x: &[R]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += a * *x);
+    kernels::add_scaled(Present::current(), y, a, x);
 }
 
 /// One axis: these methods have one distance.

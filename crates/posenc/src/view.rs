@@ -283,6 +283,18 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     }
 }
 
+impl<'a, T> ViewMut<'a, T, 3> {
+    /// The same tensor as the only row of a batch.
+    pub(crate) fn with_batch(self) -> ViewMut<'a, T, 4> {
+        let ([a, b, c], [x, y, z]) = (self.shape, self.strides);
+        ViewMut {
+            data: self.data,
+            shape: [1, a, b, c],
+            strides: [a.saturating_mul(x), x, y, z],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 use crate::call::Parts;
 use crate::distances::{Span, add_row, check_one_axis};
 use crate::error::{Error, Result};
+use crate::kernels::{self, Present};
 use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::Positions;
@@ -132,7 +133,7 @@ pub(crate) fn write_matrix<R: Real>(
     heads: usize,
     q_at: &Positions,
     k_at: &Positions,
-    mut out: ViewMut<'_, R, 3>,
+    out: ViewMut<'_, R, 3>,
 ) -> Result<()> {
     let expected = [heads, q_at.len(), k_at.len()];
     if out.shape() != expected {
@@ -144,22 +145,19 @@ pub(crate) fn write_matrix<R: Real>(
     }
     q_at.check_fit("query positions [1, seq]", 1, q_at.len())?;
     k_at.check_fit("key positions [1, seq]", 1, k_at.len())?;
-    for head in 0..heads {
-        for i in 0..q_at.len() {
-            let at = Place {
-                batch: 0,
-                head,
-                kv_head: head,
-                q0: i,
-                k0: 0,
-                q_at: q_at.at(0, 0, i, 1),
-                k_at: k_at.at(0, 0, 0, k_at.len()),
-                scale: 1.0,
-            };
-            let row = out.row_mut([head, i, 0]);
-            row.fill(R::ZERO);
-            term.add(&Tile::of_positions(at), &mut BlockMut::new(row, 1, k_at.len(), k_at.len()));
-        }
-    }
+    let keys = k_at.len();
+    kernels::write_rows(Present::current(), out.with_batch(), |[_, head, i], row| {
+        let at = Place {
+            batch: 0,
+            head,
+            kv_head: head,
+            q0: i,
+            k0: 0,
+            q_at: q_at.at(0, 0, i, 1),
+            k_at: k_at.at(0, 0, 0, keys),
+            scale: 1.0,
+        };
+        term.add(&Tile::of_positions(at), &mut BlockMut::new(row, 1, keys, keys));
+    });
     Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::call::Site;
 use crate::embed::Gather;
 use crate::error::{Error, Result};
+use crate::kernels::{Present, add_row, gather_scaled};
 use crate::params::{BoundMut, ParamSpec};
 use crate::real::{Element, Real};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl<R: Real> Addend<'_, R> {
     #[inline]
     pub fn add_row<T: Element<Real = R>>(&self, batch: usize, token: usize, from: usize, x: &mut [T]) {
         let n = x.len();
-        let mut add = |row: &[R]| x.iter_mut().zip(row).for_each(|(x, r)| *x = T::narrow(x.widen() + *r));
+        let mut add = |row: &[R]| add_row(Present::current(), x, row);
         match &self.source {
             Source::Table { table, gather, .. } => {
                 let Some(mix) = gather.get(batch, token) else { return };
@@ -90,7 +91,7 @@ impl<R: Real> Addend<'_, R> {
         let Some(mix) = gather.get(batch, token) else { return };
         let mut add = |row: usize, share: R| {
             let row = &mut into[row * self.width + from..][..dx.len()];
-            row.iter_mut().zip(dx).for_each(|(r, d)| *r += share * d.widen());
+            gather_scaled(Present::current(), row, share, dx);
         };
         if mix.weight == 0.0 {
             add(mix.low, R::ONE);

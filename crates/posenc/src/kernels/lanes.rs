@@ -11,16 +11,26 @@ pub trait Vectors {
     type Vector<S: Simd>: SimdFloat<S> + Add<Output = Self::Vector<S>> + Sub<Output = Self::Vector<S>> + Mul<Output = Self::Vector<S>>;
     /// Numbers of a vector.
     const LANES: usize;
+    /// One number in all lanes.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
 }
 
 impl Vectors for f32 {
     type Vector<S: Simd> = f32x16<S>;
     const LANES: usize = 16;
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f32) -> f32x16<S> {
+        f32x16::splat(simd, x)
+    }
 }
 
 impl Vectors for f64 {
     type Vector<S: Simd> = f64x8<S>;
     const LANES: usize = 8;
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f64) -> f64x8<S> {
+        f64x8::splat(simd, x)
+    }
 }
 
 #[inline(always)]

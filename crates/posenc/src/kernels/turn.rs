@@ -31,8 +31,6 @@ pub(crate) struct Tables<'a, R> {
 const TABLE_BLOCK: usize = 1 << 15;
 /// Bytes that are turned in the first-level cache before they are stored.
 const STAGE: usize = 4096;
-/// From this size on, a destination is written past the caches: it would not stay in them.
-const STREAM_FROM: usize = 8 << 20;
 /// From this size on, threads share the work: below it, waking them costs more than they save.
 #[cfg(feature = "rayon")]
 const PARALLEL_FROM: usize = 1 << 20;
@@ -146,7 +144,7 @@ pub(crate) fn turn_into<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x
     }
     let bytes = shape.iter().product::<usize>() * size_of::<T>();
     let (from, to) = (Rows::of(x), Rows::new(out));
-    let stream = bytes >= STREAM_FROM && shape[3] * size_of::<T>() <= STAGE && (to.strides[2] == shape[3] || shape[2] == 1);
+    let stream = bytes >= stream::FROM && shape[3] * size_of::<T>() <= STAGE && (to.strides[2] == shape[3] || shape[2] == 1);
     each_item(shape, bytes, tables.pairs, |item| match stream {
         true => past_caches(on, tables, from, to, item),
         false => vectors!(on, simd => turn_item(simd, tables, from, to, item)),
