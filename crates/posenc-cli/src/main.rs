@@ -46,5 +46,6 @@ fn run() -> Result<(), Failure> {
         Command::Explain(arguments) => command::explain::run(&arguments),
         Command::Demo(arguments) => command::demo::run(&arguments),
         Command::Show(arguments) => command::show::run(&arguments),
+        Command::Bench(arguments) => command::bench::run(&arguments),
     }
 }

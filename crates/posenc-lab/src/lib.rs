@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod batches;
+pub mod bench;
 pub mod compare;
 pub mod config;
 pub mod csv;

@@ -1,5 +1,6 @@
 //! What can be typed, as types: clap makes the parser, its messages and the help from them. One file per subcommand that takes more than a few words.
 
+pub mod bench;
 pub mod compare;
 pub mod demo;
 pub mod explain;
@@ -13,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
+use bench::BenchArguments;
 use compare::CompareArguments;
 use demo::DemoArguments;
 use explain::ExplainArguments;
@@ -30,6 +32,7 @@ Examples:
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
   posenc demo order                                   what word order is without an encoding, and with each
   posenc show rotation                                a picture, as SVG and PNG
+  posenc bench                                        how fast the hooks are on this machine
 
 `posenc COMMAND --help` explains every option.")]
 pub struct Arguments {
@@ -47,6 +50,7 @@ pub enum Command {
     Explain(ExplainArguments),
     Demo(DemoArguments),
     Show(Box<ShowArguments>),
+    Bench(BenchArguments),
 }
 
 /// Reads a command line, the program's name first.

@@ -1,5 +1,6 @@
 //! One file per subcommand: from its arguments to a call of the library to text.
 
+pub mod bench;
 pub mod compare;
 pub mod demo;
 pub mod explain;

@@ -4,7 +4,8 @@
 //! - [`html::report`]: `report.html`, one self-contained page with inline plots;
 //! - [`command::command`]: the command that repeats a comparison;
 //! - [`order::text`], [`rotary_bug::text`]: the demonstrations for the terminal;
-//! - [`pictures`]: what `posenc show` draws.
+//! - [`pictures`]: what `posenc show` draws;
+//! - [`bench`]: measurements of speed, a line each.
 //!
 //! `results.csv` is the lab's own ([`posenc_lab::csv`]): it belongs to the folder.
 //!
@@ -13,6 +14,7 @@
 
 pub mod answer;
 mod axis;
+pub mod bench;
 pub mod command;
 pub mod html;
 pub mod order;

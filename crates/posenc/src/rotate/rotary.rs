@@ -203,7 +203,27 @@ impl Rotary {
     /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, a position whose angle is not finite, or one past
     /// 2²⁴ in [`Precision::Reference`]: f32, which that is made of, does not tell it from its neighbour.
     pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
-        self.rotation_in(head_dim, at, self.length_of(&[at]))
+        self.rotation_in(head_dim, at, self.length_of(&[at]), Default::default())
+    }
+
+    /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step and allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Rotary::rotation`]; `into` is then as it was, or empty.
+    ///
+    /// ```
+    /// use posenc::{Pairing, Positions, Rotary, Rotation};
+    /// let rotary = Rotary::new(Pairing::Halves);
+    /// let mut rotation: Rotation<f32> = rotary.rotation(64, &Positions::range(0..1))?;
+    /// for step in 1..4 {
+    ///     rotary.rotation_into(64, &Positions::range(step..step + 1), &mut rotation)?;
+    /// }
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn rotation_into<R: Real>(&self, head_dim: usize, at: &Positions, into: &mut Rotation<R>) -> Result<()> {
+        let memory = into.take_tables();
+        *into = self.rotation_in(head_dim, at, self.length_of(&[at]), memory)?;
+        Ok(())
     }
 
     /// Tokens of a call, where the scaling asks for them: the largest position of any row, and one, as transformers counts.
@@ -216,8 +236,8 @@ impl Rotary {
         (largest.floor() + 1.0) as usize
     }
 
-    /// The rotation in a call of `length` tokens.
-    fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize) -> Result<Rotation<R>> {
+    /// The rotation in a call of `length` tokens, in memory that was another's.
+    fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize, memory: [Vec<R>; 2]) -> Result<Rotation<R>> {
         let Frequencies { pairs, axes, table_factor } = self.frequencies(head_dim, length)?;
         at.check_len()?;
         if self.precision == Precision::Reference {
@@ -253,7 +273,7 @@ impl Rotary {
         let shape = [at.batch(), at.len(), pairs.len()];
         let sign = if self.reversed { -1.0 } else { 1.0 };
         let several = self.axes != Axes::One;
-        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, angles| {
+        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, memory, |b, t, angles| {
             let on_axis = |axis: usize| at.at(axis, b, t, 1).get(0);
             let Some(first) = on_axis(0) else { return Ok(false) };
             let angle = |p: f64, i: usize| match self.precision {
@@ -393,8 +413,8 @@ impl Prepare for Rotary {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         let length = self.length_of(&[q_at, k_at]);
         Ok(Arc::new(PreparedRotary(Arc::new(RotationPair {
-            query: self.rotation_in(dims.head_dim, q_at, length)?,
-            key: self.rotation_in(dims.head_dim, k_at, length)?,
+            query: self.rotation_in(dims.head_dim, q_at, length, Default::default())?,
+            key: self.rotation_in(dims.head_dim, k_at, length, Default::default())?,
         }))))
     }
 }

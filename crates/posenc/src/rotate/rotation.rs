@@ -71,10 +71,14 @@ impl<R: Real> Rotation<R> {
         [batch, len, pairs]: [usize; 3],
         pairing: Pairing,
         factor: f64,
+        [mut cos, mut sin]: [Vec<R>; 2],
         angles: impl Fn(usize, usize, &mut [f64]) -> Result<bool> + Sync,
     ) -> Result<Rotation<R>> {
         let size = batch * len * pairs;
-        let (mut cos, mut sin) = (vec![R::ZERO; size], vec![R::ZERO; size]);
+        for table in [&mut cos, &mut sin] {
+            // What is there is written over.
+            table.resize(size, R::ZERO);
+        }
         fill(pairs, factor, [&mut cos, &mut sin], |token, into| {
             angles(token / len, token % len, into)
         })?;
@@ -88,6 +92,12 @@ impl<R: Real> Rotation<R> {
             slice: Slice::Leading,
             factor: Some(factor),
         })
+    }
+
+    /// Its memory, for another.
+    pub(crate) fn take_tables(&mut self) -> [Vec<R>; 2] {
+        self.len = 0;
+        [std::mem::take(&mut self.cos), std::mem::take(&mut self.sin)]
     }
 
     /// The same of this end of each row.
@@ -449,7 +459,7 @@ mod tests {
 
     /// Three pairs of rows of eight, with a table factor as YaRN has one.
     fn rotation(pairing: Pairing, factor: f64) -> Rotation<f64> {
-        Rotation::from_angles([1, LEN, 3], pairing, factor, |_, t, angles| {
+        Rotation::from_angles([1, LEN, 3], pairing, factor, Default::default(), |_, t, angles| {
             angles
                 .iter_mut()
                 .enumerate()
@@ -507,7 +517,7 @@ mod tests {
 
     #[test]
     fn in_place_and_out_of_place_agree_in_every_layout_and_precision() {
-        let rotation: Rotation<f32> = Rotation::from_angles([1, LEN, 3], Pairing::Halves, 1.0, |_, t, angles| {
+        let rotation: Rotation<f32> = Rotation::from_angles([1, LEN, 3], Pairing::Halves, 1.0, Default::default(), |_, t, angles| {
             angles
                 .iter_mut()
                 .enumerate()

@@ -1,0 +1,48 @@
+//! `posenc bench`: how fast the hooks are on this machine.
+
+use posenc_lab::bench::{Options, run as measure};
+
+use super::{print, print_json};
+use crate::args::bench::BenchArguments;
+use crate::export::bench::{heading, line};
+use crate::failure::Failure;
+
+pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match (arguments.threads.as_slice(), cores) {
+        ([], 1) => vec![1],
+        ([], cores) => vec![1, cores],
+        (given, _) => given.to_vec(),
+    };
+    let options = Options {
+        only: arguments.only.clone(),
+        threads,
+        rounds: arguments.rounds,
+        growth: arguments.growth,
+    };
+    if arguments.json {
+        return print_json(&measure(&options, |_| {})?);
+    }
+    print(&heading())?;
+    let mut broken = Ok(());
+    let report = measure(&options, |row| {
+        // A line as soon as it is there: all of it takes a minute or two.
+        if broken.is_ok() {
+            broken = print(&line(row));
+        }
+    })?;
+    broken?;
+    if report.rows.is_empty() {
+        let only = arguments.only.as_deref().unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "no work has a name that contains '{only}'; `posenc bench` without --only prints them all"
+        )));
+    }
+    print(&format!(
+        "\nInstruction set {} (this processor has {}), {} cores, median of {} pairs with the smallest and the largest.",
+        report.isa,
+        report.present.join(", "),
+        report.cores,
+        report.rounds
+    ))
+}
