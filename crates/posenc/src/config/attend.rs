@@ -2,7 +2,7 @@
 
 use super::json::Node;
 use super::read::{KEY_HEADS, Reader};
-use super::registry::{self, Cooling, Scale, Sinks, Sliding};
+use super::registry::{self, Cooling, ScoreScale, Sinks, Sliding};
 use super::rope::Dictionary;
 use super::{ConfigError, Source, Trace};
 use crate::attention::{Attention, Temperature, Window};
@@ -101,26 +101,26 @@ impl Reader<'_> {
             None
         };
         Ok(match self.model.scale {
-            Scale::HeadDim => plain(trace),
-            Scale::One => {
+            ScoreScale::HeadDim => plain(trace),
+            ScoreScale::One => {
                 trace.note("scale", "1".into(), Source::Model);
                 Some(1.0)
             }
-            Scale::Of(key) => match node.number(key)? {
+            ScoreScale::Of(key) => match node.number(key)? {
                 None => plain(trace),
                 Some(scalar) => {
                     trace.note("scale", format!("1/√{scalar}"), self.said.source(node, key));
                     Some(1.0 / scalar.sqrt())
                 }
             },
-            Scale::Is(key) => match node.number(key)? {
+            ScoreScale::Is(key) => match node.number(key)? {
                 None => plain(trace),
                 Some(scale) => {
                     trace.note("scale", scale.to_string(), self.said.source(node, key));
                     Some(scale)
                 }
             },
-            Scale::HalfHead => {
+            ScoreScale::HalfHead => {
                 trace.note("scale", format!("1/√{}", head_dim as f64 / 2.0), Source::Model);
                 Some(1.0 / (head_dim as f64 / 2.0).sqrt())
             }

@@ -43,7 +43,7 @@ pub(super) struct Model {
     pub ends_full: bool,
     /// Keys of other values for layers of some types.
     pub own: &'static [Own],
-    pub scale: Scale,
+    pub scale: ScoreScale,
     /// The key of the soft cap.
     pub softcap: Option<&'static str>,
     pub sliding: Sliding,
@@ -224,7 +224,7 @@ impl Own {
 
 /// What scores are multiplied by.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Scale {
+pub(super) enum ScoreScale {
     /// 1/√head_dim.
     HeadDim,
     One,
@@ -292,7 +292,7 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         deaf_to_rotary_dim: false,
         ends_full: false,
         own: &[],
-        scale: Scale::HeadDim,
+        scale: ScoreScale::HeadDim,
         softcap: None,
         sliding: Sliding::Last("sliding_window"),
         cooling: Cooling::None,
@@ -396,7 +396,7 @@ impl Model {
         Model { own, ..self }
     }
 
-    const fn scale(self, scale: Scale) -> Model {
+    const fn scale(self, scale: ScoreScale) -> Model {
         Model { scale, ..self }
     }
 
