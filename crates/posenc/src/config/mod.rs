@@ -28,16 +28,22 @@
 //! **Rules** are those of transformers 5.23.0, with these differences. A dictionary's `truncate` is read where it stands (transformers reads it beside nested dictionaries, where it is not). `head_dim: null` is an
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
+mod biases;
+mod embeddings;
 mod error;
+mod filled;
 mod json;
 mod layers;
 mod numbering;
+mod plain;
 mod read;
 mod registry;
 mod rope;
 mod scale;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unturned;
 
 pub use error::ConfigError;
 pub use numbering::Numbering;
