@@ -29,10 +29,14 @@
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
 mod attend;
+mod biases;
+mod embeddings;
 mod error;
+mod filled;
 mod json;
 mod layers;
 mod numbering;
+mod plain;
 mod read;
 mod registry;
 mod rope;
@@ -42,6 +46,8 @@ mod scale;
 mod layers_of_transformers;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unturned;
 
 pub use error::ConfigError;
 pub use numbering::Numbering;
