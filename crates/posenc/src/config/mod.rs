@@ -45,6 +45,8 @@ mod scale;
 #[cfg(test)]
 mod layers_of_transformers;
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod unturned;
