@@ -66,7 +66,11 @@ fn differences(plan: &LayerPlan, seen: Option<&Seen>, kind: Option<&str>) -> Vec
     say("heads", plan.dims.heads.to_string(), seen.heads.to_string());
     say("kv_heads", plan.dims.kv_heads.to_string(), seen.kv_heads.to_string());
     say("head_dim", plan.dims.head_dim.to_string(), seen.head_dim.to_string());
-    say("turns", (!plan.spec.encoding.methods.is_empty()).to_string(), seen.turns.to_string());
+    say(
+        "turns",
+        (!plan.spec.encoding.methods.is_empty()).to_string(),
+        seen.turns.to_string(),
+    );
     say("sinks", plan.spec.attention.sinks.to_string(), seen.sinks.to_string());
     let softcap = |x: Option<f64>| format!("{:?}", x.filter(|x| *x != 0.0));
     say("softcap", softcap(plan.spec.attention.softcap), softcap(seen.softcap));
@@ -86,7 +90,12 @@ fn differences(plan: &LayerPlan, seen: Option<&Seen>, kind: Option<&str>) -> Vec
             let theirs = |i: usize| sides[i].as_u64().map_or("all".into(), |keys: u64| keys.to_string());
             say("window", left(plan.spec.attention.window), theirs(0));
             if sides[1].as_u64() != Some(0) {
-                let right = plan.spec.attention.window.and_then(|w| w.right).map_or("all".into(), |keys| keys.to_string());
+                let right = plan
+                    .spec
+                    .attention
+                    .window
+                    .and_then(|w| w.right)
+                    .map_or("all".into(), |keys| keys.to_string());
                 say("window after", right, theirs(1));
             }
         }
@@ -99,7 +108,10 @@ const APART: [(&str, &str); 6] = [
     ("hrm_text", "its two stacks run several times, and each run is seen"),
     ("longcat_flash", "each layer attends twice"),
     ("mllama_text_model", "layers that read a picture do not run without one"),
-    ("openai_privacy_filter", "queries and keys are each multiplied by head_dim^(-1/4) before the softmax"),
+    (
+        "openai_privacy_filter",
+        "queries and keys are each multiplied by head_dim^(-1/4) before the softmax",
+    ),
     ("esm", "queries are multiplied by the scale before they turn"),
     ("esm, run", "queries are multiplied by the scale before they turn"),
 ];
@@ -131,7 +143,10 @@ fn layers_are_those_of_transformers() {
         let model = match read(&bytes, Mode::Lenient) {
             Ok(model) => model,
             Err(error) if record.note.is_some() => {
-                left.push(format!("{}: neither runs there ({note}) nor is it read here ({error})", record.name));
+                left.push(format!(
+                    "{}: neither runs there ({note}) nor is it read here ({error})",
+                    record.name
+                ));
                 continue;
             }
             Err(error) => {
@@ -147,7 +162,12 @@ fn layers_are_those_of_transformers() {
         }
         ran += 1;
         if record.note.is_none() && part.layers.len() != record.count {
-            wrong.push(format!("{}: {} layers, transformers {}", record.name, part.layers.len(), record.count));
+            wrong.push(format!(
+                "{}: {} layers, transformers {}",
+                record.name,
+                part.layers.len(),
+                record.count
+            ));
             continue;
         }
         for (layer, plan) in record.layers.iter().enumerate() {
@@ -202,4 +222,99 @@ fn differing_widths(record: &Record, part: &Part, built: &Built) -> Option<Strin
         found.push(format!("no layers, transformers {}", built.layers));
     }
     (!found.is_empty()).then(|| format!("{}: {}", record.name, found.join("; ")))
+}
+
+/// One file of `golden/config/hf_edges.json`.
+#[derive(Deserialize)]
+struct Edge {
+    name: String,
+    file: Value,
+    #[serde(default)]
+    frequencies: std::collections::BTreeMap<String, Vec<f64>>,
+    #[serde(default)]
+    factors: std::collections::BTreeMap<String, f64>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// Files that are read otherwise than transformers reads them, each with the reason.
+const OTHERWISE: [(&str, &str); 8] = [
+    (
+        "truncate, nested",
+        "transformers looks for `truncate` beside the dictionaries, where it is not",
+    ),
+    (
+        "share at the top",
+        "Llama's own class reads the share for every kind but the unscaled one; vLLM reads it for all",
+    ),
+    ("share in the dictionary", "as above"),
+    ("share in both", "as above"),
+    ("share 0.45 of 32", "as above"),
+    (
+        "OLMo 3's old names",
+        "transformers uses up the file's base for full layers and gives sliding ones its own",
+    ),
+    (
+        "class dictionary, Mistral 4 with a dictionary of its own",
+        "without the class's share, transformers' table is twice as wide as what turns",
+    ),
+    ("attn_factor", "transformers ignores it; vLLM multiplies"),
+];
+
+/// Rotary settings in odd spellings: what transformers' modules make of them is what is read, but for the files above.
+#[test]
+fn odd_spellings_are_read_as_transformers_reads_them() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/config/hf_edges.json");
+    let edges: Vec<Edge> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for edge in &edges {
+        let model = match read(edge.file.to_string().as_bytes(), Mode::Lenient) {
+            Ok(model) => model,
+            Err(error) => {
+                wrong.push(format!("{}: {error}", edge.name));
+                continue;
+            }
+        };
+        let mut found = Vec::new();
+        for (label, theirs) in &edge.frequencies {
+            compared += 1;
+            let plan = model.parts[0]
+                .plans
+                .iter()
+                .find(|plan| label.is_empty() || plan.dictionary.as_ref() == Some(label));
+            let Some((plan, rotary)) = plan.and_then(|plan| Some((plan, plan.described.as_ref()?))) else {
+                found.push(format!("{label}: no such dictionary"));
+                continue;
+            };
+            let ours = rotary.frequencies(plan.dims.head_dim, 1).unwrap();
+            let theirs: Vec<f64> = theirs.iter().copied().filter(|f| *f != 0.0).collect();
+            let turning: Vec<f64> = ours.pairs.iter().copied().filter(|f| *f != 0.0).collect();
+            // Two f32 roundings apart at most, as in the reference vectors.
+            let near = |a: &f64, b: &f64| (a - b).abs() <= f64::from(f32::EPSILON) * b.abs() * 2.0;
+            if turning.len() != theirs.len() || !turning.iter().zip(&theirs).all(|(a, b)| near(a, b)) {
+                found.push(format!(
+                    "{label}: {} pairs {:?}…, transformers {} {:?}…",
+                    turning.len(),
+                    &turning[..2],
+                    theirs.len(),
+                    &theirs[..2]
+                ));
+            }
+            if let Some(factor) = edge.factors.get(label)
+                && !near(&ours.table_factor, factor)
+            {
+                found.push(format!("{label}: factor {}, transformers {factor}", ours.table_factor));
+            }
+        }
+        let known = OTHERWISE.iter().find(|(name, _)| *name == edge.name);
+        match (known, found.is_empty()) {
+            (None, false) => wrong.push(format!("{}: {}", edge.name, found.join("; "))),
+            (Some((name, _)), true) => wrong.push(format!("{name}: no longer read otherwise")),
+            _ => {}
+        }
+        assert!(edge.error.is_none(), "{}: {:?}", edge.name, edge.error);
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(compared, 63);
 }

@@ -35,17 +35,17 @@ mod error;
 mod filled;
 mod json;
 mod layers;
+#[cfg(test)]
+mod layers_of_transformers;
 mod numbering;
 mod plain;
+#[cfg(test)]
+mod published;
 mod read;
 mod registry;
 mod rope;
 mod said;
 mod scale;
-#[cfg(test)]
-mod layers_of_transformers;
-#[cfg(test)]
-mod published;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

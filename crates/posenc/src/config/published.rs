@@ -46,7 +46,11 @@ fn runs(layers: &[usize]) -> String {
 }
 
 fn part_text(part: &Part) -> String {
-    let place = if part.path.is_empty() { String::new() } else { format!(" at {}", part.path) };
+    let place = if part.path.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", part.path)
+    };
     let longest = part.max_len.map_or("-".into(), |n| n.to_string());
     let mut text = format!("  {}{place}: {} layers, up to {longest}", part.model_type, part.layers.len());
     if !part.embeddings.methods.is_empty() {
@@ -55,7 +59,11 @@ fn part_text(part: &Part) -> String {
     text.push('\n');
     for (index, plan) in part.plans.iter().enumerate() {
         let layers: Vec<usize> = (0..part.layers.len()).filter(|layer| part.layers[*layer] == index).collect();
-        text += &format!("    {}: {}\n", if layers.is_empty() { "-".into() } else { runs(&layers) }, line(plan));
+        text += &format!(
+            "    {}: {}\n",
+            if layers.is_empty() { "-".into() } else { runs(&layers) },
+            line(plan)
+        );
     }
     text
 }
@@ -66,7 +74,15 @@ fn published_files_are_read_strictly_and_become_what_they_are() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/fixtures");
     let mut names: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().into_string().ok()?.strip_suffix(".json").map(String::from))
+        .filter_map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .into_string()
+                .ok()?
+                .strip_suffix(".json")
+                .map(String::from)
+        })
         .collect();
     names.sort();
     assert!(names.len() >= 40);
@@ -77,7 +93,10 @@ fn published_files_are_read_strictly_and_become_what_they_are() {
         match read(&bytes, Mode::Strict) {
             Ok(model) => {
                 model.parts.iter().for_each(|part| text += &part_text(part));
-                model.left.iter().for_each(|(path, why)| text += &format!("  left: {path}: {why}\n"));
+                model
+                    .left
+                    .iter()
+                    .for_each(|(path, why)| text += &format!("  left: {path}: {why}\n"));
                 model.warnings.iter().for_each(|why| text += &format!("  warning: {why}\n"));
             }
             Err(error) => text += &format!("  refused: {error}\n"),
@@ -88,5 +107,8 @@ fn published_files_are_read_strictly_and_become_what_they_are() {
     if std::env::var_os("POSENC_WRITE_PAGES").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    assert!(std::fs::read_to_string(&path).unwrap_or_default() == text, "fixtures/expected.txt says something else:\n{text}");
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == text,
+        "fixtures/expected.txt says something else:\n{text}"
+    );
 }

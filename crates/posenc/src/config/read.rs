@@ -198,7 +198,10 @@ impl Found {
                 Some(inner) if fixed.is_some() && inner.text("model_type")? == Some(name) => {
                     let mut map = inner.map.clone();
                     map.remove("model_type");
-                    let inner = Node { map: &map, path: inner.path };
+                    let inner = Node {
+                        map: &map,
+                        path: inner.path,
+                    };
                     self.node(&inner, implied, Map::new(), depth + 1)
                 }
                 Some(inner) => self.node(&inner, implied, Map::new(), depth + 1),
@@ -214,13 +217,19 @@ impl Found {
                 None => match defaults.absent(key).filter(|_| !node.map.contains_key(*key)) {
                     Some(absent) => {
                         let map = Map::new();
-                        let inner = Node { map: &map, path: node.path(key) };
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
                         self.node(&inner, Some(&absent.model_type), absent.changes, depth + 1)
                     }
                     // As far as the class's defaults are known.
                     None if implied.is_some_and(|implied| registry::plain(implied).is_some()) && !node.map.contains_key(*key) => {
                         let map = Map::new();
-                        let inner = Node { map: &map, path: node.path(key) };
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
                         self.node(&inner, implied, Map::new(), depth + 1)
                     }
                     None => Err(ConfigError::Missing {
@@ -298,6 +307,14 @@ impl Reader<'_> {
     }
 
     fn part(mut self, file: &Node<'_>) -> Result<Part, ConfigError> {
+        if let Some(key) = self.model.needs
+            && file.find(key).is_none()
+        {
+            return Err(ConfigError::Missing {
+                key: file.path(key),
+                needed_for: "which architecture of this name it is",
+            });
+        }
         let everything = self.said.map.clone();
         let node = &Self::whole(&everything, file);
         let count = match self.said.first(node, &LAYERS) {
@@ -349,7 +366,9 @@ impl Reader<'_> {
             }
             // As a layer of the type that reads it does, or as one of the label's own name.
             let all = types.as_deref().unwrap_or_default();
-            let at = all.iter().position(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label);
+            let at = all
+                .iter()
+                .position(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label);
             let one: Vec<String> = label.map(|label| vec![label.to_string()]).unwrap_or_default();
             let (types, layer) = match (at, label) {
                 (Some(at), _) => (Some(all), at),
@@ -511,7 +530,9 @@ impl Reader<'_> {
     fn own_of(&self, file: &Node<'_>, types: &[String], layer: usize) -> Result<Vec<Entry>, ConfigError> {
         let node = &Self::whole(&self.said.map, file);
         if let Some(per_layer) = node.object("per_layer_config")? {
-            let name = [format!("{layer:02}"), layer.to_string()].into_iter().find(|name| per_layer.map.contains_key(name));
+            let name = [format!("{layer:02}"), layer.to_string()]
+                .into_iter()
+                .find(|name| per_layer.map.contains_key(name));
             let Some((name, Value::Object(own))) = name.and_then(|name| per_layer.map.get_key_value(&name)) else {
                 return Ok(Vec::new());
             };
@@ -532,7 +553,12 @@ impl Reader<'_> {
             {
                 continue;
             }
-            if own.every_second && types[..layer].iter().filter(|other| Some(other.as_str()) == kind).count() % 2 == 0 {
+            if let Some(flag) = own.unless
+                && node.flag(flag)?.unwrap_or(false)
+            {
+                continue;
+            }
+            if own.every_second && types.iter().take(layer).filter(|other| Some(other.as_str()) == kind).count() % 2 == 0 {
                 continue;
             }
             let (value, source) = match nested(node, own.from)? {

@@ -61,6 +61,8 @@ pub(super) struct Model {
     pub inner: Option<&'static str>,
     /// The class makes its table in f64.
     pub exact: bool,
+    /// Without this key a file is for another architecture of the same name.
+    pub needs: Option<&'static str>,
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -193,6 +195,8 @@ pub(super) struct Own {
     pub default: Option<usize>,
     /// Only if this flag, with its default, is true.
     pub only_if: Option<(&'static str, bool)>,
+    /// Not if this flag is true.
+    pub unless: Option<&'static str>,
     /// Only in every second layer of its type.
     pub every_second: bool,
     /// So many times what stands there.
@@ -207,6 +211,7 @@ pub(super) const fn own(kinds: &'static [&'static str], key: &'static str, from:
         from,
         default,
         only_if: None,
+        unless: None,
         every_second: false,
         times: 1,
     }
@@ -216,6 +221,13 @@ impl Own {
     const fn only_if(self, flag: &'static str, default: bool) -> Own {
         Own {
             only_if: Some((flag, default)),
+            ..self
+        }
+    }
+
+    const fn unless(self, flag: &'static str) -> Own {
+        Own {
+            unless: Some(flag),
             ..self
         }
     }
@@ -309,6 +321,7 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         sinks: Sinks::None,
         inner: None,
         exact: false,
+        needs: None,
         note: "",
     }
 }
@@ -411,7 +424,10 @@ impl Model {
     }
 
     const fn softcap(self, key: &'static str) -> Model {
-        Model { softcap: Some(key), ..self }
+        Model {
+            softcap: Some(key),
+            ..self
+        }
     }
 
     const fn sliding(self, sliding: Sliding) -> Model {
@@ -432,6 +448,10 @@ impl Model {
 
     const fn exact(self) -> Model {
         Model { exact: true, ..self }
+    }
+
+    const fn needs(self, key: &'static str) -> Model {
+        Model { needs: Some(key), ..self }
     }
 
     const fn note(self, note: &'static str) -> Model {
@@ -484,6 +504,61 @@ impl Model {
                 }
             }
             Turning::If(key, _, default) => text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" }),
+        }
+        match self.pattern {
+            Pattern::None | Pattern::All("full_attention") => {}
+            Pattern::EveryLast(key, n) => text += &format!("; full attention in each {n}th layer (`{key}`), else sliding"),
+            Pattern::EveryFirst(key, n) => text += &format!("; full attention in each {n}th layer from the first (`{key}`), else sliding"),
+            Pattern::Linear(key, n, _) => text += &format!("; attention in each {n}th layer (`{key}`), else linear attention"),
+            Pattern::All(name) => text += &format!("; all layers {name}"),
+            Pattern::Slides(_) => text += "; all layers slide, where there is a window",
+            Pattern::Above(_) => text += "; layers from `max_window_layers` on can slide",
+            Pattern::Below => text += "; every other layer below `max_window_layers` can slide",
+            Pattern::Used => text += "; all layers slide with `use_sliding_window`",
+            Pattern::Written(first, cycle, last) => {
+                let names = |list: &[&str]| {
+                    list.iter()
+                        .map(|name| name.trim_end_matches("_attention"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                text += "; layer types";
+                if !first.is_empty() && !cycle.is_empty() {
+                    text += &format!(" {} and then", names(first));
+                }
+                text += match cycle.is_empty() {
+                    true => " written out",
+                    false => " in turn ",
+                };
+                text += &names(cycle);
+                if let Some(last) = last {
+                    text += &format!(", the last {}", names(&[last]));
+                }
+            }
+            Pattern::FromEnd(n) => text += &format!("; full attention in each {n}th layer from the end, else sliding"),
+            Pattern::Chosen(key, chosen, others, _) => text += &format!("; {chosen} in layers of `{key}`, else {others}"),
+            Pattern::Flags(path, on, off, _) => text += &format!("; {on} or {off} by `{path}`"),
+            Pattern::Windows(key, _) => text += &format!("; sliding or full by `{key}`"),
+            Pattern::Chunks => text += "; chunks (`attention_chunk_size`) in layers that turn",
+            Pattern::StillSlides => text += "; layers that do not turn can slide",
+            Pattern::Prefixed => text += "; sliding and full by `sliding_window_pattern`, counted anew after `first_k_dense_replace`",
+            Pattern::Ratios => text += "; layer types by `compress_ratios`",
+            Pattern::Round(key) => text += &format!("; layer types in turn by `{key}`"),
+        }
+        match self.scale {
+            ScoreScale::HeadDim => {}
+            ScoreScale::One => text += "; scores are not scaled",
+            ScoreScale::Of(key) => text += &format!("; scores times 1/√`{key}`"),
+            ScoreScale::Is(key) => text += &format!("; scores times `{key}`"),
+            ScoreScale::HalfHead => text += "; scores times 1/√(head_dim / 2)",
+        }
+        if let Some(key) = self.softcap {
+            text += &format!("; soft cap `{key}`");
+        }
+        match self.cooling {
+            Cooling::None => {}
+            Cooling::Still => text += "; queries times a factor of their position in layers that do not turn",
+            Cooling::Beta => text += "; queries times a factor of their position (`llama_4_scaling_beta`)",
         }
         match self.sinks {
             Sinks::None => {}
