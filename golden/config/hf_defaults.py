@@ -1,8 +1,8 @@
 """What the classes of transformers leave unsaid about layers: the defaults of sizes, windows, scales and patterns of each model type.
 
-    python hf_defaults.py TYPES > crates/posenc/src/config/registry/defaults.txt
+    python hf_defaults.py all_types.txt > ../../crates/posenc/src/config/registry/defaults.txt
 
-Needs transformers 5.23.0. TYPES is a file of model types, one in a line (`posenc::config::known`). A line of the output is a model type, a space and an object: the class's fields with a
+Needs transformers 5.23.0. The argument is a file of model types, one in a line. A line of the output is a model type, a space and an object: the class's fields with a
 default that is not None, as they stand in the class, before the class derives others from them. `@` maps other names of a field, which files may use, to the class's own; `&` names the
 class's parts with the model type that each has when its object does not say one (`empty`) and when there is no object (`absent`, with what the default part `changes` in that type's defaults).
 """

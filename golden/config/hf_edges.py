@@ -71,6 +71,7 @@ FILES = {
     "class dictionary, gpt-oss": dict(model_type="gpt_oss", num_hidden_layers=2),
     "class dictionary, gpt-oss with a base": dict(model_type="gpt_oss", num_hidden_layers=2, rope_theta=1e4),
     "class dictionary, Ministral 3": dict(model_type="ministral3", num_hidden_layers=2),
+    "class dictionary, Ministral 3 with a base": dict(model_type="ministral3", num_hidden_layers=2, rope_theta=5e4),
     "class dictionary, Apertus": dict(model_type="apertus", num_hidden_layers=2),
     "class dictionary, Gemma 4": dict(model_type="gemma4_text", num_hidden_layers=6),
     "class dictionary, LFM 3": dict(model_type="lfm3", num_hidden_layers=4),

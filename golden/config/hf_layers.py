@@ -1,8 +1,8 @@
 """What each layer of each rotary model type does in transformers: types, widths, scales, soft caps, windows, chunks, and whether it turns.
 
-    python hf_layers.py TYPES [CONFIGS] > golden/config/hf_layers.json
+    python hf_layers.py types.txt ../../crates/posenc/src/config/fixtures > hf_layers.json
 
-TYPES is a file of model types, one in a line; CONFIGS a folder of config.json files, which are run too. Needs torch and transformers 5.23.0.
+The first argument is a file of model types, one in a line, the second a folder of config.json files, which are run too. Needs torch and transformers 5.23.0.
 
 A model is built without weights (on the device `meta`) and run on eight tokens with an attention function and a mask function of our own. The former sees what reaches the softmax: the shapes
 of queries and keys, the scale, the soft cap, the sinks. The latter sees the rule of the mask as a function of two indices, and finds by bisection how far a query sees to either side, so
@@ -210,7 +210,7 @@ def built(config):
             heads = read("num_heads", "num_attention_heads", "n_heads", "n_head")
             scale = read("scaling", "scale", "norm_factor", "inv_norm_factor")
             if head_dim and heads:
-                found.append((name, dict(heads=int(heads), head_dim=int(head_dim), scale=scale)))
+                found.append((name, dict(heads=int(heads), kv_heads=read("num_kv_heads", "num_key_value_heads"), head_dim=int(head_dim), scale=scale)))
         if found:
             return found
     return []

@@ -22,11 +22,24 @@
 //! **Layouts.** Hugging Face's `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
 //!
+//! **What a file leaves out** is its class's default: sizes, windows, patterns of layer types, scales, whole parts. Each such value says so ([`Source::ClassDefault`]). A key that the file has, even with `null`, stands above it.
+//!
+//! **Layers** differ by type, window, chunk, width, scale, temperature of queries, and by whether they turn; layers of linear attention and of convolutions are named and have no positions
+//! ([`LayerPlan::attends`]). What is read is compared with what reaches the softmax in transformers' own modules, for every rotary model type (`golden/config/`).
+//!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
 //! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.
 //!
-//! **Rules** are those of transformers 5.23.0, with these differences. A dictionary's `truncate` is read where it stands (transformers reads it beside nested dictionaries, where it is not). `head_dim: null` is an
-//! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+//! **Rules** are those of transformers 5.23.0, with these differences, each of which a test holds to what transformers does instead.
+//!
+//! - A dictionary's `truncate` is read where it stands; transformers reads it beside nested dictionaries, where it is not.
+//! - `partial_rotary_factor` counts for every kind of scaling, as in vLLM; classes without a share of their own (Llama) ignore it there when nothing is scaled.
+//! - `attn_factor` multiplies YaRN's own magnitude, as in vLLM; transformers ignores it.
+//! - An older OLMo 3 file's `rope_theta` is the base of its sliding layers, too; transformers gives them the class's.
+//! - A base or share beside no dictionary stands above that of the class's own dictionary (Ministral 3, Apertus); transformers drops it.
+//! - HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+//!
+//! `head_dim: null` is an absent `head_dim` for every kind of scaling, here and there.
 
 mod attend;
 mod biases;
