@@ -15,6 +15,31 @@ pub enum ConfigError {
         /// What the parser expected.
         message: String,
     },
+    /// Not what the format puts there: a GGUF file's bytes.
+    Bytes {
+        /// Offset of the first byte of what is wrong.
+        at: usize,
+        /// What stands there.
+        given: String,
+        /// What the format allows.
+        expected: &'static str,
+    },
+    /// The file ends before what is needed does.
+    Cut {
+        /// What is not whole.
+        what: String,
+        /// Bytes of the file that were given.
+        given: usize,
+        /// Bytes from its start that are needed, at least.
+        needed: u64,
+    },
+    /// Frequencies or tables that this file does not say, and that change what layers do: they stand in a tensor, or in another file.
+    Unread {
+        /// The tensor, or what holds it.
+        tensor: String,
+        /// What is known, and what to do.
+        reason: String,
+    },
     /// More of something than any model has.
     TooMany {
         /// What.
@@ -83,6 +108,11 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Json { line, column, message } => write!(f, "line {line}, column {column}: {message}"),
+            ConfigError::Bytes { at, given, expected } => write!(f, "byte {at}: {given}, expected {expected}"),
+            ConfigError::Cut { what, given, needed } => {
+                write!(f, "{what} does not end within the {given} bytes given: at least the first {needed} are needed")
+            }
+            ConfigError::Unread { tensor, reason } => write!(f, "`{tensor}`: {reason}"),
             ConfigError::TooMany { what, given, limit } => write!(f, "{given} {what}; at most {limit} are read"),
             ConfigError::Missing { key, needed_for } => write!(f, "`{key}` is missing: {needed_for} cannot be known without it"),
             ConfigError::Wrong { key, given, expected } => write!(f, "`{key}` is {given}, expected {expected}"),

@@ -1,0 +1,106 @@
+//! Layers, one after the other, as a part of a model: what the readers of other formats than Hugging Face's have in common.
+
+use super::{ConfigError, LayerPlan, Part, Trace};
+use crate::attention::{Attention, LayerSpec};
+use crate::dims::Dims;
+use crate::encoding::Encoding;
+use crate::rotate::Rotary;
+
+/// Layers that are read: several times the deepest model's.
+pub(super) const DEEPEST: usize = 4096;
+
+/// One layer.
+pub(super) struct Layer {
+    pub kind: Option<&'static str>,
+    pub dims: Dims,
+    /// The rotary positions that the file describes, whether this layer turns or not.
+    pub rotary: Option<Rotary>,
+    pub turns: bool,
+    /// What else it does with positions.
+    pub others: Encoding,
+    pub attention: Attention,
+    pub trace: Trace,
+}
+
+/// A part that grows.
+pub(super) struct Stack(Part);
+
+impl Stack {
+    pub fn new(path: &str, model_type: &str, max_len: Option<usize>, note: &'static str) -> Stack {
+        Stack(Part {
+            path: path.into(),
+            model_type: model_type.into(),
+            embeddings: Encoding::none(),
+            max_len,
+            plans: Vec::new(),
+            layers: Vec::new(),
+            note,
+        })
+    }
+
+    /// What acts on the embeddings.
+    pub fn embeddings(&mut self, encoding: Encoding, dims: Dims) -> Result<(), ConfigError> {
+        self.planned(&encoding, dims)?;
+        self.0.embeddings = encoding;
+        Ok(())
+    }
+
+    /// The next layer.
+    pub fn push(&mut self, layer: Layer) -> Result<(), ConfigError> {
+        let refused = |error| ConfigError::Setting {
+            path: self.0.path.clone(),
+            error,
+        };
+        let dims = layer.dims.checked().map_err(refused)?;
+        layer.attention.check().map_err(refused)?;
+        // Nothing is handed out that a plan would refuse, turning or not.
+        if let Some(rotary) = &layer.rotary {
+            self.planned(&rotary.clone().into(), dims)?;
+        }
+        let mut encoding = layer.others;
+        if let (Some(rotary), true) = (&layer.rotary, layer.turns) {
+            encoding = encoding.with(rotary.clone());
+        }
+        self.planned(&encoding, dims)?;
+        let plan = LayerPlan {
+            kind: layer.kind.map(String::from),
+            dictionary: None,
+            dims,
+            spec: LayerSpec {
+                encoding,
+                attention: layer.attention,
+            },
+            described: layer.rotary,
+            provenance: layer.trace.0,
+        };
+        let known = self.0.plans.iter().position(|known| *known == plan);
+        self.0.layers.push(known.unwrap_or(self.0.plans.len()));
+        if known.is_none() {
+            self.0.plans.push(plan);
+        }
+        Ok(())
+    }
+
+    fn planned(&self, encoding: &Encoding, dims: Dims) -> Result<(), ConfigError> {
+        encoding.plan(dims).map(|_| ()).map_err(|error| ConfigError::Setting {
+            path: self.0.path.clone(),
+            error,
+        })
+    }
+
+    pub fn part(self) -> Part {
+        self.0
+    }
+}
+
+/// A number of layers that is read.
+pub(super) fn layers(given: usize) -> Result<usize, ConfigError> {
+    if given > DEEPEST {
+        return Err(ConfigError::TooMany {
+            what: "layers",
+            given,
+            limit: DEEPEST,
+        });
+    }
+    Ok(given)
+}
