@@ -8,7 +8,7 @@ mod container;
 
 use super::stack::{Layer, Stack, layers};
 use super::{ConfigError, Format, Mode, ModelConfig, Part, Source, Trace};
-use crate::attention::{Attention, Window};
+use crate::attention::{Attention, Temperature, Window};
 use crate::bias::{Alibi, Slopes, T5Bias};
 use crate::dims::Dims;
 use crate::embed::Learned;
@@ -288,10 +288,18 @@ impl File<'_> {
                     }
                 }
                 self.attention(&mut attention, &mut trace)?;
-                if let (Some((window, shown)), true) = (&window, sliding) {
-                    attention.window = Some(*window);
-                    trace.note("window", shown.clone(), self.source("attention.sliding_window"));
+                match window.clone() {
+                    Some(Sees::Window(window, shown)) if sliding => {
+                        attention.window = Some(window);
+                        trace.note("window", shown, self.source("attention.sliding_window"));
+                    }
+                    Some(Sees::Chunk(keys)) if sliding => {
+                        attention.chunk = Some(keys);
+                        trace.note("chunk", keys.to_string(), self.source("attention.sliding_window"));
+                    }
+                    _ => {}
                 }
+                attention.temperature = self.temperature(turns, any_slides, &mut trace)?;
             }
             let kind = match (attends, sliding, any_slides) {
                 (false, ..) => Some("no_attention"),
@@ -806,7 +814,7 @@ impl File<'_> {
     }
 
     /// What layers that slide can see, and in words.
-    fn window(&self, slides: &[bool]) -> Result<Option<(Window, String)>, ConfigError> {
+    fn window(&self, slides: &[bool]) -> Result<Option<Sees>, ConfigError> {
         let a = self.architecture;
         if a.windows.layers == Layers::None || !slides.iter().any(|s| *s) {
             return Ok(None);
@@ -825,10 +833,11 @@ impl File<'_> {
         }
         let setting = |error| ConfigError::Setting { path: self.key(key), error };
         Ok(Some(match a.windows.shape {
-            Shape::Last | Shape::Chunk => (Window::last(keys).map_err(setting)?, format!("the last {keys} keys")),
+            Shape::Chunk => Sees::Chunk(keys),
+            Shape::Last => Sees::Window(Window::last(keys).map_err(setting)?, format!("the last {keys} keys")),
             Shape::Sides => {
                 let side = Some(keys / 2);
-                (Window { left: side, right: side }, format!("{} keys on each side", keys / 2))
+                Sees::Window(Window { left: side, right: side }, format!("{} keys on each side", keys / 2))
             }
         }))
     }
@@ -907,6 +916,29 @@ impl File<'_> {
             attention.scale = Some(attention.scale_for(head_dim) * factor);
         }
         Ok(())
+    }
+
+    /// What queries are multiplied by, by their position.
+    fn temperature(&self, turns: bool, chunks: bool, trace: &mut Trace) -> Result<Option<Temperature>, ConfigError> {
+        // Llama 4's is in the code; the others' key is what transformers calls beta.
+        if self.architecture.name == "llama4" {
+            let temperature = (chunks && !turns).then(|| Temperature::llama4(0.1, 8192.0));
+            if let Some(temperature) = temperature {
+                trace.note("temperature", format!("{temperature:?}"), Source::Model);
+            }
+            return Ok(temperature);
+        }
+        let key = "attention.temperature_scale";
+        let Some(beta) = self.number(key)?.filter(|beta| *beta != 0.0) else {
+            return Ok(None);
+        };
+        let mut lengths = ["attention.temperature_length", "rope.scaling.original_context_length", "context_length"].into_iter();
+        let length = lengths.find(|key| self.find(key).is_some());
+        let length = length.map(|key| self.number(key)).transpose()?.flatten();
+        let length = length.ok_or_else(|| self.missing("attention.temperature_length", "the temperature of queries"))?;
+        let temperature = Temperature::mistral(beta, length);
+        trace.note("temperature", format!("{temperature:?}"), self.source(key));
+        Ok(Some(temperature))
     }
 
     /// What scores are capped at.
@@ -1016,6 +1048,14 @@ impl File<'_> {
         }
         Ok(stack.part())
     }
+}
+
+/// What a layer that slides can see.
+#[derive(Clone)]
+enum Sees {
+    /// And in words.
+    Window(Window, String),
+    Chunk(usize),
 }
 
 enum Divisors {

@@ -29,12 +29,15 @@
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
 mod error;
+mod gguf;
 mod json;
 mod layers;
+mod params;
 mod read;
 mod registry;
 mod rope;
 mod scale;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -57,13 +60,28 @@ pub enum Mode {
     Lenient,
 }
 
+/// Which code a file was written for: told by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Format {
+    /// `config.json` of Hugging Face's transformers.
+    HuggingFace,
+    /// The metadata at the start of a GGUF file, for llama.cpp and its like.
+    Gguf,
+    /// Meta's `params.json`.
+    Meta,
+    /// Mistral's `params.json`.
+    Mistral,
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A key of the file, by its path.
+    /// A key of the file, by its path; in a GGUF file also a tensor, by its name.
     Key(String),
-    /// The default of the model type's class in transformers.
+    /// The default of the code that the file was written for: the model type's class in transformers, llama.cpp's loader, the authors' own class.
     ClassDefault,
     /// What every model of this type does; no file says it.
     Model,
@@ -164,6 +182,8 @@ impl Part {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelConfig {
+    /// Which code the file was written for.
+    pub format: Format,
     /// The file's model type.
     pub model_type: String,
     /// Its stacks of layers; the language model first, where there is one.

@@ -3,7 +3,7 @@
 use super::json::{self, Node, shown};
 use super::registry::{self, Model};
 use super::rope::Dictionary;
-use super::{ConfigError, LayerPlan, Mode, ModelConfig, Part, Source, Trace};
+use super::{ConfigError, Format, LayerPlan, Mode, ModelConfig, Part, Source, Trace, gguf, params};
 use crate::attention::{Attention, LayerSpec, Window};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
@@ -56,11 +56,17 @@ const LANGUAGE: [&str; 4] = ["text_config", "llm_config", "language_config", "th
 /// # Errors
 /// Not JSON; a model type that is not known; what is needed is missing or of another kind; settings outside their range. In strict mode also contradictions and rotary settings without a meaning.
 pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
+    if gguf::is(bytes) {
+        return gguf::read(bytes, mode);
+    }
     let map = json::object(bytes)?;
     let top = Node {
         map: &map,
         path: String::new(),
     };
+    if params::is(&map) {
+        return params::read(&top, mode);
+    }
     let model_type = top.text("model_type")?.unwrap_or_default().to_string();
     let mut found = Found {
         mode,
@@ -70,6 +76,7 @@ pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
     };
     found.node(&top, None, 0)?;
     Ok(ModelConfig {
+        format: Format::HuggingFace,
         model_type,
         parts: found.parts,
         left: found.left,

@@ -93,7 +93,7 @@ pub enum Scaling {
         original_len: usize,
         /// Wavelengths above L / this are divided by the factor.
         low_freq_factor: f64,
-        /// Wavelengths below L / this stay.
+        /// Wavelengths below L / this stay. The same number, in Llama 4 Scout, leaves nothing between.
         high_freq_factor: f64,
     },
 }
@@ -300,7 +300,12 @@ impl Scaling {
                     .map(|f| {
                         // Turns within the trained length.
                         let turns = *original_len as f64 * f / TAU;
-                        let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                        // Llama 4 Scout has no band between the two.
+                        let keep = if high == low {
+                            f64::from(turns > *low)
+                        } else {
+                            ((turns - low) / (high - low)).clamp(0.0, 1.0)
+                        };
                         (1.0 - keep) * f / factor + keep * f
                     })
                     .collect(),
@@ -432,7 +437,7 @@ impl Scaling {
                 factor(*s)?;
                 trained(*original_len)?;
                 positive("low_freq_factor", *low)?;
-                number("high_freq_factor", *high, high > low, "more than low_freq_factor")
+                number("high_freq_factor", *high, high >= low, "at least low_freq_factor")
             }
         }
     }

@@ -76,7 +76,7 @@ pub(super) fn frequencies(scaling: &Scaling, base: f64, rotary_dim: usize, lengt
                 let wavelength = 1.0 / f * std::f64::consts::TAU as f32;
                 if wavelength < (len / high) as f32 {
                     f
-                } else if wavelength > (len / low) as f32 {
+                } else if wavelength > (len / low) as f32 || high == low {
                     f / *factor as f32
                 } else {
                     let keep = (1.0 / wavelength * len as f32 - *low as f32) / (high - low) as f32;
