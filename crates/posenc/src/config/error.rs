@@ -110,7 +110,10 @@ impl fmt::Display for ConfigError {
             ConfigError::Json { line, column, message } => write!(f, "line {line}, column {column}: {message}"),
             ConfigError::Bytes { at, given, expected } => write!(f, "byte {at}: {given}, expected {expected}"),
             ConfigError::Cut { what, given, needed } => {
-                write!(f, "{what} does not end within the {given} bytes given: at least the first {needed} are needed")
+                write!(
+                    f,
+                    "{what} does not end within the {given} bytes given: at least the first {needed} are needed"
+                )
             }
             ConfigError::Unread { tensor, reason } => write!(f, "`{tensor}`: {reason}"),
             ConfigError::TooMany { what, given, limit } => write!(f, "{given} {what}; at most {limit} are read"),

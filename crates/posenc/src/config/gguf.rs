@@ -191,7 +191,9 @@ impl File<'_> {
 
     /// Of each layer, whether; `None` where the key is no list.
     fn flags(&self, key: &str, count: usize) -> Result<Option<Vec<bool>>, ConfigError> {
-        let Some(list @ Value::List(values)) = self.find(key) else { return Ok(None) };
+        let Some(list @ Value::List(values)) = self.find(key) else {
+            return Ok(None);
+        };
         let one = |value: &Value| match value {
             Value::Flag(on) => Some(*on),
             Value::Whole(x) => Some(*x != 0),
@@ -205,7 +207,9 @@ impl File<'_> {
     }
 
     fn parts(&mut self) -> Result<Vec<Part>, ConfigError> {
-        let all = self.size("block_count")?.ok_or_else(|| self.missing("block_count", "how many layers there are"))?;
+        let all = self
+            .size("block_count")?
+            .ok_or_else(|| self.missing("block_count", "how many layers there are"))?;
         let all = layers(all)?;
         // Layers that predict further tokens stand behind the others.
         let ahead = self.size("nextn_predict_layers")?.unwrap_or(0);
@@ -269,7 +273,9 @@ impl File<'_> {
             if attends {
                 match self.pairing(count)? {
                     Some(pairing) => {
-                        let known = turned[usize::from(sliding)].as_ref().filter(|t| t.rotary.rotary_dim.is_some_and(|r| r <= widths.head_dim));
+                        let known = turned[usize::from(sliding)]
+                            .as_ref()
+                            .filter(|t| t.rotary.rotary_dim.is_some_and(|r| r <= widths.head_dim));
                         let found = match known {
                             Some(found) => found.clone(),
                             None => self.turned(pairing, widths.head_dim, sliding)?,
@@ -326,27 +332,38 @@ impl File<'_> {
     }
 
     fn widths(&self, layer: usize, sliding: bool) -> Result<Widths, ConfigError> {
-        let width = self.size("embedding_length")?.ok_or_else(|| self.missing("embedding_length", "the widths of the model"))?;
+        let width = self
+            .size("embedding_length")?
+            .ok_or_else(|| self.missing("embedding_length", "the widths of the model"))?;
         let heads = self
             .per_layer("attention.head_count", layer)?
             .ok_or_else(|| self.missing("attention.head_count", "the widths of the model"))?;
         let kv_heads = self.per_layer("attention.head_count_kv", layer)?.unwrap_or(heads);
         let key = ["attention.key_length_mla", "attention.key_length_swa", "attention.key_length"]
             .into_iter()
-            .filter(|key| (*key != "attention.key_length_mla" || self.architecture.latent) && (*key != "attention.key_length_swa" || sliding))
+            .filter(|key| {
+                (*key != "attention.key_length_mla" || self.architecture.latent) && (*key != "attention.key_length_swa" || sliding)
+            })
             .find(|key| self.find(key).is_some());
         let (head_dim, head_key) = match key {
             Some(key) => (self.size(key)?.unwrap_or(0), self.key(key)),
             None => {
                 // The first layer's, as llama.cpp; of layers with other counts of heads the width is the same.
-                let first = self.per_layer("attention.head_count", 0)?.filter(|first| *first > 0).unwrap_or(heads);
+                let first = self
+                    .per_layer("attention.head_count", 0)?
+                    .filter(|first| *first > 0)
+                    .unwrap_or(heads);
                 let head_key = format!("{} / {}", self.key("embedding_length"), self.key("attention.head_count"));
                 (width.checked_div(first).unwrap_or(0), head_key)
             }
         };
         Ok(Widths {
             heads,
-            kv_heads: if self.architecture.latent && kv_heads > 0 { heads } else { kv_heads },
+            kv_heads: if self.architecture.latent && kv_heads > 0 {
+                heads
+            } else {
+                kv_heads
+            },
             head_dim,
             head_key,
         })
@@ -466,7 +483,7 @@ impl File<'_> {
         let scaled = !sliding || matches!(a.sliding, Sliding::Same);
         let mut softmax_factor = None;
         if scaled {
-            (rotary.scaling, softmax_factor) = self.scaling(base, width, &mut trace)?;
+            (rotary.scaling, softmax_factor) = self.scaling(width, &mut trace)?;
         }
         if let Some(alpha) = alpha {
             if rotary.scaling != Scaling::Unscaled {
@@ -511,11 +528,15 @@ impl File<'_> {
             });
         }
         trace.note("axes", format!("{sections:?}"), self.source(key));
-        Ok(if spread { Axes::Spread { sections } } else { Axes::Chunked { sections } })
+        Ok(if spread {
+            Axes::Spread { sections }
+        } else {
+            Axes::Chunked { sections }
+        })
     }
 
     /// How frequencies are changed, and what the softmax scale is multiplied by.
-    fn scaling(&mut self, base: f64, width: usize, trace: &mut Trace) -> Result<(Scaling, Option<f64>), ConfigError> {
+    fn scaling(&mut self, width: usize, trace: &mut Trace) -> Result<(Scaling, Option<f64>), ConfigError> {
         let a = self.architecture;
         let kind = match self.text("rope.scaling.type")? {
             None => "linear",
@@ -560,7 +581,12 @@ impl File<'_> {
         let context = self.size("context_length")?;
         let original = match self.size("rope.scaling.original_context_length")? {
             Some(len) if len > 0 => Some((len, self.source("rope.scaling.original_context_length"))),
-            _ => context.map(|len| (len, Source::Derived(format!("{}: no original_context_length", self.key("context_length"))))),
+            _ => context.map(|len| {
+                (
+                    len,
+                    Source::Derived(format!("{}: no original_context_length", self.key("context_length"))),
+                )
+            }),
         };
         let trained = |trace: &mut Trace| -> Result<usize, ConfigError> {
             let (len, source) = original.clone().ok_or(ConfigError::Missing {
@@ -617,12 +643,15 @@ impl File<'_> {
             },
             None if s != 1.0 => {
                 let scaling = Scaling::Linear { factor: s };
-                trace.note("scaling", scaling.to_string(), self.source(factor.map_or("rope.scaling.factor", |(_, key)| key)));
+                trace.note(
+                    "scaling",
+                    scaling.to_string(),
+                    self.source(factor.map_or("rope.scaling.factor", |(_, key)| key)),
+                );
                 scaling
             }
             None => Scaling::Unscaled,
         };
-        let _ = base;
         Ok((scaling, None))
     }
 
@@ -643,7 +672,10 @@ impl File<'_> {
             (Some(all), times) => {
                 let mscale = if a.log_multiplier == Multiplier::TenthOfBoth { all } else { 1.0 };
                 match times {
-                    None => Magnitude::Ratio { mscale, mscale_all_dim: all },
+                    None => Magnitude::Ratio {
+                        mscale,
+                        mscale_all_dim: all,
+                    },
                     Some(times) => Magnitude::Given(yarn_magnitude(s, mscale) / yarn_magnitude(s, all) * times),
                 }
             }
@@ -706,7 +738,9 @@ impl File<'_> {
         }
         let elsewhere = |what: &str| ConfigError::Unread {
             tensor: if needed { LONG.into() } else { ONE.into() },
-            reason: format!("{what}, so whether it divides the frequencies (Llama 3.1's, LongRoPE's) cannot be known; lenient mode reads them undivided"),
+            reason: format!(
+                "{what}, so whether it divides the frequencies (Llama 3.1's, LongRoPE's) cannot be known; lenient mode reads them undivided"
+            ),
         };
         let (named, count) = match &self.header.tensors {
             Tensors::Cut(cut) => {
@@ -775,7 +809,11 @@ impl File<'_> {
     fn lone(&self, missing: &str, found: &str) -> ConfigError {
         ConfigError::Missing {
             key: missing.into(),
-            needed_for: if found.contains("short") { "LongRoPE in longer calls" } else { "LongRoPE in shorter calls" },
+            needed_for: if found.contains("short") {
+                "LongRoPE in longer calls"
+            } else {
+                "LongRoPE in shorter calls"
+            },
         }
     }
 
@@ -831,7 +869,10 @@ impl File<'_> {
         if keys == 0 {
             return Ok(None);
         }
-        let setting = |error| ConfigError::Setting { path: self.key(key), error };
+        let setting = |error| ConfigError::Setting {
+            path: self.key(key),
+            error,
+        };
         Ok(Some(match a.windows.shape {
             Shape::Chunk => Sees::Chunk(keys),
             Shape::Last => Sees::Window(Window::last(keys).map_err(setting)?, format!("the last {keys} keys")),
@@ -864,7 +905,10 @@ impl File<'_> {
             Turning::NotEveryLast(n) => {
                 // Llama 4's way to say that every layer turns.
                 let none = self.size("attention.sliding_window")? == Some(0);
-                (none && self.architecture.name == "llama4" || !(layer + 1).is_multiple_of(n), Source::Model)
+                (
+                    none && self.architecture.name == "llama4" || !(layer + 1).is_multiple_of(n),
+                    Source::Model,
+                )
             }
             Turning::NotEveryFirst(n) => (!any_slides || !layer.is_multiple_of(n), Source::Model),
             Turning::SlidingIfAny => (!any_slides || sliding, Source::Model),
@@ -932,7 +976,12 @@ impl File<'_> {
         let Some(beta) = self.number(key)?.filter(|beta| *beta != 0.0) else {
             return Ok(None);
         };
-        let mut lengths = ["attention.temperature_length", "rope.scaling.original_context_length", "context_length"].into_iter();
+        let mut lengths = [
+            "attention.temperature_length",
+            "rope.scaling.original_context_length",
+            "context_length",
+        ]
+        .into_iter();
         let length = lengths.find(|key| self.find(key).is_some());
         let length = length.map(|key| self.number(key)).transpose()?.flatten();
         let length = length.ok_or_else(|| self.missing("attention.temperature_length", "the temperature of queries"))?;
@@ -1027,7 +1076,9 @@ impl File<'_> {
         let second = format!("{}.blk.1.attn_rel_b.weight", if encoder { "enc" } else { "dec" });
         let per_layer = matches!(&self.header.tensors, Tensors::Listed { named, .. } if named.contains_key(&second));
         let bias = if encoder { T5Bias::encoder() } else { T5Bias::decoder() };
-        let bias = bias.with_buckets(buckets, 128).with_scope(if per_layer { Scope::Layer } else { Scope::Model });
+        let bias = bias
+            .with_buckets(buckets, 128)
+            .with_scope(if per_layer { Scope::Layer } else { Scope::Model });
         for layer in 0..count {
             let widths = self.widths(layer, false)?;
             let mut trace = Trace::default();
@@ -1061,5 +1112,8 @@ enum Sees {
 enum Divisors {
     /// The tensor's name and its numbers.
     Same(String, Vec<f64>),
-    ByLength { short: Vec<f64>, long: Vec<f64> },
+    ByLength {
+        short: Vec<f64>,
+        long: Vec<f64>,
+    },
 }

@@ -430,10 +430,13 @@ impl Reader<'_> {
         };
         // Nothing is handed out that a plan would refuse.
         if let Some(rotary) = &described {
-            Encoding::from(rotary.clone()).plan(dims).map_err(|error| ConfigError::Setting {
-                path: node.path.clone(),
-                error,
-            })?;
+            let planned = Encoding::from(rotary.clone()).plan(dims).map(|_| ());
+            planned
+                .and_then(|()| super::stack::usable(rotary))
+                .map_err(|error| ConfigError::Setting {
+                    path: node.path.clone(),
+                    error,
+                })?;
         }
         Ok(LayerPlan {
             kind: kind.map(String::from),

@@ -4,7 +4,8 @@ use super::{ConfigError, LayerPlan, Part, Trace};
 use crate::attention::{Attention, LayerSpec};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
-use crate::rotate::Rotary;
+use crate::error::Error;
+use crate::rotate::{Magnitude, Rotary, Scaling};
 
 /// Layers that are read: several times the deepest model's.
 pub(super) const DEEPEST: usize = 4096;
@@ -56,6 +57,7 @@ impl Stack {
         // Nothing is handed out that a plan would refuse, turning or not.
         if let Some(rotary) = &layer.rotary {
             self.planned(&rotary.clone().into(), dims)?;
+            usable(rotary).map_err(refused)?;
         }
         let mut encoding = layer.others;
         if let (Some(rotary), true) = (&layer.rotary, layer.turns) {
@@ -90,6 +92,39 @@ impl Stack {
 
     pub fn part(self) -> Part {
         self.0
+    }
+}
+
+/// What a plan takes and f32 does not: with these settings no position up to 2²⁴ has an infinite angle, and no table an infinite entry.
+pub(super) fn usable(rotary: &Rotary) -> Result<(), Error> {
+    const SMALL: f64 = 1e-30;
+    let least = |list: &[f64]| list.iter().fold(1.0, |a: f64, b| a.min(*b));
+    let (divisor, magnitude) = match &rotary.scaling {
+        Scaling::Divided { divisors, magnitude } => (least(divisors), Magnitude::Given(*magnitude)),
+        Scaling::Longrope(long) => (least(&long.short_factor).min(least(&long.long_factor)), long.magnitude),
+        Scaling::Yarn(yarn) => (1.0, yarn.magnitude),
+        _ => (1.0, Magnitude::Own),
+    };
+    // A base below 1 makes frequencies above 1, up to its reciprocal.
+    if rotary.base.min(1.0) * divisor < SMALL {
+        return Err(Error::Invalid {
+            what: "base",
+            given: rotary.base.to_string(),
+            expected: "at least 1e-30, divided by the least divisor: f32 holds no angle of a larger frequency",
+        });
+    }
+    let numbers = match magnitude {
+        Magnitude::Own => [1.0; 2],
+        Magnitude::Given(x) | Magnitude::OwnTimes(x) => [x; 2],
+        Magnitude::Ratio { mscale, mscale_all_dim } => [mscale, mscale_all_dim],
+    };
+    match numbers.into_iter().find(|x| !(SMALL..=1.0 / SMALL).contains(x)) {
+        None => Ok(()),
+        Some(x) => Err(Error::Invalid {
+            what: "magnitude of the tables",
+            given: x.to_string(),
+            expected: "a number from 1e-30 to 1e30",
+        }),
     }
 }
 

@@ -36,7 +36,11 @@ fn layer(model: &ModelConfig, index: usize) -> &LayerPlan {
 /// Which layers of the first part turn.
 fn turning(model: &ModelConfig) -> Vec<bool> {
     let turns = |method: &Method| matches!(method, Method::Rotary(_));
-    model.parts[0].specs().iter().map(|spec| spec.encoding.methods.iter().any(turns)).collect()
+    model.parts[0]
+        .specs()
+        .iter()
+        .map(|spec| spec.encoding.methods.iter().any(turns))
+        .collect()
 }
 
 fn source(plan: &LayerPlan, value: &str) -> String {

@@ -45,13 +45,22 @@ fn metas_files() {
     let plan = layer(&model, 0);
     assert_eq!((plan.dims.heads, plan.dims.kv_heads, plan.dims.head_dim), (32, 8, 128));
     let turned = rotary(plan);
-    assert_eq!((turned.base, turned.pairing, turned.precision), (5e5, Pairing::Interleaved, Precision::Reference));
+    assert_eq!(
+        (turned.base, turned.pairing, turned.precision),
+        (5e5, Pairing::Interleaved, Precision::Reference)
+    );
     assert_eq!(turned.scaling, super::gguf::llama3());
-    assert_eq!((source(plan, "base").as_str(), source(plan, "scaling").as_str()), ("rope_theta", "use_scaled_rope"));
+    assert_eq!(
+        (source(plan, "base").as_str(), source(plan, "scaling").as_str()),
+        ("rope_theta", "use_scaled_rope")
+    );
     // Llama 2 has no base in its file: 10 000 stands in its code. Llama 3's code has another default.
     let llama2 = json!({"dim": 4096, "multiple_of": 256, "n_heads": 32, "n_layers": 32, "norm_eps": 1e-05, "vocab_size": -1});
     let model = read(llama2.clone());
-    assert_eq!((rotary(layer(&model, 0)).base, source(layer(&model, 0), "base").as_str()), (1e4, "class default"));
+    assert_eq!(
+        (rotary(layer(&model, 0)).base, source(layer(&model, 0), "base").as_str()),
+        (1e4, "class default")
+    );
     assert_eq!(layer(&model, 0).dims.kv_heads, 32);
     let llama3 = read(changed(llama2.clone(), json!({"vocab_size": 128256})));
     assert_eq!(rotary(layer(&llama3, 0)).base, 5e5);
@@ -60,7 +69,14 @@ fn metas_files() {
     assert_eq!(rotary(layer(&code_llama, 0)).base, 1e6);
     // Constants of the scaling may stand in newer files, and mean nothing without it.
     let given = read(changed(llama31(), json!({"rope_scaling_factor": 32, "rope_high_freq_factor": 4})));
-    assert!(matches!(rotary(layer(&given, 0)).scaling, Scaling::Llama3 { factor: 32.0, high_freq_factor: 4.0, .. }));
+    assert!(matches!(
+        rotary(layer(&given, 0)).scaling,
+        Scaling::Llama3 {
+            factor: 32.0,
+            high_freq_factor: 4.0,
+            ..
+        }
+    ));
     let unused = json(&changed(llama31(), json!({"rope_scaling_factor": 32, "use_scaled_rope": false})));
     assert!(matches!(strict(&unused), Err(ConfigError::UnknownKey { .. })));
     assert_eq!(rotary(layer(&lenient(&unused), 0)).scaling, Scaling::Unscaled);
@@ -76,16 +92,27 @@ fn llama_4s_file() {
     assert_eq!((model.model_type.as_str(), model.left.len()), ("llama4", 1));
     assert_eq!(turning(&model)[..8], [true, true, true, false, true, true, true, false]);
     let (turned, not) = (layer(&model, 0), layer(&model, 3));
-    let bands = Scaling::Llama3 { factor: 16.0, original_len: 8192, low_freq_factor: 1.0, high_freq_factor: 1.0 };
+    let bands = Scaling::Llama3 {
+        factor: 16.0,
+        original_len: 8192,
+        low_freq_factor: 1.0,
+        high_freq_factor: 1.0,
+    };
     assert_eq!(rotary(turned).scaling, bands);
     assert_eq!((turned.spec.attention.chunk, turned.spec.attention.temperature), (Some(8192), None));
-    assert_eq!((not.spec.attention.chunk, not.spec.attention.temperature), (None, Some(Temperature::llama4(0.1, 8192.0))));
+    assert_eq!(
+        (not.spec.attention.chunk, not.spec.attention.temperature),
+        (None, Some(Temperature::llama4(0.1, 8192.0)))
+    );
     let plain = Scaling::Unscaled.frequencies(5e5, 128, 0).unwrap().pairs;
     for (scaled, plain) in bands.frequencies(5e5, 128, 0).unwrap().pairs.into_iter().zip(plain) {
         let turns = 8192.0 * plain / std::f64::consts::TAU;
         assert_eq!(scaled, if turns > 1.0 { plain } else { plain / 16.0 });
     }
-    assert!(matches!(strict(&json(&changed(scout, json!({"nope_layer_interval": 0})))), Err(ConfigError::Wrong { .. })));
+    assert!(matches!(
+        strict(&json(&changed(scout, json!({"nope_layer_interval": 0})))),
+        Err(ConfigError::Wrong { .. })
+    ));
 }
 
 #[test]
@@ -100,10 +127,16 @@ fn mistrals_files() {
     let later = read(changed(mistral7b(), json!({"sliding_window": null})));
     assert_eq!((rotary(layer(&later, 0)).base, layer(&later, 0).spec.attention.window), (1e6, None));
     // Nemo's heads are not its width over its number of heads.
-    let nemo = read(changed(mistral7b(), json!({"dim": 5120, "sliding_window": null, "rope_theta": 1e6})));
+    let nemo = read(changed(
+        mistral7b(),
+        json!({"dim": 5120, "sliding_window": null, "rope_theta": 1e6}),
+    ));
     assert_eq!(layer(&nemo, 0).dims.head_dim, 128);
     // Ministral's windows are a list that repeats.
-    let list = read(changed(mistral7b(), json!({"sliding_window": [null, 32768, 32768, 32768], "rope_theta": 1e8})));
+    let list = read(changed(
+        mistral7b(),
+        json!({"sliding_window": [null, 32768, 32768, 32768], "rope_theta": 1e8}),
+    ));
     assert_eq!(list.parts[0].layers[..6], [0, 1, 1, 1, 0, 1]);
     assert_eq!(layer(&list, 1).kind.as_deref(), Some("sliding_attention"));
     // Codestral Mamba is no transformer, and its type is of transformers' registry, not of this reader.
@@ -116,9 +149,15 @@ fn mistrals_yarn_latent_heads_and_temperature() {
     let model = read(large3());
     let plan = layer(&model, 0);
     let turned = rotary(plan);
-    assert_eq!((plan.dims.head_dim, turned.slice, turned.rotary_dim), (192, Slice::Trailing, Some(64)));
+    assert_eq!(
+        (plan.dims.head_dim, turned.slice, turned.rotary_dim),
+        (192, Slice::Trailing, Some(64))
+    );
     let Scaling::Yarn(yarn) = &turned.scaling else { panic!() };
-    assert_eq!((yarn.factor, yarn.original_len, yarn.beta_fast, yarn.beta_slow), (36.0, 8192, 32.0, 1.0));
+    assert_eq!(
+        (yarn.factor, yarn.original_len, yarn.beta_fast, yarn.beta_slow),
+        (36.0, 8192, 32.0, 1.0)
+    );
     assert_eq!((yarn.magnitude, plan.spec.attention.scale), (Magnitude::Given(1.0), None));
     assert_eq!(plan.spec.attention.temperature, Some(Temperature::mistral(0.1, 8192.0)));
     assert_eq!(model.parts[0].max_len, Some(294_912));
@@ -155,15 +194,24 @@ fn pixtrals_tower() {
         let model = read(file);
         assert_eq!(model.parts.len(), 2);
         let part = &model.parts[1];
-        assert_eq!((part.layers.len(), part.max_len, part.model_type.as_str()), (24, Some(64), "pixtral"));
+        assert_eq!(
+            (part.layers.len(), part.max_len, part.model_type.as_str()),
+            (24, Some(64), "pixtral")
+        );
         let ours = rotary(part.layer(0).unwrap());
         assert_eq!((&ours.axes, ours.pairing), (&Axes::Dealt { axes: 2 }, Pairing::Interleaved));
         // The same frequencies as the tower in transformers' file; the pairs are neighbours here and halves there.
         let theirs = read(changed(tower.clone(), json!({"model_type": "pixtral", "head_dim": 64})));
-        assert_eq!(ours.frequencies(64, 0).unwrap(), rotary(layer(&theirs, 0)).frequencies(64, 0).unwrap());
+        assert_eq!(
+            ours.frequencies(64, 0).unwrap(),
+            rotary(layer(&theirs, 0)).frequencies(64, 0).unwrap()
+        );
         assert_eq!(rotary(layer(&theirs, 0)).pairing, Pairing::Halves);
     }
-    let sound = changed(mistral7b(), json!({"multimodal": {"whisper_model_args": {"encoder_args": {"dim": 1280}}}}));
+    let sound = changed(
+        mistral7b(),
+        json!({"multimodal": {"whisper_model_args": {"encoder_args": {"dim": 1280}}}}),
+    );
     assert_eq!(read(sound).left[0].0, "multimodal.whisper_model_args");
 }
 
@@ -177,19 +225,38 @@ fn whose_file_it_is_changes_nothing_but_the_default_base() {
     let mistral = read(changed(based.clone(), json!({"hidden_dim": 1024})));
     assert_eq!((meta.format, mistral.format), (Format::Meta, Format::Mistral));
     for model in [&meta, &mistral, &read(based)] {
-        assert_eq!((&layer(model, 0).spec, layer(model, 0).dims), (&layer(&meta, 0).spec, layer(&meta, 0).dims));
+        assert_eq!(
+            (&layer(model, 0).spec, layer(model, 0).dims),
+            (&layer(&meta, 0).spec, layer(&meta, 0).dims)
+        );
     }
     let both = json(&changed(bare.clone(), json!({"hidden_dim": 1024, "multiple_of": 256})));
     assert!(matches!(strict(&both), Err(ConfigError::Conflict { .. })));
     assert_eq!((lenient(&both).format, lenient(&both).warnings.len()), (Format::Mistral, 1));
     // DistilBERT has the same three keys, and a model type.
     let distil = json!({"model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12});
-    assert!(!matches!(strict(&json(&distil)), Ok(ModelConfig { format: Format::Meta | Format::Mistral, .. })));
+    assert!(!matches!(
+        strict(&json(&distil)),
+        Ok(ModelConfig {
+            format: Format::Meta | Format::Mistral,
+            ..
+        })
+    ));
     for (key, value) in [
-        ("dim", json!("x")), ("n_heads", json!(0)), ("n_heads", json!(1.5)), ("n_layers", json!(1e30)), ("n_kv_heads", json!(3)), ("rope_theta", json!(0)),
-        ("rope_theta", json!("1e6")), ("n_layers", json!(5000)), ("n_layers", json!([1])),
+        ("dim", json!("x")),
+        ("n_heads", json!(0)),
+        ("n_heads", json!(1.5)),
+        ("n_layers", json!(1e30)),
+        ("n_kv_heads", json!(3)),
+        ("rope_theta", json!(0)),
+        ("rope_theta", json!("1e6")),
+        ("n_layers", json!(5000)),
+        ("n_layers", json!([1])),
     ] {
-        let file = changed(json!({"dim": 512, "n_layers": 2, "n_heads": 8, "hidden_dim": 1024}), json!({key: value}));
+        let file = changed(
+            json!({"dim": 512, "n_layers": 2, "n_heads": 8, "hidden_dim": 1024}),
+            json!({key: value}),
+        );
         assert!(strict(&json(&file)).is_err(), "{file}");
     }
 }

@@ -32,15 +32,24 @@ fn bug_family_18_llama_3_1_in_three_formats() {
         let (ours, theirs) = (layer(model, 0), layer(&hf, 0));
         assert_eq!((ours.dims, &ours.spec.attention), (theirs.dims, &theirs.spec.attention));
         assert_eq!(model.parts[0].layers.len(), 32);
-        let (a, b) = (rotary(ours).frequencies(128, 0).unwrap(), rotary(theirs).frequencies(128, 0).unwrap());
+        let (a, b) = (
+            rotary(ours).frequencies(128, 0).unwrap(),
+            rotary(theirs).frequencies(128, 0).unwrap(),
+        );
         assert_eq!((a.pairs.len(), a.table_factor), (64, b.table_factor));
         for (i, (a, b)) in a.pairs.iter().zip(&b.pairs).enumerate() {
             assert!((a - b).abs() <= BOUND * b, "pair {i}: {a} and {b}");
         }
-        assert_eq!((rotary(ours).pairing, rotary(theirs).pairing), (Pairing::Interleaved, Pairing::Halves));
+        assert_eq!(
+            (rotary(ours).pairing, rotary(theirs).pairing),
+            (Pairing::Interleaved, Pairing::Halves)
+        );
     }
     // Meta's constants are transformers' keys: the same bits.
-    assert_eq!(rotary(layer(&meta, 0)).frequencies(128, 0).unwrap(), rotary(layer(&hf, 0)).frequencies(128, 0).unwrap());
+    assert_eq!(
+        rotary(layer(&meta, 0)).frequencies(128, 0).unwrap(),
+        rotary(layer(&hf, 0)).frequencies(128, 0).unwrap()
+    );
 }
 
 #[test]
@@ -65,7 +74,11 @@ fn yarn_in_three_formats() {
         .with("rope.scaling.yarn_beta_fast", 32.0)
         .with("rope.scaling.yarn_beta_slow", 1.0)
         .with("rope.scaling.yarn_log_multiplier", 1.0);
-    let (hf, mistral, gguf) = (strict(&json(&hf)).unwrap(), strict(&json(&mistral)).unwrap(), strict(&gguf.whole()).unwrap());
+    let (hf, mistral, gguf) = (
+        strict(&json(&hf)).unwrap(),
+        strict(&json(&mistral)).unwrap(),
+        strict(&gguf.whole()).unwrap(),
+    );
     let expected = rotary(layer(&hf, 0)).frequencies(64, 0).unwrap();
     for model in [&mistral, &gguf] {
         assert_eq!(rotary(layer(model, 0)).frequencies(64, 0).unwrap(), expected);
@@ -85,7 +98,9 @@ fn bug_family_10_pairings_differ_as_the_weights_do() {
     // One column each of a projection of queries and of keys, as transformers has them.
     let mut state = 7u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f32 / (1u64 << 30) as f32 - 1.0
     };
     let weights: [Vec<f32>; 2] = std::array::from_fn(|_| (0..HEADS * WIDTH).map(|_| next()).collect());
@@ -99,7 +114,9 @@ fn bug_family_10_pairings_differ_as_the_weights_do() {
             let mut out = vec![0.0f32; x.len()];
             let rotation = rotary.rotation::<f32>(WIDTH, &Positions::range(at..at + 1)).unwrap();
             let (x, shape) = (View::new(x, [1, HEADS, 1, WIDTH]).unwrap(), [1, HEADS, 1, WIDTH]);
-            rotation.apply_into(posenc::rotate::Turn::Forward, x, ViewMut::new(&mut out, shape).unwrap()).unwrap();
+            rotation
+                .apply_into(posenc::rotate::Turn::Forward, x, ViewMut::new(&mut out, shape).unwrap())
+                .unwrap();
             out
         };
         let mut all = Vec::new();
@@ -110,7 +127,10 @@ fn bug_family_10_pairings_differ_as_the_weights_do() {
         all
     };
     // The same frequencies for both, so that only the order of a sum of 128 products differs, each of at most 4 (two coordinates of at most √2 after turning): 128 · 4 · 128 · 2⁻²⁴.
-    let theirs_with_our_scaling = posenc::Rotary { scaling: ours.scaling.clone(), ..theirs.clone() };
+    let theirs_with_our_scaling = posenc::Rotary {
+        scaling: ours.scaling.clone(),
+        ..theirs.clone()
+    };
     let (a, b) = (scores(&theirs_with_our_scaling, &weights), scores(ours, &permuted));
     for (a, b) in a.iter().zip(&b) {
         assert!((a - b).abs() <= 128.0 * 4.0 * 128.0 / (1 << 24) as f32, "{a} and {b}");

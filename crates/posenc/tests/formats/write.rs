@@ -87,19 +87,6 @@ impl Gguf {
         self
     }
 
-    /// The same of another architecture, its keys renamed.
-    pub fn of(mut self, architecture: &str) -> Gguf {
-        let old = format!("{}.", self.architecture());
-        for (key, value) in &mut self.pairs {
-            if key == "general.architecture" {
-                *value = architecture.into();
-            } else if let Some(rest) = key.strip_prefix(&old) {
-                *key = format!("{architecture}.{rest}");
-            }
-        }
-        self
-    }
-
     fn architecture(&self) -> String {
         match &self.pairs[0].1 {
             Value::Text(name) => name.clone(),

@@ -42,13 +42,18 @@ pub(super) enum Method {
     /// Several axes in turn, on halves.
     Spread,
     /// Slopes down to 2^−max; the file's `attention.max_alibi_bias` if `None`.
-    Alibi { max: Option<f64>, symmetric: bool },
+    Alibi {
+        max: Option<f64>,
+        symmetric: bool,
+    },
     /// Rotary positions, or ALiBi in a model of 40 layers.
     Baichuan,
     /// A row per position, up to `context_length`.
     Learned,
     /// T5's buckets; with a decoder or without.
-    T5 { decoder: bool },
+    T5 {
+        decoder: bool,
+    },
     /// Layers without positions.
     Nothing,
     Refused(&'static str),
@@ -155,7 +160,11 @@ const fn of(name: &'static str, method: Method) -> Architecture {
     Architecture {
         name,
         method,
-        windows: Windows { layers: Layers::None, absent: Absent::None, shape: Shape::Last },
+        windows: Windows {
+            layers: Layers::None,
+            absent: Absent::None,
+            shape: Shape::Last,
+        },
         sliding: Sliding::Same,
         turning: Turning::All,
         recurrent: Recurrent::None,
@@ -185,11 +194,21 @@ const fn refused(name: &'static str, reason: &'static str) -> Architecture {
 
 impl Architecture {
     const fn windows(self, layers: Layers, absent: Absent) -> Architecture {
-        Architecture { windows: Windows { layers, absent, shape: Shape::Last }, ..self }
+        Architecture {
+            windows: Windows {
+                layers,
+                absent,
+                shape: Shape::Last,
+            },
+            ..self
+        }
     }
 
     const fn shape(self, shape: Shape) -> Architecture {
-        Architecture { windows: Windows { shape, ..self.windows }, ..self }
+        Architecture {
+            windows: Windows { shape, ..self.windows },
+            ..self
+        }
     }
 
     const fn sliding(self, sliding: Sliding) -> Architecture {
@@ -201,7 +220,10 @@ impl Architecture {
     }
 
     const fn interval(self, n: usize) -> Architecture {
-        Architecture { recurrent: Recurrent::Interval(n), ..self }
+        Architecture {
+            recurrent: Recurrent::Interval(n),
+            ..self
+        }
     }
 
     const fn latent(self) -> Architecture {
@@ -217,7 +239,10 @@ impl Architecture {
     }
 
     const fn softcap(self, cap: f64) -> Architecture {
-        Architecture { softcap: Some(cap), ..self }
+        Architecture {
+            softcap: Some(cap),
+            ..self
+        }
     }
 
     const fn divided(self) -> Architecture {
@@ -233,7 +258,9 @@ const RECURRENT: &str = "its layers are recurrent: there is no attention to tell
 const DRAFT: &str = "a drafting model: its positions are those of the model it drafts for";
 
 pub(super) static ARCHITECTURES: &[Architecture] = &[
-    halves("afmoe").windows(Layers::EveryLast(4), Absent::None).turning(Turning::NotEveryLast(4)),
+    halves("afmoe")
+        .windows(Layers::EveryLast(4), Absent::None)
+        .turning(Turning::NotEveryLast(4)),
     halves("apertus").divided(),
     neighbours("arcee").divided(),
     neighbours("arctic"),
@@ -244,22 +271,40 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     of("bailingmoe3", Method::Chunked(Some(Pairing::Interleaved))).latent(),
     of("bert", Method::Learned),
     halves("bitnet"),
-    of("bloom", Method::Alibi { max: Some(8.0), symmetric: false }),
+    of(
+        "bloom",
+        Method::Alibi {
+            max: Some(8.0),
+            symmetric: false,
+        },
+    ),
     neighbours("chameleon"),
     neighbours("chatglm"),
     refused("clip", "a tower for pictures or sound, in a file beside the language model's"),
     halves("codeshell"),
     halves("cogvlm"),
-    neighbours("cohere2").divided().windows(Layers::EveryLast(4), Absent::Needed).turning(Turning::Sliding),
-    neighbours("cohere2moe").divided().windows(Layers::EveryFirst(4), Absent::Needed).turning(Turning::Sliding),
+    neighbours("cohere2")
+        .divided()
+        .windows(Layers::EveryLast(4), Absent::Needed)
+        .turning(Turning::Sliding),
+    neighbours("cohere2moe")
+        .divided()
+        .windows(Layers::EveryFirst(4), Absent::Needed)
+        .turning(Turning::Sliding),
     neighbours("command-r"),
     halves("dbrx"),
     neighbours("deci").divided(),
     neighbours("deepseek").divided(),
     neighbours("deepseek2").latent().log_multiplier(Multiplier::TenthOfBoth),
     neighbours("deepseek2-ocr"),
-    neighbours("deepseek32").latent().log_multiplier(Multiplier::Tenth).note("the indexer turns halves"),
-    refused("deepseek4", "compressed keys turn by a base of their own, and outputs are turned back"),
+    neighbours("deepseek32")
+        .latent()
+        .log_multiplier(Multiplier::Tenth)
+        .note("the indexer turns halves"),
+    refused(
+        "deepseek4",
+        "compressed keys turn by a base of their own, and outputs are turned back",
+    ),
     refused("dflash", DRAFT),
     halves("dots1"),
     refused("dots3note", "layers that slide have latent heads of other widths"),
@@ -269,30 +314,67 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     neighbours("ernie4_5-moe"),
     halves("eurobert"),
     halves("exaone").divided(),
-    halves("exaone-moe").divided().windows(Layers::EveryLast(4), Absent::Needed).turning(Turning::Sliding),
-    halves("exaone4").divided().windows(Layers::EveryLast(4), Absent::None).turning(Turning::SlidingIfAny),
+    halves("exaone-moe")
+        .divided()
+        .windows(Layers::EveryLast(4), Absent::Needed)
+        .turning(Turning::Sliding),
+    halves("exaone4")
+        .divided()
+        .windows(Layers::EveryLast(4), Absent::None)
+        .turning(Turning::SlidingIfAny),
     halves("falcon"),
     halves("falcon-h1").divided(),
     halves("gemma"),
-    halves("gemma-embedding").windows(Layers::EveryLast(6), Absent::Needed).shape(Shape::Sides).sliding(Sliding::Local),
-    halves("gemma2").windows(Layers::EveryLast(2), Absent::Keys(4096)).softcap(50.0).scale(Scale::WidthAt(46)),
-    halves("gemma3").windows(Layers::EveryLast(6), Absent::None).sliding(Sliding::Local).scale(Scale::WidthAt(62)),
-    halves("gemma3n").windows(Layers::EveryLast(5), Absent::Needed).sliding(Sliding::Local).scale(Scale::One),
-    halves("gemma4").divided().windows(Layers::Listed, Absent::Needed).sliding(Sliding::Local).scale(Scale::One),
+    halves("gemma-embedding")
+        .windows(Layers::EveryLast(6), Absent::Needed)
+        .shape(Shape::Sides)
+        .sliding(Sliding::Local),
+    halves("gemma2")
+        .windows(Layers::EveryLast(2), Absent::Keys(4096))
+        .softcap(50.0)
+        .scale(Scale::WidthAt(46)),
+    halves("gemma3")
+        .windows(Layers::EveryLast(6), Absent::None)
+        .sliding(Sliding::Local)
+        .scale(Scale::WidthAt(62)),
+    halves("gemma3n")
+        .windows(Layers::EveryLast(5), Absent::Needed)
+        .sliding(Sliding::Local)
+        .scale(Scale::One),
+    halves("gemma4")
+        .divided()
+        .windows(Layers::Listed, Absent::Needed)
+        .sliding(Sliding::Local)
+        .scale(Scale::One),
     refused("gemma4-assistant", DRAFT),
-    neighbours("glm-dsa").latent().log_multiplier(Multiplier::Tenth).note("the indexer turns too"),
+    neighbours("glm-dsa")
+        .latent()
+        .log_multiplier(Multiplier::Tenth)
+        .note("the indexer turns too"),
     of("glm4", Method::Chunked(Some(Pairing::Interleaved))),
     of("glm4moe", Method::Chunked(Some(Pairing::Halves))),
     of("glm5-next", Method::Nothing).latent(),
     of("gpt2", Method::Learned),
-    Architecture { sinks: true, truncate: false, ..halves("gpt-oss").windows(Layers::EveryLast(2), Absent::Needed).note("llama.cpp ends YaRN's ramp at whole indices; the model was trained without, and so it is read") },
+    Architecture {
+        sinks: true,
+        truncate: false,
+        ..halves("gpt-oss")
+            .windows(Layers::EveryLast(2), Absent::Needed)
+            .note("llama.cpp ends YaRN's ramp at whole indices; the model was trained without, and so it is read")
+    },
     halves("gptneox"),
     neighbours("granite").divided().turning(Turning::Finetuned),
-    neighbours("granite_swa").divided().windows(Layers::Listed, Absent::Needed).turning(Turning::Listed),
+    neighbours("granite_swa")
+        .divided()
+        .windows(Layers::Listed, Absent::Needed)
+        .turning(Turning::Listed),
     neighbours("granitehybrid").divided().turning(Turning::Finetuned),
     neighbours("granitemoe").divided().turning(Turning::Finetuned),
     neighbours("graniteswitch").divided().turning(Turning::Finetuned),
-    Architecture { beta_fast: 8.0, ..halves("grok").softcap(30.0).scale(Scale::Output(0.088_388_347_648_318_45)) },
+    Architecture {
+        beta_fast: 8.0,
+        ..halves("grok").softcap(30.0).scale(Scale::Output(0.088_388_347_648_318_45))
+    },
     halves("grovemoe"),
     halves("hrm_text"),
     halves("hunyuan-dense"),
@@ -301,21 +383,39 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     halves("hy_v3").divided(),
     neighbours("hy_v4").latent(),
     neighbours("internlm2"),
-    of("jais", Method::Alibi { max: None, symmetric: false }),
+    of(
+        "jais",
+        Method::Alibi {
+            max: None,
+            symmetric: false,
+        },
+    ),
     halves("jais2"),
     of("jamba", Method::Nothing),
-    of("jina-bert-v2", Method::Alibi { max: Some(8.0), symmetric: true }),
+    of(
+        "jina-bert-v2",
+        Method::Alibi {
+            max: Some(8.0),
+            symmetric: true,
+        },
+    ),
     halves("jina-bert-v3"),
     of("kimi-k3", Method::Nothing).latent(),
     of("kimi-linear", Method::Nothing).latent(),
-    halves("laguna").windows(Layers::EveryFirst(4), Absent::None).sliding(Sliding::Plain),
+    halves("laguna")
+        .windows(Layers::EveryFirst(4), Absent::None)
+        .sliding(Sliding::Plain),
     halves("lfm2").windows(Layers::All, Absent::None),
     halves("lfm2moe").windows(Layers::All, Absent::None),
     neighbours("llada").divided(),
     halves("llada-moe"),
     neighbours("llama").divided().windows(Layers::All, Absent::None),
     neighbours("llama-embed").divided(),
-    neighbours("llama4").divided().windows(Layers::EveryLast(4), Absent::Keys(8192)).shape(Shape::Chunk).turning(Turning::NotEveryLast(4)),
+    neighbours("llama4")
+        .divided()
+        .windows(Layers::EveryLast(4), Absent::Keys(8192))
+        .shape(Shape::Chunk)
+        .turning(Turning::NotEveryLast(4)),
     neighbours("maincoder"),
     refused("mamba", RECURRENT),
     refused("mamba2", RECURRENT),
@@ -329,9 +429,21 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     halves("minimax-m3").note("the indexer turns too"),
     neighbours("mistral3").divided(),
     neighbours("mistral4").latent().log_multiplier(Multiplier::Tenth),
-    halves("modern-bert").windows(Layers::EveryFirst(3), Absent::None).shape(Shape::Sides).sliding(Sliding::Local),
-    of("mpt", Method::Alibi { max: None, symmetric: false }),
-    neighbours("muse-glimmer").windows(Layers::EveryLast(4), Absent::Needed).sliding(Sliding::Plain).turning(Turning::Sliding),
+    halves("modern-bert")
+        .windows(Layers::EveryFirst(3), Absent::None)
+        .shape(Shape::Sides)
+        .sliding(Sliding::Local),
+    of(
+        "mpt",
+        Method::Alibi {
+            max: None,
+            symmetric: false,
+        },
+    ),
+    neighbours("muse-glimmer")
+        .windows(Layers::EveryLast(4), Absent::Needed)
+        .sliding(Sliding::Plain)
+        .turning(Turning::Sliding),
     neighbours("nanbeige").divided().note("the layers run several times"),
     halves("nemotron"),
     of("nemotron_h", Method::Nothing),
@@ -347,7 +459,10 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     of("paddleocr", Method::Chunked(None)),
     halves("pangu-embedded").divided(),
     halves("phi2"),
-    halves("phi3").divided().windows(Layers::All, Absent::None).note("llama.cpp lets no layer slide; the model was trained with its window"),
+    halves("phi3")
+        .divided()
+        .windows(Layers::All, Absent::None)
+        .note("llama.cpp lets no layer slide; the model was trained with its window"),
     halves("phimoe").divided(),
     halves("plamo"),
     halves("plamo2"),
@@ -366,19 +481,30 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     of("qwen3tts", Method::Spread),
     of("qwen3vl", Method::Spread),
     of("qwen3vlmoe", Method::Spread),
-    of("refact", Method::Alibi { max: Some(8.0), symmetric: false }),
+    of(
+        "refact",
+        Method::Alibi {
+            max: Some(8.0),
+            symmetric: false,
+        },
+    ),
     halves("rnd1"),
     refused("rwkv6", RECURRENT),
     refused("rwkv6qwen2", RECURRENT),
     refused("rwkv7", RECURRENT),
     halves("seed_oss"),
-    halves("smallthinker").windows(Layers::EveryFirst(4), Absent::None).turning(Turning::NotEveryFirst(4)),
+    halves("smallthinker")
+        .windows(Layers::EveryFirst(4), Absent::None)
+        .turning(Turning::NotEveryFirst(4)),
     neighbours("smollm3").turning(Turning::NotEveryLast(4)),
     halves("spark2_5").windows(Layers::Listed, Absent::Needed),
     halves("stablelm"),
     of("starcoder", Method::Learned),
     halves("starcoder2"),
-    halves("step35").divided().windows(Layers::Listed, Absent::Needed).sliding(Sliding::Local),
+    halves("step35")
+        .divided()
+        .windows(Layers::Listed, Absent::Needed)
+        .sliding(Sliding::Local),
     of("t5", Method::T5 { decoder: true }).scale(Scale::One),
     of("t5encoder", Method::T5 { decoder: false }).scale(Scale::One),
     halves("talkie"),
@@ -393,7 +519,11 @@ pub(super) fn find(name: &str) -> Option<&'static Architecture> {
 /// Known names near this one.
 pub(super) fn nearest(name: &str) -> Vec<&'static str> {
     let stem: String = name.chars().take_while(char::is_ascii_alphabetic).take(4).collect();
-    let mut near: Vec<&str> = ARCHITECTURES.iter().map(|a| a.name).filter(|known| stem.len() > 1 && known.starts_with(&stem)).collect();
+    let mut near: Vec<&str> = ARCHITECTURES
+        .iter()
+        .map(|a| a.name)
+        .filter(|known| stem.len() > 1 && known.starts_with(&stem))
+        .collect();
     near.sort_by_key(|known| known.len().abs_diff(name.len()));
     near.truncate(5);
     near

@@ -69,7 +69,11 @@ fn matters(name: &str) -> bool {
 
 impl Header {
     pub fn read(bytes: &[u8]) -> Result<Header, ConfigError> {
-        let mut from = Cursor { bytes, at: 4, big_endian: false };
+        let mut from = Cursor {
+            bytes,
+            at: 4,
+            big_endian: false,
+        };
         let version = from.u32("the version")?;
         // A little version number in the other byte order has nothing in its low half.
         from.big_endian = version & 0xffff == 0 && version != 0;
@@ -96,7 +100,11 @@ impl Header {
             Err(cut @ ConfigError::Cut { .. }) => Tensors::Cut(cut),
             listed => listed?,
         };
-        Ok(Header { metadata, tensors, big_endian })
+        Ok(Header {
+            metadata,
+            tensors,
+            big_endian,
+        })
     }
 
     /// The numbers of a tensor.
@@ -125,7 +133,11 @@ impl Header {
         })?;
         let one = |b: &[u8]| {
             let bits = [b[0], b[1], b[2], b[3]];
-            f64::from(if self.big_endian { f32::from_be_bytes(bits) } else { f32::from_le_bytes(bits) })
+            f64::from(if self.big_endian {
+                f32::from_be_bytes(bits)
+            } else {
+                f32::from_le_bytes(bits)
+            })
         };
         Ok(data.chunks_exact(4).map(one).collect())
     }

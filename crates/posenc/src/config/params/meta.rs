@@ -75,7 +75,10 @@ impl File<'_> {
         };
         let chunk = top.size("attention_chunk_size")?;
         let tuned = top.flag("attn_temperature_tuning")?.unwrap_or(false);
-        let temperature = Temperature::llama4(top.number("attn_scale")?.unwrap_or(0.1), top.number("floor_scale")?.unwrap_or(8192.0));
+        let temperature = Temperature::llama4(
+            top.number("attn_scale")?.unwrap_or(0.1),
+            top.number("floor_scale")?.unwrap_or(8192.0),
+        );
         let mut stack = Stack::new("", model_type, None, "");
         for layer in 0..count {
             let turns = interval.is_none_or(|n| !(layer + 1).is_multiple_of(n));
@@ -90,7 +93,11 @@ impl File<'_> {
             }
             if tuned && !turns {
                 attention.temperature = Some(temperature);
-                trace.note("temperature", format!("{temperature:?}"), Source::Key("attn_temperature_tuning".into()));
+                trace.note(
+                    "temperature",
+                    format!("{temperature:?}"),
+                    Source::Key("attn_temperature_tuning".into()),
+                );
             }
             let kind = match (chunk, turns) {
                 (None, _) => None,

@@ -123,7 +123,10 @@ impl File<'_> {
         let Some(yarn) = self.top.object("yarn")?.filter(|yarn| !yarn.map.is_empty()) else {
             return Ok((Scaling::Unscaled, None));
         };
-        self.unknown(&yarn, &["factor", "original_max_position_embeddings", "alpha", "beta", "apply_scale"])?;
+        self.unknown(
+            &yarn,
+            &["factor", "original_max_position_embeddings", "alpha", "beta", "apply_scale"],
+        )?;
         let missing = |key| ConfigError::Missing {
             key: yarn.path(key),
             needed_for: "YaRN",
@@ -234,7 +237,12 @@ fn pixtral(node: &Node<'_>) -> Result<Part, ConfigError> {
         (Some(image), Some(patch)) if patch > 0 => Some(image / patch),
         _ => None,
     };
-    let mut stack = Stack::new(&node.path, "pixtral", side, "each picture has rows and columns of its own, and pictures do not see each other");
+    let mut stack = Stack::new(
+        &node.path,
+        "pixtral",
+        side,
+        "each picture has rows and columns of its own, and pictures do not see each other",
+    );
     for _ in 0..count {
         let mut trace = Trace(facts.0.clone());
         let (others, attention): (_, Attention) = plain(head_dim, &mut trace);
