@@ -625,6 +625,46 @@ mod tests {
     }
 
     #[test]
+    fn divisors_undo_and_make_a_scaling() {
+        let yarn = Scaling::Yarn(Yarn::new(4.0, 1024));
+        let divided = Scaling::Divided {
+            divisors: yarn.divisors(1e4, 64, 0).unwrap(),
+            magnitude: 1.5,
+        };
+        let made = divided.frequencies(1e4, 64, 7).unwrap();
+        assert_eq!(made.table_factor, 1.5);
+        for (a, b) in made.pairs.iter().zip(pairs(&yarn, 1e4, 64, 0)) {
+            // Two quotients.
+            assert!((a - b).abs() <= 2.0 * f64::EPSILON * b);
+        }
+        let half = Scaling::Proportional { partial: 0.5, factor: 1.0 };
+        assert_eq!(half.divisors(1e4, 4, 0).unwrap(), [1.0, f64::INFINITY]);
+    }
+
+    /// Llama 4 Scout's bands touch: each pair stays or is divided, and none is neither.
+    #[test]
+    fn llama_3s_bands_may_touch() {
+        let scout = Scaling::Llama3 {
+            factor: 16.0,
+            original_len: 8192,
+            low_freq_factor: 1.0,
+            high_freq_factor: 1.0,
+        };
+        let plain = pairs(&Scaling::Unscaled, 5e5, 128, 0);
+        let kept = pairs(&scout, 5e5, 128, 0).iter().zip(&plain).filter(|(a, b)| a == b).count();
+        assert_eq!(kept, plain.iter().filter(|f| 8192.0 * **f > TAU).count());
+        assert!((1..64).contains(&kept));
+        // A wavelength of exactly the length, where the blend would be 0 / 0.
+        let exact = Scaling::Llama3 {
+            factor: 2.0,
+            original_len: 1,
+            low_freq_factor: 1.0 / TAU,
+            high_freq_factor: 1.0 / TAU,
+        };
+        assert_eq!(pairs(&exact, 5e5, 2, 0), [0.5]);
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused() {
         let long_rope = |short: Vec<f64>, long: Vec<f64>| {
             Scaling::Longrope(LongRope {
@@ -641,6 +681,7 @@ mod tests {
             low_freq_factor: low,
             high_freq_factor: high,
         };
+        let divided = |divisors, magnitude| Scaling::Divided { divisors, magnitude };
         for refused in [
             Scaling::Linear { factor: 0.5 },
             Scaling::Linear { factor: f64::NAN },
@@ -661,7 +702,10 @@ mod tests {
             }),
             long_rope(vec![1.0; 2], vec![1.0; 3]),
             long_rope(vec![1.0, 0.0], vec![1.0; 2]),
-            llama3(4.0, 4.0),
+            llama3(5.0, 4.0),
+            divided(vec![1.0; 3], 1.0),
+            divided(vec![1.0, 0.0], 1.0),
+            divided(vec![1.0; 2], 0.0),
             llama3(0.0, 4.0),
         ] {
             assert!(refused.frequencies(1e4, 4, 1).is_err(), "{refused:?}");

@@ -114,6 +114,16 @@ mod tests {
                 partial: 0.25,
                 factor: 1.0,
             },
+            Scaling::Divided {
+                divisors: vec![3.0; 64],
+                magnitude: 1.5,
+            },
+            Scaling::Llama3 {
+                factor: 16.0,
+                original_len: 8192,
+                low_freq_factor: 1.0,
+                high_freq_factor: 1.0,
+            },
             Scaling::Llama3 {
                 factor: 8.0,
                 original_len: 8192,

@@ -1,6 +1,7 @@
 //! Files of every format: what they say, that they say the same of the same model, and what hostile bytes may do.
 #![cfg(feature = "config")]
 
+mod ggml;
 mod gguf;
 mod hostile;
 mod params;
