@@ -1060,16 +1060,18 @@ impl File<'_> {
         }
         let widths = self.widths(layer, false)?;
         let dims = self.dims(&widths, &mut Trace::default())?;
-        stack.embeddings(Learned::new(rows).into(), dims)
+        let mut trace = Trace::default();
+        trace.note("rows", rows.to_string(), self.source("context_length"));
+        stack.embeddings(Learned::new(rows).into(), dims, trace)
     }
 
     /// One of T5's two stacks.
     fn t5(&mut self, count: usize, encoder: bool) -> Result<Part, ConfigError> {
-        let note = match encoder {
-            true => "the encoder",
-            false => "the decoder; attention to the encoder has no positions",
+        let (name, note) = match encoder {
+            true => ("encoder", ""),
+            false => ("decoder", "attention to the encoder has no positions"),
         };
-        let mut stack = Stack::new("", self.architecture.name, self.size("context_length")?, note);
+        let mut stack = Stack::new("", self.architecture.name, self.size("context_length")?, note).of_two(name);
         let key = "attention.relative_buckets_count";
         let buckets = self.size(key)?.ok_or_else(|| self.missing(key, "the buckets of distances"))?;
         // UMT5 has a table in each layer, T5 in the first.

@@ -3,7 +3,7 @@
 use super::json::{self, Node, shown};
 use super::registry::{self, Model};
 use super::rope::Dictionary;
-use super::{ConfigError, Format, LayerPlan, Mode, ModelConfig, Part, Source, Trace, gguf, params};
+use super::{ConfigError, Format, LayerPlan, Mode, ModelConfig, Numbering, Part, Source, Trace, gguf, params};
 use crate::attention::{Attention, LayerSpec, Window};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
@@ -271,7 +271,11 @@ impl Reader<'_> {
         let mut part = Part {
             path: node.path.clone(),
             model_type: self.model.name.into(),
+            stack: None,
             embeddings: Encoding::none(),
+            embedding_dim: None,
+            numbering: Numbering::Order,
+            provenance: Vec::new(),
             max_len: self.max_len(node)?,
             plans: Vec::new(),
             layers: Vec::new(),

@@ -1,6 +1,6 @@
 //! Layers, one after the other, as a part of a model: what the readers of other formats than Hugging Face's have in common.
 
-use super::{ConfigError, LayerPlan, Part, Trace};
+use super::{ConfigError, LayerPlan, Numbering, Part, Trace};
 use crate::attention::{Attention, LayerSpec};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
@@ -31,7 +31,11 @@ impl Stack {
         Stack(Part {
             path: path.into(),
             model_type: model_type.into(),
+            stack: None,
             embeddings: Encoding::none(),
+            embedding_dim: None,
+            numbering: Numbering::Order,
+            provenance: Vec::new(),
             max_len,
             plans: Vec::new(),
             layers: Vec::new(),
@@ -39,10 +43,23 @@ impl Stack {
         })
     }
 
+    /// One of two stacks of the same object.
+    pub fn of_two(mut self, stack: &'static str) -> Stack {
+        self.0.stack = Some(stack);
+        self
+    }
+
+    /// Tokens are not numbered by their order.
+    pub fn numbered(mut self, numbering: Numbering) -> Stack {
+        self.0.numbering = numbering;
+        self
+    }
+
     /// What acts on the embeddings.
-    pub fn embeddings(&mut self, encoding: Encoding, dims: Dims) -> Result<(), ConfigError> {
+    pub fn embeddings(&mut self, encoding: Encoding, dims: Dims, trace: Trace) -> Result<(), ConfigError> {
         self.planned(&encoding, dims)?;
         self.0.embeddings = encoding;
+        self.0.provenance = trace.0;
         Ok(())
     }
 

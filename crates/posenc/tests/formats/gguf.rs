@@ -634,6 +634,10 @@ fn methods_that_do_not_turn() {
         .with("decoder_block_count", 3);
     let model = strict(&t5.whole()).unwrap();
     assert_eq!(model.parts.iter().map(|part| part.layers.len()).collect::<Vec<_>>(), [4, 3]);
+    assert_eq!(
+        model.parts.iter().map(|part| part.stack).collect::<Vec<_>>(),
+        [Some("encoder"), Some("decoder")]
+    );
     assert_eq!(layer(&model, 0).spec.encoding, T5Bias::encoder().into());
     assert_eq!(model.parts[1].layer(0).unwrap().spec.encoding, T5Bias::decoder().into());
     assert_eq!(layer(&model, 0).spec.attention.scale, Some(1.0));

@@ -3,7 +3,7 @@
 use super::super::ConfigError;
 use super::super::json::{Node, shown};
 use super::super::stack::{Layer, Stack, layers};
-use super::super::{Part, Source, Trace};
+use super::super::{Numbering, Part, Source, Trace};
 use super::{File, Parts, note_pairs, plain};
 use crate::attention::{Attention, Temperature, Window};
 use crate::dims::Dims;
@@ -242,7 +242,8 @@ fn pixtral(node: &Node<'_>) -> Result<Part, ConfigError> {
         "pixtral",
         side,
         "each picture has rows and columns of its own, and pictures do not see each other",
-    );
+    )
+    .numbered(Numbering::Cells { leading: 0 });
     for _ in 0..count {
         let mut trace = Trace(facts.0.clone());
         let (others, attention): (_, Attention) = plain(head_dim, &mut trace);
