@@ -18,6 +18,18 @@ use crate::rotate::{Axes, LongRope, Magnitude, Pairing, Precision, Rotary, Scali
 use architectures::{Absent, Architecture, Layers, Method, Multiplier, Recurrent, Scale, Shape, Sliding, Turning};
 use container::{Header, Tensor, Tensors, Value};
 
+/// Architectures of GGUF files in the order of their names, each with what its layers do with positions, in a few words, or with the reason why it is not read.
+///
+/// ```
+/// let known = posenc::config::known_gguf();
+/// assert!(known.iter().any(|(name, what)| *name == "bloom" && what.as_ref().is_ok_and(|what| what.starts_with("ALiBi"))));
+/// ```
+pub fn known_gguf() -> Vec<(&'static str, Result<String, &'static str>)> {
+    let mut all: Vec<_> = architectures::ARCHITECTURES.iter().map(|a| (a.name, a.summary())).collect();
+    all.sort_by_key(|(name, _)| *name);
+    all
+}
+
 /// Whether these bytes are of a GGUF file.
 pub(super) fn is(bytes: &[u8]) -> bool {
     bytes.starts_with(b"GGUF")

@@ -19,7 +19,16 @@
 //! # Ok::<(), posenc::config::ConfigError>(())
 //! ```
 //!
-//! **Layouts.** Hugging Face's `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
+//! **Formats**, told apart by their content ([`Format`]; the page `docs/config-formats.md` has the rules):
+//! - *Hugging Face's `config.json`*;
+//! - *GGUF*: bytes that begin with `GGUF`; the whole file, or its beginning: metadata, and for some architectures the list of tensors and the few that hold frequencies. An error says how many bytes are needed.
+//!   [`known_gguf`] lists the architectures;
+//! - *`params.json`* of Meta and of Mistral: objects with `dim`, `n_layers` and `n_heads` and no model type of transformers.
+//!
+//! A model's pairing is that of the file's weights: converters permute the projections of queries and keys for some formats ([`convert_rows`](crate::rotate::convert_rows) does it too), so one model is
+//! [`Pairing::Halves`](crate::Pairing::Halves) in one file and [`Pairing::Interleaved`](crate::Pairing::Interleaved) in another, with the same frequencies.
+//!
+//! **Layouts of Hugging Face's.** `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
 //!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
@@ -43,6 +52,7 @@ mod stack;
 mod tests;
 
 pub use error::ConfigError;
+pub use gguf::known_gguf;
 pub use numbering::Numbering;
 pub use read::{known, read};
 

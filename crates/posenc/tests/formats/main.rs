@@ -4,6 +4,7 @@
 mod ggml;
 mod gguf;
 mod hostile;
+mod page;
 mod params;
 mod same;
 mod write;

@@ -512,6 +512,84 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     neighbours("xverse"),
 ];
 
+impl Architecture {
+    /// What its layers do, in a few words, or why it is not read.
+    pub fn summary(&self) -> Result<String, &'static str> {
+        let mut text = match self.method {
+            Method::Rotary(Pairing::Interleaved) => "rotary, interleaved".to_string(),
+            Method::Rotary(_) => "rotary, halves".into(),
+            Method::Chunked(without) => {
+                let text = "rotary, halves, axes in chunks by `rope.dimension_sections`";
+                match without {
+                    None => text.into(),
+                    Some(Pairing::Interleaved) => format!("{text}; interleaved on one axis without"),
+                    Some(_) => format!("{text}; one axis without"),
+                }
+            }
+            Method::Spread => "rotary, halves, axes spread by `rope.dimension_sections`".into(),
+            Method::Alibi { max: Some(max), symmetric } => {
+                format!("ALiBi, {}slopes to 2^−{max}", if symmetric { "symmetric, " } else { "" })
+            }
+            Method::Alibi { max: None, .. } => "ALiBi by `attention.max_alibi_bias`, or none of it".into(),
+            Method::Baichuan => "rotary, interleaved; ALiBi in a model of 40 layers".into(),
+            Method::Learned => "a learned table of `context_length` rows".into(),
+            Method::T5 { decoder: true } => "T5's buckets, an encoder and a decoder".into(),
+            Method::T5 { decoder: false } => "T5's buckets, an encoder".into(),
+            Method::Nothing => "no positions".into(),
+            Method::Refused(reason) => return Err(reason),
+        };
+        if self.latent && !matches!(self.method, Method::Nothing) {
+            text += ", the last `rope.dimension_count` of each head";
+        }
+        if self.divided {
+            text += ", divided by a tensor where there is one";
+        }
+        let slides = match self.windows.layers {
+            Layers::None => String::new(),
+            Layers::All => "all layers".into(),
+            Layers::EveryLast(n) => format!("all but each {n}th layer"),
+            Layers::EveryFirst(n) => format!("all but each {n}th layer from the first"),
+            Layers::Listed => "the layers that the file lists".into(),
+        };
+        if !slides.is_empty() {
+            let sees = match self.windows.shape {
+                Shape::Last => "slide",
+                Shape::Sides => "slide to both sides",
+                Shape::Chunk => "see their chunk",
+            };
+            text += &format!("; {slides} {sees}");
+            match self.windows.absent {
+                Absent::Keys(keys) => text += &format!(" ({keys} without a key)"),
+                Absent::None => text += ", where there is a window",
+                Absent::Needed => {}
+            }
+            match self.sliding {
+                Sliding::Same => {}
+                Sliding::Plain => text += ", unscaled",
+                Sliding::Local => text += ", unscaled, base 10000 without a key",
+            }
+        }
+        match self.turning {
+            Turning::All => {}
+            Turning::NotEveryLast(n) => text += &format!("; each {n}th layer does not turn"),
+            Turning::NotEveryFirst(n) => text += &format!("; each {n}th layer from the first does not turn"),
+            Turning::SlidingIfAny | Turning::Sliding => text += "; only layers that slide turn",
+            Turning::Finetuned => text += "; none turns if `rope.scaling.finetuned` is false",
+            Turning::Listed => text += "; turns by `attention.rope_pattern`",
+        }
+        if let Recurrent::Interval(n) = self.recurrent {
+            text += &format!("; attention in each {n}th layer");
+        }
+        if self.sinks {
+            text += "; sinks";
+        }
+        if !self.note.is_empty() {
+            text += &format!(". Not said: {}", self.note);
+        }
+        Ok(text)
+    }
+}
+
 pub(super) fn find(name: &str) -> Option<&'static Architecture> {
     ARCHITECTURES.iter().find(|a| a.name == name)
 }
