@@ -30,6 +30,7 @@
 //!
 //! **Layouts of Hugging Face's.** `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
+//! A position past 2²⁴ is an error when it is made: f32 does not tell it from its neighbour.
 //!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
 //! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.

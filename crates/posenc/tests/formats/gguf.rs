@@ -493,6 +493,7 @@ fn bug_family_17_and_27_layers_that_slide_and_layers_that_do_not_turn() {
     assert_eq!(turning(&llama4), [t, t, t, f]);
     let (turned, not) = (&layer(&llama4, 0).spec.attention, &layer(&llama4, 3).spec.attention);
     assert_eq!((turned.chunk, turned.temperature, not.chunk), (Some(8192), None, None));
+    assert_eq!(layer(&llama4, 0).kind.as_deref(), Some("chunked_attention"));
     assert_eq!(not.temperature, Some(Temperature::llama4(0.1, 8192.0)));
     let all = strict(&small("llama4").with("attention.sliding_window", 0).whole()).unwrap();
     assert_eq!((turning(&all), layer(&all, 0).spec.attention.chunk), (vec![t; 4], None));
