@@ -1,5 +1,6 @@
 //! Why a configuration was refused, or what was wrong with one that was read all the same.
 
+use super::Mode;
 use std::fmt;
 
 /// Why a model's configuration was refused; in [`Mode::Lenient`](super::Mode::Lenient) some of these are warnings instead. Keys are named by their path in the file.
@@ -153,5 +154,31 @@ impl std::error::Error for ConfigError {
             ConfigError::Setting { error, .. } => Some(error),
             _ => None,
         }
+    }
+}
+
+/// What is an error in one mode and a warning in the other.
+pub(super) struct Doubts {
+    mode: Mode,
+    pub warnings: Vec<ConfigError>,
+}
+
+impl Doubts {
+    pub fn new(mode: Mode) -> Doubts {
+        Doubts {
+            mode,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// An error in strict mode, else a warning.
+    pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
+        if self.mode == Mode::Strict {
+            return Err(wrong);
+        }
+        if !self.warnings.contains(&wrong) {
+            self.warnings.push(wrong);
+        }
+        Ok(())
     }
 }

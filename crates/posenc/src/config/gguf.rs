@@ -9,6 +9,7 @@ mod container;
 mod turned;
 mod values;
 
+use super::error::Doubts;
 use super::stack::{Layer, Stack, layers};
 use super::{ConfigError, Format, Mode, ModelConfig, Part, Source, Trace};
 use crate::attention::Attention;
@@ -70,8 +71,7 @@ pub(super) fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError>
         bytes,
         header,
         architecture,
-        mode,
-        warnings: Vec::new(),
+        doubts: Doubts::new(mode),
     };
     let parts = file.parts()?;
     Ok(ModelConfig {
@@ -79,7 +79,7 @@ pub(super) fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError>
         model_type: name,
         parts,
         left: Vec::new(),
-        warnings: file.warnings,
+        warnings: file.doubts.warnings,
     })
 }
 
@@ -87,8 +87,7 @@ struct File<'b> {
     bytes: &'b [u8],
     header: Header,
     architecture: &'static Architecture,
-    mode: Mode,
-    warnings: Vec<ConfigError>,
+    doubts: Doubts,
 }
 
 /// Widths and counts of one layer.
@@ -297,7 +296,7 @@ impl File<'_> {
             // MPT's without ALiBi.
             Method::Alibi { .. } if found.is_some() => {}
             Method::Alibi { max: None, .. } if !whole && self.number("attention.max_alibi_bias")?.unwrap_or(0.0) == 0.0 => {
-                return self.complain(ConfigError::Unread {
+                return self.doubts.complain(ConfigError::Unread {
                     tensor: NAME.into(),
                     reason: "without ALiBi there may be a table of positions, and the list of tensors is not within these bytes (lenient mode reads none)".into(),
                 });

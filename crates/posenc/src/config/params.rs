@@ -10,6 +10,7 @@
 mod meta;
 mod mistral;
 
+use super::error::Doubts;
 use super::json::Node;
 use super::{ConfigError, Format, Mode, ModelConfig, Part, Source, Trace};
 use crate::attention::Attention;
@@ -64,15 +65,14 @@ pub(super) fn is(map: &Map<String, Value>) -> bool {
 pub(super) fn read(top: &Node<'_>, mode: Mode) -> Result<ModelConfig, ConfigError> {
     let mut file = File {
         top,
-        mode,
         left: Vec::new(),
-        warnings: Vec::new(),
+        doubts: Doubts::new(mode),
     };
     let (mistral, meta) = (top.first(&MISTRAL), top.first(&META));
     let said = |key: &str| (key.to_string(), "there".to_string());
     let (format, parts) = match (mistral, meta) {
         (Some(ours), Some(theirs)) => {
-            file.complain(ConfigError::Conflict {
+            file.doubts.complain(ConfigError::Conflict {
                 first: (format!("{ours}, which only Mistral's files have,"), "there".into()),
                 second: said(&format!("{theirs}, which only Meta's have,")),
                 taken: "Mistral's defaults".into(),
@@ -96,31 +96,17 @@ pub(super) fn read(top: &Node<'_>, mode: Mode) -> Result<ModelConfig, ConfigErro
         model_type: parts.first().map(|part| part.model_type.clone()).unwrap_or_default(),
         parts,
         left: file.left,
-        warnings: file.warnings,
+        warnings: file.doubts.warnings,
     })
 }
 
 struct File<'f> {
     top: &'f Node<'f>,
-    mode: Mode,
     left: Vec<(String, ConfigError)>,
-    warnings: Vec<ConfigError>,
+    doubts: Doubts,
 }
 
 impl File<'_> {
-    /// An error in strict mode, else a warning.
-    fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
-        match self.mode {
-            Mode::Strict => Err(wrong),
-            Mode::Lenient => {
-                if !self.warnings.contains(&wrong) {
-                    self.warnings.push(wrong);
-                }
-                Ok(())
-            }
-        }
-    }
-
     fn needed(&self, key: &str, what: &'static str) -> Result<usize, ConfigError> {
         self.top.size(key)?.ok_or_else(|| ConfigError::Missing {
             key: self.top.path(key),

@@ -296,7 +296,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     neighbours("deci").divided(),
     neighbours("deepseek").divided(),
     neighbours("deepseek2").latent().log_multiplier(Multiplier::TenthOfBoth),
-    neighbours("deepseek2-ocr"),
+    halves("deepseek2-ocr"),
     neighbours("deepseek32")
         .latent()
         .log_multiplier(Multiplier::Tenth)
@@ -362,6 +362,10 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
             .windows(Layers::EveryLast(2), Absent::Needed)
             .note("llama.cpp ends YaRN's ramp at whole indices; the model was trained without, and so it is read")
     },
+    refused(
+        "gptj",
+        "llama.cpp names it and has no graph for it, so what its files hold is not settled",
+    ),
     halves("gptneox"),
     neighbours("granite").divided().turning(Turning::Finetuned),
     neighbours("granite_swa")

@@ -39,7 +39,7 @@ impl File<'_> {
         };
         let found = self.size("attention.sliding_window")?.filter(|keys| *keys > 0);
         match (a.windows.layers, found) {
-            (Layers::None, Some(keys)) => self.complain(ConfigError::Wrong {
+            (Layers::None, Some(keys)) => self.doubts.complain(ConfigError::Wrong {
                 key: self.key("attention.sliding_window"),
                 given: keys.to_string(),
                 expected: "nothing: which layers of this architecture slide is not known (lenient mode: none)",

@@ -190,7 +190,7 @@ impl File<'_> {
         if let (Some((new, _)), Some((old, _))) = (new, old)
             && new != old
         {
-            self.complain(ConfigError::Conflict {
+            self.doubts.complain(ConfigError::Conflict {
                 first: (self.key("rope.scaling.factor"), new.to_string()),
                 second: (self.key("rope.scale_linear"), old.to_string()),
                 taken: self.key("rope.scaling.factor"),
@@ -327,7 +327,7 @@ impl File<'_> {
             let tables = scaling.frequencies(10_000.0, 4, 0).map_or(f64::NAN, |f| f.table_factor);
             let same = (x - tables).abs() <= f64::from(f32::EPSILON) * tables.abs();
             if !(same || a.name == "grok" && x == 1.0) {
-                self.complain(ConfigError::Conflict {
+                self.doubts.complain(ConfigError::Conflict {
                     first: (self.key("rope.scaling.yarn_attn_factor"), x.to_string()),
                     second: ("the tables' magnitude by the other keys".into(), tables.to_string()),
                     taken: "the other keys, as llama.cpp does".into(),
@@ -338,7 +338,7 @@ impl File<'_> {
             return Ok((scaling, None));
         }
         let Some(all) = multiplier else {
-            self.complain(self.missing(
+            self.doubts.complain(self.missing(
                 "rope.scaling.yarn_log_multiplier",
                 "what the softmax scale is multiplied by (lenient mode takes 1, as transformers)",
             ))?;
@@ -372,7 +372,7 @@ impl File<'_> {
         let (named, count) = match &self.header.tensors {
             Tensors::Cut(cut) => {
                 let why = elsewhere(&format!("the bytes end before the list of tensors does ({cut})"));
-                return self.complain(why).map(|()| None);
+                return self.doubts.complain(why).map(|()| None);
             }
             Tensors::Listed { named, count } => (named, *count),
         };
@@ -389,7 +389,7 @@ impl File<'_> {
                             "it divides the frequencies (Llama 3.1's, LongRoPE's), and its numbers lie behind the {given} bytes given: give the first {needed}; lenient mode reads the frequencies undivided"
                         ),
                     };
-                    file.complain(why).map(|()| None)
+                    file.doubts.complain(why).map(|()| None)
                 }
                 Err(error) => Err(error),
             }
@@ -412,7 +412,7 @@ impl File<'_> {
             } else {
                 "the file lists no tensors"
             };
-            self.complain(elsewhere(why))?;
+            self.doubts.complain(elsewhere(why))?;
         } else if needed {
             return Err(ConfigError::Missing {
                 key: LONG.into(),
@@ -423,7 +423,7 @@ impl File<'_> {
             && self.size("context_length")?.is_some_and(|len| len > 8192)
         {
             // Converters before July 2024 left it out, and perplexity past 8192 tokens showed it.
-            self.complain(ConfigError::Unread {
+            self.doubts.complain(ConfigError::Unread {
                 tensor: ONE.into(),
                 reason: "base and length are those of Llama 3.1, whose frequencies this tensor divides, and the file has none: convert the model anew (lenient mode reads them undivided)".into(),
             })?;

@@ -1,6 +1,6 @@
 //! Typed access to the metadata, by keys without the architecture before them.
 
-use super::super::{ConfigError, Mode, Source};
+use super::super::{ConfigError, Source};
 use super::File;
 use super::container::Value;
 
@@ -41,19 +41,6 @@ impl File<'_> {
         ConfigError::Missing {
             key: self.key(key),
             needed_for,
-        }
-    }
-
-    /// An error in strict mode, else a warning.
-    pub(super) fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
-        match self.mode {
-            Mode::Strict => Err(wrong),
-            Mode::Lenient => {
-                if !self.warnings.contains(&wrong) {
-                    self.warnings.push(wrong);
-                }
-                Ok(())
-            }
         }
     }
 

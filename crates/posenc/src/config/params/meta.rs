@@ -48,7 +48,7 @@ impl File<'_> {
         let base = self.base(default, &mut facts)?;
         let dims = self.dims(None, &mut facts)?;
         if let Some(given) = top.size("head_dim")?.filter(|given| *given != dims.head_dim) {
-            self.complain(ConfigError::Conflict {
+            self.doubts.complain(ConfigError::Conflict {
                 first: ("head_dim".into(), given.to_string()),
                 second: ("dim / n_heads".into(), dims.head_dim.to_string()),
                 taken: "dim / n_heads".into(),
@@ -135,7 +135,7 @@ impl File<'_> {
         if !on {
             for (key, value) in [("rope_scaling_factor", factor), ("rope_high_freq_factor", high)] {
                 if value.is_some() {
-                    self.complain(ConfigError::UnknownKey {
+                    self.doubts.complain(ConfigError::UnknownKey {
                         key: key.into(),
                         kind: "default: use_scaled_rope is not true".into(),
                     })?;

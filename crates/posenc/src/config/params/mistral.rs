@@ -109,7 +109,7 @@ impl File<'_> {
     fn unknown(&mut self, node: &Node<'_>, known: &[&str]) -> Result<(), ConfigError> {
         for (key, value) in node.map {
             if !known.contains(&key.as_str()) && !value.is_null() {
-                self.complain(ConfigError::UnknownKey {
+                self.doubts.complain(ConfigError::UnknownKey {
                     key: node.path(key),
                     kind: node.path.clone(),
                 })?;
