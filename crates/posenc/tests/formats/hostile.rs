@@ -110,8 +110,21 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
         Value::Texts(vec!["a".into(), "bc".into(), String::new()]),
     ));
     tokens.pairs.push(("general.alignment".into(), 64.into()));
+    let gemma_hf = json!({"model_type": "gemma3_text", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 16,
+        "num_hidden_layers": 4, "sliding_window": 8, "max_position_embeddings": 4096, "layer_types": ["sliding_attention", "full_attention",
+        "sliding_attention", "full_attention"], "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}});
+    let latent_hf = json!({"model_type": "deepseek_v3", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8, "max_position_embeddings": 4096, "rope_interleave": true, "rope_theta": 10000, "rope_scaling": {"type": "yarn",
+        "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096}});
+    let long_hf = json!({"model_type": "phi3", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 1024, "sliding_window": 9, "rope_scaling": {"type": "su", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+        "long_factor": [1, 2, 3, 4, 5, 6, 7, 8]}});
     vec![
         ("hugging face", json(&hf)),
+        ("hugging face, by layer type", json(&gemma_hf)),
+        ("hugging face, latent", json(&latent_hf)),
+        ("hugging face, lists", json(&long_hf)),
         ("meta", json(&meta)),
         ("mistral", json(&mistral)),
         ("mistral, latent", json(&latent)),
@@ -146,7 +159,7 @@ fn mutated_bytes_are_an_error_or_a_model() {
     let mut below = move |n: usize| (rng.bits() % n.max(1) as u64) as usize;
     let mut read = 0;
     for (_, bytes) in files() {
-        for _ in 0..1500 {
+        for _ in 0..2500 {
             let mut bytes = bytes.clone();
             for _ in 0..1 + below(3) {
                 let at = below(bytes.len());
@@ -179,7 +192,7 @@ fn mutated_bytes_are_an_error_or_a_model() {
         }
     }
     // Many mutations hit what is not read: else this would test nothing but refusals.
-    assert!(read > 1000, "{read}");
+    assert!(read > 2000, "{read}");
 }
 
 /// Values of other kinds, and past any model, at every key of every format that has keys.
@@ -437,6 +450,15 @@ fn json_that_is_none_names_line_and_column() {
     assert!(matches!(strict(b"{\"dim\": 1, \"dim\": 2}"), Err(ConfigError::Json { .. })));
     assert!(matches!(strict("[".repeat(1 << 20).as_bytes()), Err(ConfigError::Json { .. })));
     assert!(matches!(strict(b"GGU"), Err(ConfigError::Json { .. })));
+    // Lists that every layer would read.
+    let ones = format!("[{}1]", "1,".repeat(1_000_000));
+    let scaling = format!("{{\"rope_type\": \"longrope\", \"factor\": 2, \"short_factor\": {ones}, \"long_factor\": {ones}}}");
+    let heads = "\"hidden_size\": 2000002, \"num_attention_heads\": 1, \"num_hidden_layers\": 4096, \"max_position_embeddings\": 9";
+    let long = format!("{{\"model_type\": \"llama\", {heads}, \"rope_scaling\": {scaling}}}");
+    assert!(matches!(
+        strict(long.as_bytes()),
+        Err(ConfigError::TooMany { given: 1_000_001, .. })
+    ));
     // A list of a million numbers where a number belongs.
     let long = format!(
         "{{\"dim\": [{}0], \"n_layers\": 1, \"n_heads\": 1, \"hidden_dim\": 1}}",

@@ -9,6 +9,7 @@
 //! Versions 2 and 3; in a big-endian file every number but the magic is. Counts are believed only as far as bytes are there to back them: nothing is allocated by a count, and what is not needed is skipped.
 
 use super::super::ConfigError;
+use super::super::json::LONGEST_LIST;
 use std::collections::HashMap;
 
 /// Pairs that are read: a hundred times the largest file's.
@@ -20,7 +21,7 @@ const LONGEST_KEY: usize = (1 << 16) - 1;
 /// Text that is kept: names, not chat templates.
 const LONGEST_TEXT: usize = 1024;
 /// Numbers of a list that are kept: one per layer, not one per token.
-const LONGEST_LIST: usize = 8192;
+const LONGEST_VALUE: usize = 8192;
 /// Arrays of arrays.
 const DEEPEST: usize = 4;
 
@@ -109,6 +110,13 @@ impl Header {
 
     /// The numbers of a tensor.
     pub fn numbers(&self, bytes: &[u8], name: &str, tensor: &Tensor, expected: usize) -> Result<Vec<f64>, ConfigError> {
+        if expected > LONGEST_LIST {
+            return Err(ConfigError::TooMany {
+                what: "divisors of frequencies",
+                given: expected,
+                limit: LONGEST_LIST,
+            });
+        }
         let count = tensor.shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
         if count != Some(expected as u64) {
             return Err(ConfigError::Wrong {
@@ -312,7 +320,7 @@ impl<'b> Cursor<'b> {
             8 | 9 => 0,
             other => return Err(self.wrong(at, format!("`{key}`, a list of type {other}"), "a type from 0 to 12")),
         };
-        if width > 0 && length > LONGEST_LIST as u64 {
+        if width > 0 && length > LONGEST_VALUE as u64 {
             self.take(length.saturating_mul(width), key)?;
             return Ok(Value::Long(length));
         }
