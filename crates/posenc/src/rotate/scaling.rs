@@ -300,11 +300,11 @@ impl Scaling {
                     .map(|f| {
                         // Turns within the trained length.
                         let turns = *original_len as f64 * f / TAU;
-                        // Llama 4 Scout has no band between the two.
-                        let keep = if high == low {
-                            f64::from(turns > *low)
-                        } else {
+                        // Equal factors leave nothing to blend (Llama 4).
+                        let keep = if high > low {
                             ((turns - low) / (high - low)).clamp(0.0, 1.0)
+                        } else {
+                            f64::from(u8::from(turns >= *low))
                         };
                         (1.0 - keep) * f / factor + keep * f
                     })
@@ -652,7 +652,7 @@ mod tests {
         };
         let plain = pairs(&Scaling::Unscaled, 5e5, 128, 0);
         let kept = pairs(&scout, 5e5, 128, 0).iter().zip(&plain).filter(|(a, b)| a == b).count();
-        assert_eq!(kept, plain.iter().filter(|f| 8192.0 * **f > TAU).count());
+        assert_eq!(kept, plain.iter().filter(|f| 8192.0 * **f >= TAU).count());
         assert!((1..64).contains(&kept));
         // A wavelength of exactly the length, where the blend would be 0 / 0.
         let exact = Scaling::Llama3 {
@@ -661,7 +661,7 @@ mod tests {
             low_freq_factor: 1.0 / TAU,
             high_freq_factor: 1.0 / TAU,
         };
-        assert_eq!(pairs(&exact, 5e5, 2, 0), [0.5]);
+        assert_eq!(pairs(&exact, 5e5, 2, 0), [1.0]);
     }
 
     #[test]
@@ -702,7 +702,7 @@ mod tests {
             }),
             long_rope(vec![1.0; 2], vec![1.0; 3]),
             long_rope(vec![1.0, 0.0], vec![1.0; 2]),
-            llama3(5.0, 4.0),
+            llama3(4.0, 3.0),
             divided(vec![1.0; 3], 1.0),
             divided(vec![1.0, 0.0], 1.0),
             divided(vec![1.0; 2], 0.0),

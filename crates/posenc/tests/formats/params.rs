@@ -107,7 +107,7 @@ fn llama_4s_file() {
     let plain = Scaling::Unscaled.frequencies(5e5, 128, 0).unwrap().pairs;
     for (scaled, plain) in bands.frequencies(5e5, 128, 0).unwrap().pairs.into_iter().zip(plain) {
         let turns = 8192.0 * plain / std::f64::consts::TAU;
-        assert_eq!(scaled, if turns > 1.0 { plain } else { plain / 16.0 });
+        assert_eq!(scaled, if turns >= 1.0 { plain } else { plain / 16.0 });
     }
     assert!(matches!(
         strict(&json(&changed(scout, json!({"nope_layer_interval": 0})))),
