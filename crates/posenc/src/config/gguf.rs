@@ -214,6 +214,7 @@ impl File<'_> {
             }
             stack.push(Layer {
                 kind,
+                attends,
                 dims,
                 rotary,
                 turns,
@@ -346,6 +347,7 @@ impl File<'_> {
             self.scale(&mut attention, &widths, None, count, &mut trace)?;
             stack.push(Layer {
                 kind: None,
+                attends: true,
                 dims,
                 rotary: None,
                 turns: false,

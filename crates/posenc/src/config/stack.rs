@@ -13,6 +13,7 @@ pub(super) const DEEPEST: usize = 4096;
 /// One layer.
 pub(super) struct Layer {
     pub kind: Option<&'static str>,
+    pub attends: bool,
     pub dims: Dims,
     /// The rotary positions that the file describes, whether this layer turns or not.
     pub rotary: Option<Rotary>,
@@ -83,6 +84,7 @@ impl Stack {
         self.planned(&encoding, dims)?;
         let plan = LayerPlan {
             kind: layer.kind.map(String::from),
+            attends: layer.attends,
             dictionary: None,
             dims,
             spec: LayerSpec {

@@ -524,6 +524,7 @@ fn bug_family_17_and_27_layers_that_slide_and_layers_that_do_not_turn() {
     )
     .unwrap();
     assert_eq!(turning(&lfm), [f, f, t, f]);
+    assert_eq!((layer(&lfm, 0).attends, layer(&lfm, 2).attends), (false, true));
     assert_eq!(layer(&lfm, 0).kind.as_deref(), Some("no_attention"));
     assert_eq!(turns(&small("qwen3next").with("rope.dimension_count", 16)), [f, f, f, t]);
     assert_eq!(turns(&small("qwen3next").with("full_attention_interval", 2)), [f, t, f, t]);

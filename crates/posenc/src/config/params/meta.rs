@@ -106,6 +106,7 @@ impl File<'_> {
             };
             stack.push(Layer {
                 kind,
+                attends: true,
                 dims,
                 rotary: Some(rotary.clone()),
                 turns,

@@ -70,6 +70,7 @@ impl File<'_> {
             };
             stack.push(Layer {
                 kind,
+                attends: true,
                 dims,
                 rotary: Some(rotary.clone()),
                 turns: true,
@@ -255,6 +256,7 @@ fn pixtral(node: &Node<'_>) -> Result<Part, ConfigError> {
         };
         stack.push(Layer {
             kind: None,
+            attends: true,
             dims,
             rotary: Some(rotary.clone()),
             turns: true,
