@@ -134,7 +134,7 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownModel { model_type, nearest } => {
                 write!(
                     f,
-                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry"
+                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry (an architecture of GGUF: in config/gguf/architectures.rs)"
                 )?;
                 if !nearest.is_empty() {
                     write!(f, "; similar names: {}", nearest.join(", "))?;

@@ -22,6 +22,8 @@ const LONGEST_KEY: usize = (1 << 16) - 1;
 const LONGEST_TEXT: usize = 1024;
 /// Numbers of a list that are kept: one per layer, not one per token.
 const LONGEST_VALUE: usize = 8192;
+/// Bytes of one value: beyond any file.
+const MOST_BYTES: u64 = 1 << 50;
 /// Arrays of arrays.
 const DEEPEST: usize = 4;
 
@@ -215,6 +217,9 @@ impl<'b> Cursor<'b> {
 
     /// The next `count` bytes.
     fn take(&mut self, count: u64, what: &str) -> Result<&'b [u8], ConfigError> {
+        if count > MOST_BYTES {
+            return Err(self.wrong(self.at, format!("{what} of {count} bytes"), "as many as a file can have"));
+        }
         let end = (self.at as u64).saturating_add(count);
         let found = usize::try_from(end).ok().and_then(|end| Some((end, self.bytes.get(self.at..end)?)));
         let Some((end, found)) = found else {
