@@ -9,6 +9,7 @@ mod layers;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod positions;
 mod rotary;
 mod rotation;
 mod set;
@@ -21,10 +22,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 8] = [
+const SETS: [&str; 9] = [
     "attention",
     "encodings",
     "hf_axes",
+    "hf_positions",
     "hf_rotary",
     "layers",
     mpnet::NAME,
@@ -79,6 +81,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
         "attention" => attention::check,
         "encodings" => encodings::check,
         "hf_axes" | "hf_rotary" => rotary::models::check,
+        "hf_positions" => positions::check,
         "layers" => layers::check,
         "onnx" => onnx::check,
         "rope_scaling" => rotary::scaling::check,

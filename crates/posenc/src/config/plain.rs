@@ -2,11 +2,12 @@
 
 use super::filled::Filled;
 use super::json::Node;
-use super::read::{DEEPEST, Found};
-use super::registry::{Plain, Stack};
-use super::{ConfigError, LayerPlan, Part, Source, Trace};
+use super::read::{DEEPEST, Found, Reader};
+use super::registry::{self, Plain, Stack};
+use super::{ConfigError, LayerPlan, Mode, Part, Source, Trace};
 use crate::attention::LayerSpec;
 use crate::dims::Dims;
+use crate::rotate::Rotary;
 
 /// Keys of the width of the layers.
 const WIDTHS: [&str; 6] = ["hidden_size", "d_model", "n_embd", "embed_dim", "emb_dim", "dim"];
@@ -66,6 +67,7 @@ impl Found {
             self.complain(conflict.clone())?;
         }
         self.dropped(&filled, model)?;
+        let described = unturned(node, model);
         let mut read = 0;
         let mut left = Vec::new();
         for stack in model.stacks.iter().flatten() {
@@ -84,7 +86,12 @@ impl Found {
                 ));
                 continue;
             }
-            let part = filled.part(model, stack)?;
+            let mut part = filled.part(model, stack)?;
+            if stack.name.is_none_or(|name| name == "speech_encoder") {
+                for plan in &mut part.plans {
+                    plan.described = described.clone();
+                }
+            }
             self.parts.push(part);
             read += 1;
         }
@@ -111,6 +118,17 @@ impl Found {
             _ => Ok(()),
         }
     }
+}
+
+/// The rotary positions that a file describes whose layers do not turn, where its class can also turn.
+fn unturned(node: &Node<'_>, model: &Plain) -> Option<Rotary> {
+    let mut reader = Reader {
+        model: registry::find(model.name)?,
+        mode: Mode::Lenient,
+        warnings: &mut Vec::new(),
+    };
+    let part = reader.part(node).ok()?;
+    part.plans.into_iter().next()?.described
 }
 
 impl Filled {

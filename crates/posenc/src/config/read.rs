@@ -272,7 +272,7 @@ impl Reader<'_> {
         })
     }
 
-    fn part(&mut self, node: &Node<'_>) -> Result<Part, ConfigError> {
+    pub fn part(&mut self, node: &Node<'_>) -> Result<Part, ConfigError> {
         let count = match node.first(&LAYERS) {
             Some(key) => node.size(key)?,
             None => None,

@@ -76,10 +76,6 @@ fn every_line_is_read_from_class_defaults_alone() {
                 registry::Setting::Not(_) => json!(""),
             };
         }
-        // Its class has no padding token.
-        if model.name == "esm" {
-            file["pad_token_id"] = json!(1);
-        }
         // Series name their lengths in every file, and have no default.
         if filled::class(model.name).is_some_and(|class| class.contains_key("encoder_layers") && !class.contains_key("prediction_length")) {
             file["context_length"] = json!(12);

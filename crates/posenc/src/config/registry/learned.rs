@@ -33,7 +33,7 @@ pub(super) static MODELS: &[Plain] = &[
     text("bert-generation"),
     text("big_bird").note("the blocks of `attention_type: block_sparse`"),
     twice("bigbird_pegasus", table(MAX)).note("the encoder's blocks of `attention_type: block_sparse`"),
-    one("biogpt", BART.masked()),
+    one("biogpt", BART),
     twice("blenderbot", table(MAX)),
     twice("blenderbot-small", table(MAX)),
     text("blip_text_model"),
@@ -54,7 +54,11 @@ pub(super) static MODELS: &[Plain] = &[
     text("dpr"),
     one("electra", table(MAX).narrow("embedding_size")),
     text("ernie"),
-    padded("esm").when("position_embedding_type", Setting::Text("absolute"), true),
+    one("esm", bare().embeds(Embeds::Table(MAX, 0, 0, Count::PaddingAt(1)))).when(
+        "position_embedding_type",
+        Setting::Text("absolute"),
+        true,
+    ),
     text("flava_text_model"),
     text("fnet").note("layers are Fourier transforms"),
     one(

@@ -29,7 +29,7 @@ pub(super) static MODELS: &[Plain] = &[
             "is_native",
             Setting::Flag(true),
             false,
-            &[Embeds::Cells(PATCHES, 0), Embeds::Picture(PATCHES, Leading::Fixed(0))],
+            &[Embeds::Cells(PATCHES, 0, [0, 1]), Embeds::Picture(PATCHES, Leading::Fixed(0))],
         )),
     ),
     vit("altclip_vision_model"),
@@ -106,7 +106,7 @@ pub(super) static MODELS: &[Plain] = &[
     vit("tipsv2_vision_model").note("registers stand behind the class token and have no row"),
     vit("unlimited_ocr_vision_encoder"),
     one("videomae", bare().embeds(Embeds::Sine(Wave::Paper, "", Count::Order))).note("cells of all frames are one line"),
-    one("vit_mae", bare().embeds(Embeds::Cells(PATCHES, 1))).note("the decoder, which has the same table at its own width"),
+    one("vit_mae", bare().embeds(Embeds::Cells(PATCHES, 1, [1, 0]))).note("the decoder, which has the same table at its own width"),
     vit("vit"),
     vit("vit_msn"),
     one(

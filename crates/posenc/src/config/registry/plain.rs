@@ -45,8 +45,8 @@ pub enum Embeds {
     Sine(Wave, &'static str, Count),
     /// A learned table over the cells of a picture behind leading rows.
     Picture(Grid, Leading),
-    /// Sines and cosines of the row and of the column of a cell, behind tokens without a position.
-    Cells(Grid, usize),
+    /// Sines and cosines of the row and of the column of a cell (in the order of these axes), behind tokens without a position.
+    Cells(Grid, usize, [usize; 2]),
     /// The first if this key has this value (the flag is the class's default), else the second.
     If(&'static str, Setting, bool, &'static [Embeds; 2]),
 }
@@ -60,6 +60,8 @@ pub enum Count {
     Mask,
     /// Those that are not `pad_token_id`; the row behind the padding's is the first. What else the offset adds stays.
     Padding,
+    /// The same; where neither the file nor the class has the padding token, every model of the type has this one.
+    PaddingAt(usize),
     /// By order, padding included; the first has the row behind the padding's, and those past the last row share it.
     Behind,
     /// Rows and columns of the pixels of a feature map.
@@ -400,7 +402,7 @@ impl Embeds {
         let counted = |count: Count| match count {
             Count::Order | Count::Pixels => "",
             Count::Mask => ", counted by the attention mask",
-            Count::Padding => ", counted from behind the padding's row",
+            Count::Padding | Count::PaddingAt(_) => ", counted from behind the padding's row",
             Count::Behind => ", by order from behind the padding's row",
         };
         Some(match *self {
@@ -437,7 +439,10 @@ impl Embeds {
                     Leading::Key(key, n) => format!("learned, {cells}, behind `{key}` + {n}"),
                 }
             }
-            Embeds::Cells(_, leading) => format!("sinusoidal, row then column of a patch, behind {leading} without a position"),
+            Embeds::Cells(_, leading, axes) => {
+                let order = if axes == [0, 1] { "row then column" } else { "column then row" };
+                format!("sinusoidal, {order} of a patch, behind {leading} without a position")
+            }
             Embeds::If(key, _, default, [yes, no]) => {
                 let text = |embeds: &Embeds| embeds.summary().unwrap_or_else(|| "no positions".into());
                 let default = if default { "yes" } else { "no" };
