@@ -27,6 +27,13 @@ from transformers.models.bark.configuration_bark import BarkCoarseConfig, BarkFi
 # Objects inside a model's file whose types have no name in the mapping.
 INNER = {"semantic": BarkSemanticConfig, "coarse_acoustics": BarkCoarseConfig, "fine_acoustics": BarkFineConfig}
 
+# Older names of keys, which a class takes where it is built.
+OLDER = {
+    "bloom": {"n_embed": "hidden_size"},
+    "falcon": {"n_embed": "hidden_size"},
+    "molmo2_vision": {"image_default_input_size": "image_size", "image_patch_size": "patch_size"},
+}
+
 # Keys that the reader asks for.
 KEYS = """
 block_size num_queries qk_nope_head_dim qk_rope_head_dim max_timescale min_timescale spectrogram_bins
@@ -82,6 +89,7 @@ def classes():
             if isinstance(value, (bool, int, float, str, list)):
                 entry[key] = value
         names = {k: v for k, v in dict(getattr(cls, "attribute_map", {}) or {}).items() if v in entry}
+        names.update(OLDER.get(name, {}))
         if names:
             entry["attribute_map"] = names
         found[name] = entry

@@ -3,8 +3,8 @@
 use super::filled::Filled;
 use super::json::Node;
 use super::read::{DEEPEST, Found, Reader};
-use super::registry::{self, Plain, Stack};
-use super::{ConfigError, LayerPlan, Mode, Part, Source, Trace};
+use super::registry::{self, Plain, Scores, Stack};
+use super::{ConfigError, LayerPlan, Mode, Part, Provenance, Source, Trace};
 use crate::attention::LayerSpec;
 use crate::dims::Dims;
 use crate::rotate::Rotary;
@@ -61,7 +61,7 @@ const HEAD_DIMS: [&str; 6] = [
 
 impl Found {
     /// Reads the stacks of a model type; those that are not expressed are listed, unless none is.
-    pub fn plain(&mut self, node: &Node<'_>, model: &'static Plain) -> Result<(), ConfigError> {
+    pub fn plain(&mut self, node: &Node<'_>, model: &'static Plain, depth: usize) -> Result<(), ConfigError> {
         let filled = Filled::new(node, model.name);
         for conflict in &filled.conflicts {
             self.complain(conflict.clone())?;
@@ -89,7 +89,13 @@ impl Found {
             let mut part = filled.part(model, stack)?;
             if stack.name.is_none_or(|name| name == "speech_encoder") {
                 for plan in &mut part.plans {
-                    plan.described = described.clone();
+                    let Some((rotary, provenance)) = &described else { break };
+                    plan.described = Some(rotary.clone());
+                    let new = provenance
+                        .iter()
+                        .filter(|new| plan.provenance.iter().all(|old| old.value != new.value));
+                    let new: Vec<Provenance> = new.cloned().collect();
+                    plan.provenance.extend(new);
                 }
             }
             self.parts.push(part);
@@ -101,6 +107,12 @@ impl Found {
             return Err(error);
         }
         self.left.extend(left);
+        for (key, implied) in model.inner {
+            match self.inner(node, key, implied, depth) {
+                Err(error) if self.may_be_left(&error) => self.left.push((node.path(key), error)),
+                outcome => outcome?,
+            }
+        }
         Ok(())
     }
 
@@ -109,7 +121,18 @@ impl Found {
         let key = "position_embedding_type";
         let about = |stack: &Stack| stack.embeds.reads(key) || stack.scores.reads(key);
         let reads = model.when.is_some_and(|(of, ..)| of == key) || model.stacks.iter().flatten().any(about);
-        match filled.node().text(key)? {
+        let node = filled.node();
+        let mpt = model.stacks.iter().flatten().any(|stack| matches!(stack.scores, Scores::Mpt));
+        if let Some(inner) = node.object("attn_config")?.filter(|_| mpt)
+            && inner.flag("alibi")? == Some(false)
+        {
+            return self.complain(ConfigError::Wrong {
+                key: inner.path("alibi"),
+                given: "false".into(),
+                expected: "true: the class has no learned table and adds ALiBi whatever this says; lenient mode reads it as the class does",
+            });
+        }
+        match node.text(key)? {
             Some(kind) if kind.starts_with("relative") && !reads => self.complain(filled.wrong(
                 key,
                 format!("\"{kind}\""),
@@ -120,15 +143,16 @@ impl Found {
     }
 }
 
-/// The rotary positions that a file describes whose layers do not turn, where its class can also turn.
-fn unturned(node: &Node<'_>, model: &Plain) -> Option<Rotary> {
+/// The rotary positions that a file describes whose layers do not turn, where its class can also turn, and where they come from.
+fn unturned(node: &Node<'_>, model: &Plain) -> Option<(Rotary, Vec<Provenance>)> {
     let mut reader = Reader {
         model: registry::find(model.name)?,
         mode: Mode::Lenient,
         warnings: &mut Vec::new(),
     };
     let part = reader.part(node).ok()?;
-    part.plans.into_iter().next()?.described
+    let plan = part.plans.into_iter().next()?;
+    Some((plan.described?, plan.provenance))
 }
 
 impl Filled {

@@ -135,7 +135,7 @@ impl Found {
         if let Some(model) = registry::plain(model_type)
             && model.describes(node)
         {
-            return self.plain(node, model);
+            return self.plain(node, model, depth);
         }
         if let Some(model) = registry::find(model_type) {
             let mut reader = Reader {
@@ -182,12 +182,10 @@ impl Found {
             });
         }
         for (index, (key, implied)) in parts.iter().enumerate() {
-            let implied = Some(*implied).filter(|implied| !implied.is_empty());
+            // Older files have the language model's keys at the top.
             let outcome = match node.object(key)? {
-                Some(inner) => self.node(&inner, implied, depth + 1),
-                // Older files have the language model's keys at the top.
-                None if index == 0 && node.first(&WIDTHS).is_some() => {
-                    let Some(model) = implied.and_then(registry::find) else {
+                None if index == 0 && node.first(&WIDTHS).is_some() && registry::plain(implied).is_none() => {
+                    let Some(model) = registry::find(implied) else {
                         return Err(ConfigError::Missing {
                             key: node.path(key),
                             needed_for: "the language model",
@@ -200,31 +198,58 @@ impl Found {
                     };
                     reader.part(node).map(|part| self.parts.push(part))
                 }
-                // A part that the file leaves out is its class's default.
-                None if implied.is_some_and(|implied| registry::plain(implied).is_some()) => {
-                    let empty = Map::new();
-                    let inner = Node {
-                        map: &empty,
-                        path: node.path(key),
-                    };
-                    self.node(&inner, implied, depth + 1)
-                }
-                None => Err(ConfigError::Missing {
-                    key: node.path(key),
-                    needed_for: "this part of the model",
-                }),
+                _ => self.inner(node, key, implied, depth),
             };
             match outcome {
                 Ok(()) => {}
-                Err(error @ (ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }))
-                    if index > 0 =>
-                {
-                    self.left.push((node.path(key), error));
-                }
+                Err(error) if index > 0 && self.may_be_left(&error) => self.left.push((node.path(key), error)),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Whether a part that is not the first may be listed instead of read.
+    pub fn may_be_left(&self, error: &ConfigError) -> bool {
+        matches!(
+            error,
+            ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }
+        )
+    }
+
+    /// Reads the model under a key.
+    pub fn inner(&mut self, node: &Node<'_>, key: &str, implied: &'static str, depth: usize) -> Result<(), ConfigError> {
+        let implied = Some(implied).filter(|implied| !implied.is_empty());
+        let given = node.object(key)?;
+        // Files of CLIP's line say some parts twice; the class takes the second.
+        let second = node.object(&format!("{key}_dict"))?;
+        let mut map = match (&given, &second) {
+            (Some(given), _) => given.map.clone(),
+            (None, Some(_)) => Map::new(),
+            // A part that the file leaves out is its class's default.
+            (None, None) if implied.is_some_and(|implied| registry::plain(implied).is_some()) => Map::new(),
+            (None, None) => {
+                return Err(ConfigError::Missing {
+                    key: node.path(key),
+                    needed_for: "this part of the model",
+                });
+            }
+        };
+        for (name, value) in second.iter().flat_map(|second| second.map) {
+            let old = map.insert(name.clone(), value.clone());
+            if let (Some(old), Some(second)) = (old.filter(|old| old != value && !old.is_null() && !value.is_null()), &second) {
+                self.complain(ConfigError::Conflict {
+                    first: (format!("{}.{name}", node.path(key)), shown(&old)),
+                    second: (second.path(name), shown(value)),
+                    taken: second.path(name),
+                })?;
+            }
+        }
+        let inner = Node {
+            map: &map,
+            path: node.path(key),
+        };
+        self.node(&inner, implied, depth + 1)
     }
 }
 

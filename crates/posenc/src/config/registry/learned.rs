@@ -46,7 +46,7 @@ pub(super) static MODELS: &[Plain] = &[
     text("clip_text_model"),
     text("clipseg_text_model"),
     text("clvp_decoder").note("speech has this table, the text before it one of its own"),
-    text("cohere_asr").note("this is the decoder; its encoder is `encoder_config`"),
+    text("cohere_asr").around(&[("encoder_config", "parakeet_encoder")]),
     one("convbert", table(MAX).narrow("embedding_size")).note("half of the heads are convolutions"),
     padded("data2vec-text"),
     one("decision_transformer", table("max_ep_len").scale(Scale::Gpt2))
@@ -65,7 +65,9 @@ pub(super) static MODELS: &[Plain] = &[
         "flaubert",
         bare().embeds(Embeds::If("sinusoidal_embeddings", Setting::Flag(true), false, &[XLM, PLAIN])),
     ),
-    text("git").note("the picture's tokens before the text have none of these"),
+    text("git")
+        .around(&[("vision_config", "git_vision_model")])
+        .note("the picture's tokens before the text have none of these"),
     gpt("gpt-sw3"),
     gpt("gpt2"),
     gpt("gpt_bigcode"),

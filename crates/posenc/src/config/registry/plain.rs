@@ -12,6 +12,8 @@ pub struct Plain {
     pub when: Option<(&'static str, Setting, bool)>,
     /// The stacks of layers in the order in which they read.
     pub stacks: [Option<Stack>; 3],
+    /// Models inside: the key of each and its model type, as in `parts.rs`.
+    pub inner: &'static [(&'static str, &'static str)],
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -291,6 +293,7 @@ pub(super) const fn one(name: &'static str, stack: Stack) -> Plain {
         name,
         when: None,
         stacks: [Some(stack), None, None],
+        inner: &[],
         note: "",
     }
 }
@@ -325,6 +328,11 @@ impl Plain {
         Plain { note, ..self }
     }
 
+    /// The same around other models.
+    pub(super) const fn around(self, inner: &'static [(&'static str, &'static str)]) -> Plain {
+        Plain { inner, ..self }
+    }
+
     pub(super) const fn when(self, key: &'static str, setting: Setting, default: bool) -> Plain {
         Plain {
             when: Some((key, setting, default)),
@@ -353,6 +361,9 @@ impl Plain {
                     .join("; ")
             }
         };
+        for (key, of) in self.inner {
+            text += &format!("; `{key}` ({of})");
+        }
         if let Some((key, _, default)) = self.when {
             text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" });
         }
