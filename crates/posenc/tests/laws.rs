@@ -58,6 +58,7 @@ laws! { input_table: plan(InputTable::new(256)) }
 laws! { input_table_projected: Encoding::from(InputTable::new(256).projected()).plan(Dims::new(8, 2).unwrap()).unwrap() }
 laws! { shaw: plan(Shaw::new(3)) }
 laws! { shaw_keys_only: plan(Shaw::keys_only(3)) }
+laws! { shaw_nearer_after_the_query: plan(Shaw::new(3).with_max_after(1)) }
 laws! { shaw_is_relative: plan(Shaw::new(3)) => [scores_depend_on_distance_only, ids_equal_ranges] }
 laws! { music_transformer: plan(MusicTransformer::new(256)) }
 laws! { music_transformer_clamped: plan(MusicTransformer::new(3).with_overflow(Overflow::Clamp)) => [

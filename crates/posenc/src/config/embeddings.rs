@@ -179,15 +179,17 @@ impl Filled {
 
     fn picture(&self, grid: Grid, leading: Leading, trace: &mut Trace) -> Result<Embedded, ConfigError> {
         let [height, width] = self.cells(grid, trace)?;
-        let (leading, source) = match leading {
-            Leading::Fixed(n) => (n, Source::Model),
-            Leading::Key(key, more) => {
-                let n = self.needed(key, "the rows before the picture's")?;
-                (n.saturating_add(more), self.source(key))
-            }
+        let (leading, offset, source) = match leading {
+            Leading::Fixed(n) => (n, 0, Source::Model),
+            Leading::Key(key) => (self.needed(key, "the rows before the picture's")?, 0, self.source(key)),
+            Leading::Unread(n) => (0, n, Source::Model),
         };
         trace.note("leading", leading.to_string(), source);
-        let rows = height.checked_mul(width).and_then(|cells| cells.checked_add(leading));
+        if offset > 0 {
+            trace.note("offset", offset.to_string(), Source::Model);
+        }
+        let before = leading.saturating_add(offset);
+        let rows = height.checked_mul(width).and_then(|cells| cells.checked_add(before));
         let Some(rows) = rows.filter(|rows| *rows <= MOST_ROWS) else {
             return Err(ConfigError::TooMany {
                 what: "rows of a picture's table",
@@ -195,11 +197,11 @@ impl Filled {
                 limit: MOST_ROWS,
             });
         };
-        trace.note("rows", rows.to_string(), Source::Derived(format!("{height} · {width} + {leading}")));
+        trace.note("rows", rows.to_string(), Source::Derived(format!("{height} · {width} + {before}")));
         Ok(Embedded {
-            encoding: Learned::new(rows).into(),
+            encoding: Learned::new(rows).with_offset(offset).into(),
             numbering: Numbering::Grid { height, width, leading },
-            max_len: Some(rows),
+            max_len: Some(rows - offset),
         })
     }
 

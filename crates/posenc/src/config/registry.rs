@@ -113,6 +113,16 @@ pub(super) enum Setting {
 }
 
 impl Setting {
+    /// That a key has this value, in words; and whether a file that does not say it means it.
+    pub fn words(self, key: &str, default: bool) -> String {
+        let default = if default { " (default)" } else { "" };
+        match self {
+            Setting::Flag(on) => format!("`{key}` is {on}{default}"),
+            Setting::Text(text) => format!("`{key}` is \"{text}\"{default}"),
+            Setting::Not(text) => format!("`{key}` is not \"{text}\"{default}"),
+        }
+    }
+
     pub fn is(self, value: &serde_json::Value) -> bool {
         match self {
             Setting::Flag(on) => value.as_bool() == Some(on),
@@ -300,7 +310,7 @@ impl Model {
             Turning::SlidingIfAny => text += "; only sliding layers, where there is a window",
             Turning::Listed => text += "; not in the layers that `no_rope_layers` names (default: each fourth)",
             Turning::Bases => text += "; not in layers whose base in `layer_rope_theta` is 0",
-            Turning::If(key, _, default) => text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" }),
+            Turning::If(key, setting, default) => text += &format!("; if {}", setting.words(key, default)),
         }
         if self.sinks {
             text += "; sinks";

@@ -104,8 +104,10 @@ pub enum Grid {
 #[derive(Clone, Copy, Debug)]
 pub enum Leading {
     Fixed(usize),
-    /// This key's number and so many more.
-    Key(&'static str, usize),
+    /// This key's number.
+    Key(&'static str),
+    /// So many that no token reads.
+    Unread(usize),
 }
 
 /// What acts on scores.
@@ -184,6 +186,9 @@ pub enum Reach {
     /// `sliding_window` keys, where the file has it.
     Sliding,
 }
+
+/// What a list of layers says where nothing acts.
+const NO_POSITIONS: &str = "no positions";
 
 const BARE: Stack = Stack {
     name: None,
@@ -364,13 +369,14 @@ impl Plain {
         for (key, of) in self.inner {
             text += &format!("; `{key}` ({of})");
         }
-        if let Some((key, _, default)) = self.when {
-            text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" });
+        if let Some((key, setting, default)) = self.when {
+            text += &format!("; if {}", setting.words(key, default));
         }
-        if !self.note.is_empty() {
-            text += &format!(". Not said: {}", self.note);
+        match self.note {
+            "" => text,
+            reason if text == NO_POSITIONS => format!("{text}: {reason}"),
+            note => format!("{text}. Not said: {note}"),
         }
-        text
     }
 }
 
@@ -380,10 +386,13 @@ impl Stack {
             return format!("*not read*: {}", self.left);
         }
         let mut parts = Vec::new();
-        parts.extend(self.embeds.summary());
+        parts.extend(self.embeds.summary().map(|text| match self.narrow {
+            Some(key) => format!("{text}, `{key}` wide"),
+            None => text,
+        }));
         parts.extend(self.scores.summary());
         if parts.is_empty() {
-            parts.push("no positions".into());
+            parts.push(NO_POSITIONS.into());
         }
         match self.scale {
             Scale::Head | Scale::Mpt => {}
@@ -446,18 +455,17 @@ impl Embeds {
                 match leading {
                     Leading::Fixed(0) => format!("learned, {cells}"),
                     Leading::Fixed(n) => format!("learned, {cells}, behind {n}"),
-                    Leading::Key(key, 0) => format!("learned, {cells}, behind `{key}`"),
-                    Leading::Key(key, n) => format!("learned, {cells}, behind `{key}` + {n}"),
+                    Leading::Key(key) => format!("learned, {cells}, behind `{key}`"),
+                    Leading::Unread(n) => format!("learned, {cells}, from row {n}"),
                 }
             }
             Embeds::Cells(_, leading, axes) => {
                 let order = if axes == [0, 1] { "row then column" } else { "column then row" };
                 format!("sinusoidal, {order} of a patch, behind {leading} without a position")
             }
-            Embeds::If(key, _, default, [yes, no]) => {
-                let text = |embeds: &Embeds| embeds.summary().unwrap_or_else(|| "no positions".into());
-                let default = if default { "yes" } else { "no" };
-                format!("{} if `{key}` says so (default: {default}), else {}", text(yes), text(no))
+            Embeds::If(key, setting, default, [yes, no]) => {
+                let text = |embeds: &Embeds| embeds.summary().unwrap_or_else(|| NO_POSITIONS.into());
+                format!("{} if {}, else {}", text(yes), setting.words(key, default), text(no))
             }
         })
     }
@@ -483,10 +491,9 @@ impl Scores {
             Scores::Pixels => "sinusoidal, row then column of a pixel, in the inputs of queries and keys".into(),
             Scores::Queries(key) => format!("learned, `{key}` rows in the inputs of queries and keys"),
             Scores::Keys(_) => "a vector per clipped distance, read by queries".into(),
-            Scores::If(key, _, default, [yes, no]) => {
+            Scores::If(key, setting, default, [yes, no]) => {
                 let text = |scores: &Scores| scores.summary().unwrap_or_else(|| "nothing in layers".into());
-                let default = if default { "yes" } else { "no" };
-                format!("{} if `{key}` says so (default: {default}), else {}", text(yes), text(no))
+                format!("{} if {}, else {}", text(yes), setting.words(key, default), text(no))
             }
         })
     }

@@ -196,7 +196,7 @@ pub(super) static MODELS: &[Model] = &[
     halves("qwen4_exp_text").axes(AxesRule::Spread(&[11, 11, 10])),
     halves("recurrent_gemma").partial(0.5),
     interleaved("roformer").exact().note("values turn too, with `rotary_value`"),
-    halves("seamless_m4t").turning(Turning::If("position_embeddings_type", Setting::Text("rotary"), false)).head(Head::Over("hidden_size", "speech_encoder_attention_heads")).note("relative positions where it does not turn"),
+    halves("seamless_m4t").turning(Turning::If("position_embeddings_type", Setting::Text("rotary"), false)).head(Head::Over("hidden_size", "speech_encoder_attention_heads")).note("this is the speech encoder; text has sinusoids"),
     halves("seed_oss"),
     halves("smollm3").theta(2_000_000.0).turning(Turning::Listed),
     halves("solar_open").theta(1_000_000.0),
