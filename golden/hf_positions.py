@@ -393,9 +393,30 @@ def picture(key, tensors):
     return record
 
 
+def pixels(key, tensors):
+    """One record: DETR's sines at the pixels of two padded pictures. Its backbone, which needs another package, is left out."""
+    config = CONFIG_MAPPING[key](d_model=16, encoder_attention_heads=2, decoder_attention_heads=2, encoder_layers=2, decoder_layers=2, num_queries=5)
+    module = importlib.import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+    sines = next(v for n, v in vars(module).items() if n.endswith("SinePositionEmbedding") and v.__module__ == module.__name__)
+    record = dict(id=key, model_type=key, cls=sines.__name__, config=json.loads(config.to_json_string(use_diff=False)), stacks={})
+    record["config"].pop("transformers_version", None)
+    is_pixel = torch.ones(2, 5, 6, dtype=torch.bool)
+    is_pixel[1, 3:], is_pixel[1, :, 4:] = False, False
+    made = sines(config.d_model // 2, normalize=True)
+    x = torch.zeros(2, 3, 5, 6)
+    parameters = list(inspect.signature(made.forward).parameters)
+    out = made(shape=x.shape, device=x.device, dtype=x.dtype, mask=is_pixel) if parameters[0] == "shape" else made(x, is_pixel)
+    # Rows and columns, or one line of cells.
+    out = out.flatten(2).transpose(1, 2) if out.dim() == 4 else out
+    tensors[f"{key}/encoder/is_pixel"] = is_pixel
+    tensors[f"{key}/encoder/inputs"] = out.contiguous().clone()
+    record["stacks"] = dict(encoder=dict(bias="pixels"), decoder=dict(bias="queries", rows=config.num_queries))
+    return record
+
+
 def records():
     found, tensors = [], {}
-    for keys, make in ((TEXT, text), (PICTURES, picture)):
+    for keys, make in ((TEXT, text), (PICTURES, picture), (["detr", "table-transformer"], pixels)):
         for key in keys:
             try:
                 found.append(make(key, tensors))

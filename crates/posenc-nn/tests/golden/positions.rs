@@ -7,7 +7,8 @@ use super::compare::Worst;
 use super::rotary::{near, table_bound};
 use super::set::{Data, Outcome, Record, fail};
 use posenc::config::{LayerPlan, Mode, Numbering, Part, read};
-use posenc::{Dims, Inputs, Mask, Method, Mode as Pass, Outputs, Positions, View, ViewMut, Workspace, deberta_bucket};
+use posenc::embed::{Normalize, pixel_positions};
+use posenc::{Dims, Inputs, Mask, Method, Mode as Pass, Outputs, Positions, Site, View, ViewMut, Workspace, deberta_bucket};
 
 /// Runs a record.
 pub fn check(record: &Record<'_>) -> Outcome<Worst> {
@@ -45,6 +46,14 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
             Some("alibi") => alibi(record, layer, stack)?,
             Some("deberta") => deberta(record, layer, stack, entry)?,
             Some("xlnet" | "conformer") => relative(record, layer, stack, entry)?,
+            Some("pixels") => pixels(record, layer, stack)?,
+            Some("queries") => {
+                let [Method::InputTable(table)] = &layer.spec.encoding.methods[..] else {
+                    return fail("no table of queries was read");
+                };
+                equal("rows", Some(table.max_len as u64), entry["rows"].as_u64())?;
+                Worst::default()
+            }
             Some("keys") => keys(record, layer, stack, entry)?,
             Some(other) => return fail(format!("bias `{other}` is not known here")),
             None => Worst::default(),
@@ -252,6 +261,26 @@ fn relative(record: &Record<'_>, layer: &LayerPlan, stack: &str, entry: &serde_j
         worst = worst.or(near("relative", &row, theirs, |_| bound)?);
     }
     Ok(worst)
+}
+
+/// What is added to the inputs of queries and keys at each pixel of padded pictures.
+fn pixels(record: &Record<'_>, layer: &LayerPlan, stack: &str) -> Outcome<Worst> {
+    let ([batch, len, width], theirs) = record.f32s::<3>(&format!("{stack}/inputs"))?;
+    let mask = record.tensor(&format!("{stack}/is_pixel"))?;
+    let (Data::Bool(is_pixel), &[_, height, columns]) = (&mask.data, &mask.shape[..]) else {
+        return fail("`is_pixel` is not a mask of pictures");
+    };
+    let at = pixel_positions(is_pixel, [batch, height, columns], Some(Normalize::DETR))?;
+    let plan = layer.spec.encoding.plan(layer.dims)?;
+    let params = plan.init::<f32>(0)?;
+    let mut ours = vec![0f32; batch * len * width];
+    plan.call(&params, &at, &at)?
+        .add(Site::QueryInput, ViewMut::new(&mut ours, [batch, len, width])?, Pass::Evaluate)?;
+    let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
+    // Counts over sizes, times 2π: three more roundings of an angle that is 2π at most (they are f64 here).
+    let turn = std::f64::consts::TAU;
+    let bound = 2.0 * table_bound(turn, 1.0, 1.0) + 3.0 * turn * 2f64.powi(-24);
+    near("inputs", &ours, theirs, |_| bound)
 }
 
 /// Which row of the table a pair reads: tables of `Shaw` hold a row per distance from the farthest before the query.
