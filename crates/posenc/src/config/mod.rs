@@ -46,17 +46,23 @@
 //! # Ok::<(), posenc::config::ConfigError>(())
 //! ```
 
+mod attend;
 mod biases;
 mod embeddings;
 mod error;
 mod filled;
 mod json;
 mod layers;
+#[cfg(test)]
+mod layers_of_transformers;
 mod numbering;
 mod plain;
+#[cfg(test)]
+mod published;
 mod read;
 mod registry;
 mod rope;
+mod said;
 mod scale;
 #[cfg(test)]
 mod tests;
@@ -135,6 +141,8 @@ impl Trace {
 pub struct LayerPlan {
     /// The layer type, where the file has several.
     pub kind: Option<String>,
+    /// Whether it attends: layers of linear attention, of convolutions and of recurrences do not, and have no positions.
+    pub attends: bool,
     /// The dictionary of rotary settings that these layers read, where the file has one per layer type.
     pub dictionary: Option<String>,
     /// Widths.

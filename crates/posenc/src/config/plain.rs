@@ -4,10 +4,12 @@ use super::filled::Filled;
 use super::json::Node;
 use super::read::{DEEPEST, Found, Reader};
 use super::registry::{self, Plain, Scores, Stack};
+use super::said::Said;
 use super::{ConfigError, LayerPlan, Mode, Part, Provenance, Source, Trace};
 use crate::attention::LayerSpec;
 use crate::dims::Dims;
 use crate::rotate::Rotary;
+use serde_json::Map;
 
 /// Keys of the width of the layers.
 const WIDTHS: [&str; 6] = ["hidden_size", "d_model", "n_embd", "embed_dim", "emb_dim", "dim"];
@@ -145,10 +147,12 @@ impl Found {
 
 /// The rotary positions that a file describes whose layers do not turn, where its class can also turn, and where they come from.
 fn unturned(node: &Node<'_>, model: &Plain) -> Option<(Rotary, Vec<Provenance>)> {
-    let mut reader = Reader {
-        model: registry::find(model.name)?,
+    let turning = registry::find(model.name)?;
+    let reader = Reader {
+        model: turning,
         mode: Mode::Lenient,
         warnings: &mut Vec::new(),
+        said: Said::over(node, turning, registry::defaults(turning.name), Map::new()),
     };
     let part = reader.part(node).ok()?;
     let plan = part.plans.into_iter().next()?;
@@ -254,6 +258,7 @@ impl Filled {
         }
         encoding.plan(dims).map_err(|error| self.setting(error))?;
         Ok(LayerPlan {
+            attends: kind.as_deref().is_none_or(super::read::attends),
             kind,
             dictionary: None,
             dims,
