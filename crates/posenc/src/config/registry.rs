@@ -56,6 +56,8 @@ pub(super) enum Head {
     Latent,
     /// `head_dim`; the last share of it turns.
     Last,
+    /// As [`Head::Own`], but all heads together turn as one width; the share, above 1, is that of the exponents.
+    Across,
     /// The model's width stands under the first key, its heads under the second.
     Over(&'static str, &'static str),
     /// As [`Head::Over`], but at least this many coordinates turn, and half a head at most.
@@ -267,10 +269,13 @@ impl Model {
         match self.head {
             Head::Latent => text += ", the last `qk_rope_head_dim`",
             Head::Last => text += ", the last share of a head",
+            Head::Across => text += ", across all heads",
             _ => {}
         }
-        if let Some(share) = self.partial {
-            text += &format!(", {share} of a head");
+        match (self.partial, self.head) {
+            (Some(share), Head::Across) => text += &format!(", exponents over {share} heads"),
+            (Some(share), _) => text += &format!(", {share} of a head"),
+            (None, _) => {}
         }
         match self.axes {
             AxesRule::One => {}
@@ -279,6 +284,7 @@ impl Model {
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",
             AxesRule::Grid(_) => text += ", column then row",
+            AxesRule::InTurn([0, 1]) => text += ", row and column in turn",
             AxesRule::InTurn(_) => text += ", column and row in turn",
             AxesRule::Dealt(_) => text += ", frequencies dealt to row and column",
             AxesRule::Three => text += ", time, row and column",

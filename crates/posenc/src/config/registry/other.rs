@@ -47,7 +47,6 @@ pub(in super::super) static UNEXPRESSED: &[(&str, &str)] = &[
     ("distilbert", "a learned table, which this reader does not read yet"),
     ("donut-swin", "relative tables over windows"),
     ("dpt", "a learned table, which this reader does not read yet"),
-    ("efficientloftr", "the whole width turns, before it is split into heads"),
     ("electra", "a learned table, which this reader does not read yet"),
     (
         "falcon_mamba",
