@@ -280,6 +280,7 @@ impl Model {
         match self.axes {
             AxesRule::One => {}
             AxesRule::Chunked(s) => text += &format!(", three axes in chunks {s:?}"),
+            AxesRule::Spread([_, _]) => text += ", row and column in turn over all pairs",
             AxesRule::Spread(s) => text += &format!(", three axes spread {s:?}"),
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",

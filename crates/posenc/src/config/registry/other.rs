@@ -87,10 +87,6 @@ pub(in super::super) static UNEXPRESSED: &[(&str, &str)] = &[
         "a learned table counted from the padding id, which this reader does not read yet",
     ),
     (
-        "llama4_vision_model",
-        "rows and columns count from 1 and the class token is not turned",
-    ),
-    (
         "longformer",
         "a learned table counted from the padding id, which this reader does not read yet",
     ),

@@ -153,7 +153,7 @@ pub(super) static MODELS: &[Model] = &[
     halves("nemotron3_5_transcribe_asr_audio").partial(0.5),
     halves("nemotron3_5_transcribe_word_timestamp").partial(0.5),
     halves("nemotron3_diarization_audio"),
-    halves("neomme").dictionary(r#"{"full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "default"}, "sliding_attention": {"partial_rotary_factor": 1.0, "rope_theta": 10000.0, "rope_type": "default"}}"#),
+    halves("neomme").axes(AxesRule::Spread(&[256, 256])).dictionary(r#"{"full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "default"}, "sliding_attention": {"partial_rotary_factor": 1.0, "rope_theta": 10000.0, "rope_type": "default"}}"#),
     halves("neucodec"),
     halves("nomic_bert").theta(1000.0),
     halves("olmo"),

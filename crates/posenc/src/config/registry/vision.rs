@@ -33,6 +33,9 @@ pub(super) static MODELS: &[Model] = &[
         .note("positions count from 1; what is not a patch stands at 0"),
     grid("kimi_k25_vision", Pairing::Halves).axes(AxesRule::InTurn(&[1, 0])),
     grid("lfm3_vl_vision", Pairing::Halves).theta(1_000_000.0),
+    grid("llama4_vision_model", Pairing::Interleaved)
+        .axes(AxesRule::Grid(&[1, 0]))
+        .note("rows and columns count from 1, and the class token, the last, has no position"),
     grid("minimax_m3_vl_vision", Pairing::Halves).axes(AxesRule::Three),
     grid("mlcd", Pairing::Halves),
     grid("mlcd_vision_model", Pairing::Halves),
