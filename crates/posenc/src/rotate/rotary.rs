@@ -308,7 +308,6 @@ impl Rotary {
         let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
         let shape = [at.batch(), at.len(), pairs.len()];
         let mut infinite = None;
-        let mut beyond = Ok(());
         let sign = if self.reversed { -1.0 } else { 1.0 };
         let rotation = Rotation::from_angles(shape, self.pairing, table_factor, |b, t, i| {
             let p = at.at(axes[i].min(read), b, t, 1).get(0)?;
@@ -319,23 +318,20 @@ impl Rotary {
             if !angle.is_finite() {
                 infinite = infinite.or(Some(p));
             }
-            let length = self.decay.map_or(1.0, |decay| {
-                if beyond.is_ok() {
-                    beyond = decay.check_position::<R>(p);
-                }
-                decay.factor(side, p, i, pairs.len())
-            });
-            Some((length * angle.cos(), sign * length * angle.sin()))
+            Some((angle.cos(), sign * angle.sin()))
         });
         if let Some(position) = infinite {
             return Err(infinite_angle(position));
         }
-        beyond?;
         let rotation = rotation.of(self.slice).rounded(self.rounding);
-        Ok(match self.decay {
-            Some(_) => rotation.of_any_length(),
-            None => rotation,
-        })
+        let Some(decay) = self.decay else { return Ok(rotation) };
+        let position = |b: usize, t: usize, i: usize| at.at(axes[i].min(read), b, t, 1).get(0);
+        for (b, t) in (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| (b, t))) {
+            for i in 0..pairs.len() {
+                position(b, t, i).map_or(Ok(()), |p| decay.check_position::<R>(p))?;
+            }
+        }
+        Ok(rotation.stretched(|b, t, i| position(b, t, i).map_or(1.0, |p| decay.factor(side, p, i, pairs.len()))))
     }
 
     /// The width that turns as one, of heads of these widths.

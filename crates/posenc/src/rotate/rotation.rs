@@ -110,8 +110,15 @@ impl<R: Real> Rotation<R> {
         Rotation { rounding, ..self }
     }
 
-    /// The same where each pair of each token has a length of its own.
-    pub(crate) fn of_any_length(self) -> Rotation<R> {
+    /// The same with each pair of each token stretched by `by(batch, token, pair)`.
+    pub(crate) fn stretched(mut self, by: impl Fn(usize, usize, usize) -> f64) -> Rotation<R> {
+        let (len, pairs) = (self.len, self.pairs);
+        for table in [&mut self.cos, &mut self.sin] {
+            for (at, x) in table.iter_mut().enumerate() {
+                let (token, pair) = (at / pairs, at % pairs);
+                *x = R::of(x.to_f64() * by(token / len, token % len, pair));
+            }
+        }
         Rotation { factor: None, ..self }
     }
 
@@ -306,7 +313,7 @@ impl<R: Real> Rotation<R> {
 
     /// Cosines and sines of one head.
     #[inline(always)]
-    fn tables(&self, batch: usize, head: usize, token: usize) -> (&[R], &[R]) {
+    fn of_head(&self, batch: usize, head: usize, token: usize) -> (&[R], &[R]) {
         let start = self.start(batch, token) + if self.heads == 1 { 0 } else { head * self.pairs };
         (&self.cos[start..][..self.pairs], &self.sin[start..][..self.pairs])
     }
@@ -327,31 +334,17 @@ impl<R: Real> Rotation<R> {
     /// Turns the columns that turn.
     #[inline]
     fn turn_columns<T: Element<Real = R>>(&self, turn: Turn, [batch, head, token]: [usize; 3], row: &mut [R]) {
-        let (cos, sin) = self.tables(batch, head, token);
-        // Numbers of the arithmetic's own type are rounded by each of its steps as they are.
-        if self.rounding != Rounding::Once && T::EXACT_INTEGERS != R::EXACT_INTEGERS {
-            let stored = |table: &[R]| -> Vec<R> { table.iter().map(|x| T::narrow(*x).widen()).collect() };
-            let (cos, sin) = (stored(cos), stored(sin));
-            // Rounded tables are no rotation any more: each pair has a determinant near 1.
-            return match (turn, self.rounding) {
-                (Turn::Inverse, _) => self.undo_row(&cos, &sin, row),
-                (_, Rounding::EachStep) => self.turn_with(turn, &cos, &sin, row, |x| T::narrow(x).widen()),
-                _ => self.turn_with(turn, &cos, &sin, row, |x| x),
-            };
+        let (cos, sin) = self.of_head(batch, head, token);
+        if self.rounds::<T>() {
+            return self.turn_stepwise::<T>(turn, cos, sin, row);
         }
-        // With a factor, tokens that have a position and tokens that have none have other determinants.
-        if turn == Turn::Inverse && self.factor != Some(1.0) {
-            return self.undo_row(cos, sin, row);
-        }
-        self.turn_with(turn, cos, sin, row, |x| x);
-    }
-
-    /// Turns by these tables; `step` is what happens to each product and each sum.
-    #[inline(always)]
-    fn turn_with(&self, turn: Turn, cos: &[R], sin: &[R], row: &mut [R], step: impl Fn(R) -> R) {
-        // Forward: (c, s). Transposed, and inverse where the determinant is 1: (c, −s).
-        let sign = if turn == Turn::Forward { R::ONE } else { -R::ONE };
-        let turned = |(x, y): (R, R), (c, s): (R, R)| (step(step(x * c) - step(y * s)), step(step(x * s) + step(y * c)));
+        // Forward: (c, s). Transposed: (c, −s). Inverse: the transpose divided by the determinant c² + s².
+        let sign = match (turn, self.factor) {
+            (Turn::Forward, _) => R::ONE,
+            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => -R::ONE,
+            // With a factor, tokens that have a position and tokens that have none have other determinants.
+            (Turn::Inverse, _) => return self.undo_row(cos, sin, row),
+        };
         match self.pairing {
             Pairing::Halves | Pairing::HalvesTwice => {
                 // Pairs of one block: all, or half of them.
@@ -366,13 +359,19 @@ impl<R: Real> Rotation<R> {
                     let (low, high) = row.split_at_mut(pairs);
                     let high = &mut high[..pairs];
                     for i in 0..pairs {
-                        (low[i], high[i]) = turned((low[i], high[i]), (cos[i], sin[i] * sign));
+                        let (c, s) = (cos[i], sin[i] * sign);
+                        let (x, y) = (low[i], high[i]);
+                        low[i] = x * c - y * s;
+                        high[i] = x * s + y * c;
                     }
                 }
             }
             Pairing::Interleaved => {
                 for (i, pair) in row.chunks_exact_mut(2).enumerate() {
-                    (pair[0], pair[1]) = turned((pair[0], pair[1]), (cos[i], sin[i] * sign));
+                    let (c, s) = (cos[i], sin[i] * sign);
+                    let (x, y) = (pair[0], pair[1]);
+                    pair[0] = x * c - y * s;
+                    pair[1] = x * s + y * c;
                 }
             }
             Pairing::InterleavedToHalves => {
@@ -380,11 +379,13 @@ impl<R: Real> Rotation<R> {
                 let before = row.to_vec();
                 let (neighbours, halves) = (|i: usize| (2 * i, 2 * i + 1), |i: usize| (i, i + self.pairs));
                 for i in 0..self.pairs {
+                    let (c, s) = (cos[i], sin[i] * sign);
                     let ((a, b), (to_a, to_b)) = match turn {
                         Turn::Forward => (neighbours(i), halves(i)),
                         Turn::Adjoint | Turn::Inverse => (halves(i), neighbours(i)),
                     };
-                    (row[to_a], row[to_b]) = turned((before[a], before[b]), (cos[i], sin[i] * sign));
+                    row[to_a] = before[a] * c - before[b] * s;
+                    row[to_b] = before[a] * s + before[b] * c;
                 }
             }
         }
@@ -478,5 +479,6 @@ impl<R: Real> Rotation<R> {
     }
 }
 
+mod stepwise;
 #[cfg(test)]
 mod tests;
