@@ -544,6 +544,53 @@ mod tests {
         );
     }
 
+    /// Each head's part of a call's rotation is its part of the whole width's, as the twin turns it; a rotation of heads refuses another number of them.
+    ///
+    /// Bound: two products and a sum of numbers below 4, and angles up to 40 that are rounded twice: 4 · (3 + 80) · 2⁻⁵³.
+    #[test]
+    fn a_width_that_turns_before_it_is_split_gives_each_head_its_own_frequencies() {
+        let rotary = Rotary {
+            across_heads: true,
+            ..Rotary::new(Pairing::Interleaved)
+        };
+        let (dims, at) = (Dims::new(24, 3).unwrap(), Positions::whole(&[0, 3, 40]));
+        let plan = crate::Encoding::from(rotary.clone()).plan(dims).unwrap();
+        let params = plan.init::<f64>(0).unwrap();
+        let call = plan.call(&params, &at, &at).unwrap();
+        let mut rng = crate::Rng::new(1);
+        let mut x: Vec<f64> = (0..3 * 24).map(|_| rng.normal()).collect(); // [seq, heads · head_dim]
+        let expected: Vec<f64> = [0.0, 3.0, 40.0]
+            .into_iter()
+            .zip(x.chunks_exact(24))
+            .flat_map(|(p, row)| crate::reference::rotary::by_pairs(row, p, 24, Pairing::Interleaved, 1e4))
+            .collect();
+        let heads = ViewMut::new(&mut x, [1, 3, 3, 8]).unwrap().swap(1, 2).unwrap();
+        call.rotations()[0].key.apply(Turn::Forward, heads).unwrap();
+        for (i, (x, e)) in x.iter().zip(&expected).enumerate() {
+            assert!((x - e).abs() <= 4.0 * 83.0 * 0.5 * f64::EPSILON, "column {i}: {x} and {e}");
+        }
+        let two = ViewMut::new(&mut x[..48], [1, 2, 3, 8]).unwrap();
+        assert!(matches!(
+            call.rotations()[0].key.apply(Turn::Forward, two),
+            Err(Error::Shape { .. })
+        ));
+        for refused in [
+            (
+                Rotary {
+                    pairing: Pairing::Halves,
+                    ..rotary.clone()
+                },
+                dims,
+            ),
+            (rotary.clone().with_rotary_dim(4), dims),
+            (rotary.clone(), Dims::new(24, 4).unwrap().with_kv_heads(2).unwrap()),
+            (rotary.clone(), Dims::new(15, 5).unwrap()),
+        ] {
+            let plan = crate::Encoding::from(refused.0).plan(refused.1);
+            assert!(matches!(plan, Err(Error::Unsupported { method: "rotary", .. })));
+        }
+    }
+
     /// PyTorch 2's `1.0 / (1e6 ** (torch.arange(0, 96, 2).float() / 96))`, whose entries 29 and 41 are 5 ulp from the nearest numbers, at position 1.
     #[test]
     fn reference_frequencies_are_rounded_where_pytorch_rounds() {
