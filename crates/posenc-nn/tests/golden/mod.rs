@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 9] = [
+const SETS: [&str; 10] = [
     "attention",
     "encodings",
     "hf_axes",
@@ -32,6 +32,7 @@ const SETS: [&str; 9] = [
     mpnet::NAME,
     "onnx",
     "rope_scaling",
+    "rounding",
 ];
 
 /// What came of one set.
@@ -85,6 +86,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
         "layers" => layers::check,
         "onnx" => onnx::check,
         "rope_scaling" => rotary::scaling::check,
+        "rounding" => rotary::rounding::check,
         _ => {
             let reason = "this set is not known here";
             for _ in &set.records {

@@ -1,6 +1,7 @@
-//! The sets `rope_scaling` and `hf_rotary`: from a model's configuration to its frequencies, tables and turned queries and keys.
+//! The sets `rope_scaling`, `hf_rotary` and `rounding`: from a model's configuration to its frequencies, tables and turned queries and keys.
 
 pub mod models;
+pub mod rounding;
 pub mod scaling;
 
 use super::compare::Worst;

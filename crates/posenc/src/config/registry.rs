@@ -76,6 +76,8 @@ pub(super) enum Head {
     Latent,
     /// `head_dim`; the last share of it turns.
     Last,
+    /// As [`Head::Own`], but all heads together turn as one width; the share, above 1, is that of the exponents.
+    Across,
     /// The model's width stands under the first key, its heads under the second.
     Over(&'static str, &'static str),
     /// Twice the model's width over its heads: inputs are two streams side by side.
@@ -465,18 +467,23 @@ impl Model {
         match self.head {
             Head::Latent => text += ", the last `qk_rope_head_dim`",
             Head::Last => text += ", the last share of a head",
+            Head::Across => text += ", across all heads",
             _ => {}
         }
-        if let Some(share) = self.partial {
-            text += &format!(", {share} of a head");
+        match (self.partial, self.head) {
+            (Some(share), Head::Across) => text += &format!(", exponents over {share} heads"),
+            (Some(share), _) => text += &format!(", {share} of a head"),
+            (None, _) => {}
         }
         match self.axes {
             AxesRule::One => {}
             AxesRule::Chunked(s) => text += &format!(", three axes in chunks {s:?}"),
+            AxesRule::Spread([_, _]) => text += ", row and column in turn over all pairs",
             AxesRule::Spread(s) => text += &format!(", three axes spread {s:?}"),
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",
             AxesRule::Grid(_) => text += ", column then row",
+            AxesRule::InTurn([0, 1]) => text += ", row and column in turn",
             AxesRule::InTurn(_) => text += ", column and row in turn",
             AxesRule::Dealt(_) => text += ", frequencies dealt to row and column",
             AxesRule::Three => text += ", time, row and column",

@@ -411,11 +411,13 @@ fn every_model_type_is_read() {
         assert_ne!(pair[0], pair[1]);
     }
     for model in super::registry::models() {
+        // Where the whole width turns, there are as many key heads as query heads.
+        let key_heads = if let super::registry::Head::Across = model.head { 8 } else { 1 };
         let file = json!({
             "model_type": model.name, "hidden_size": 1024, "d_model": 1024, "embed_dim": 1024, "projection_dim": 1024, "num_attention_heads": 8,
             "n_heads": 8, "num_heads": 8, "decoder_num_attention_heads": 8, "speech_encoder_attention_heads": 8, "memory_attention_hidden_size": 128,
             "memory_attention_num_attention_heads": 1, "attention_head_dim": 128, "kv_channels": 128, "head_dim": 128, "qk_nope_head_dim": 64,
-            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": 1
+            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": key_heads
         });
         let model = strict(file).unwrap_or_else(|error| panic!("{}: {error}", model.name));
         for plan in &model.parts[0].plans {

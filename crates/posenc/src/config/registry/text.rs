@@ -160,7 +160,7 @@ pub(super) static MODELS: &[Model] = &[
     halves("nemotron3_5_transcribe_asr_audio").partial(0.5),
     halves("nemotron3_5_transcribe_word_timestamp").partial(0.5),
     halves("nemotron3_diarization_audio"),
-    halves("neomme").dictionary(r#"{"full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "default"}, "sliding_attention": {"partial_rotary_factor": 1.0, "rope_theta": 10000.0, "rope_type": "default"}}"#).pattern(Pattern::Written(&[], &["sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention", "full_attention"], Some("full_attention"))).sliding(Sliding::Sides("sliding_window")).own(&[own(&["sliding_attention"], "sliding_window", "default_long_sliding_window", Some(1024)).every_second()]),
+    halves("neomme").axes(AxesRule::Spread(&[256, 256])).dictionary(r#"{"full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "default"}, "sliding_attention": {"partial_rotary_factor": 1.0, "rope_theta": 10000.0, "rope_type": "default"}}"#).pattern(Pattern::Written(&[], &["sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention", "full_attention"], Some("full_attention"))).sliding(Sliding::Sides("sliding_window")).own(&[own(&["sliding_attention"], "sliding_window", "default_long_sliding_window", Some(1024)).every_second()]),
     halves("neucodec"),
     halves("nomic_bert").theta(1000.0),
     halves("olmo"),
