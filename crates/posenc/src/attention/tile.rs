@@ -220,7 +220,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for j in 0..k_len {
                 let row = &mut scratch.k[(g * ld.k_len + j) * ld.d..][..head_dim];
                 load(inputs.k.row([item.batch, item.kv0 + g, j, 0]), row);
-                self.turn(Side::Key, Turn::Forward, item.batch, j, row);
+                self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, j], row);
                 for (p, x) in row.iter().enumerate() {
                     scratch.kt[(g * ld.d + p) * ld.k_len + j] = *x;
                 }
@@ -243,7 +243,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for i in 0..rows {
                 let row = &mut scratch.q[(h * ld.rows + i) * ld.d..][..self.shape.head_dim];
                 load(q.row([item.batch, item.head0 + h, q0 + i, 0]), row);
-                self.turn(Side::Query, Turn::Forward, item.batch, q0 + i, row);
+                self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0 + i], row);
                 self.sharpen(item.batch, q0 + i, row);
             }
         }
@@ -259,9 +259,10 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    pub fn turn(&self, side: Side, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
+    /// Turns a row of numbers that are stored as `T`: [batch, head, token].
+    pub fn turn<T: Element<Real = R>>(&self, side: Side, turn: Turn, place: [usize; 3], row: &mut [R]) {
         if let Some(pair) = self.call.rotations().first() {
-            pair.side(side).turn_row(turn, batch, token, row);
+            pair.side(side).turn_head::<T>(turn, place, row);
         }
     }
 

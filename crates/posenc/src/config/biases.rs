@@ -39,6 +39,10 @@ impl Filled {
                 trace.note("buckets", count.to_string(), self.source(buckets));
                 let (distance, source) = match distance {
                     Distance::Key(key) => (self.needed(key, "the largest distance of a bucket")?, self.source(key)),
+                    // MPNet counts 32 buckets, whatever the rows of its table.
+                    Distance::Fixed(_) if count != 32 => {
+                        return Err(self.wrong(buckets, count.to_string(), "32: the class counts as many"));
+                    }
                     Distance::Fixed(distance) => (distance, Source::Model),
                 };
                 trace.note("max_distance", distance.to_string(), source);

@@ -35,10 +35,10 @@ impl Filled {
             Embeds::Table(rows, more, offset, count) => self.table(rows, *more, *offset, *count, trace)?,
             Embeds::Sine(wave, len, count) => self.sine(*wave, len, *count, trace)?,
             Embeds::Picture(grid, leading) => self.picture(*grid, *leading, trace)?,
-            Embeds::Cells(grid, leading) => {
+            Embeds::Cells(grid, leading, axes) => {
                 let [height, width] = self.cells(*grid, trace)?;
                 Embedded {
-                    encoding: Sinusoidal::mae().into(),
+                    encoding: Sinusoidal::mae().with_axes(axes).into(),
                     numbering: Numbering::Cells { leading: *leading },
                     max_len: height.checked_mul(width).and_then(|cells| cells.checked_add(*leading)),
                 }
@@ -88,8 +88,11 @@ impl Filled {
             Count::Mask => Numbering::Mask,
             _ => Numbering::Order,
         };
-        if let Count::Padding | Count::Behind = count {
-            let id = self.padding()?;
+        if let Count::Padding | Count::PaddingAt(_) | Count::Behind = count {
+            let (id, source) = match count {
+                Count::PaddingAt(id) if self.node().find("pad_token_id").is_none() => (id, Source::Model),
+                _ => (self.padding()?, self.source("pad_token_id")),
+            };
             if id.saturating_add(1) >= rows {
                 return Err(self.wrong(
                     "pad_token_id",
@@ -97,9 +100,9 @@ impl Filled {
                     "a row of the table before its last: the first token has the row behind it",
                 ));
             }
-            trace.note("padding_row", id.to_string(), self.source("pad_token_id"));
+            trace.note("padding_row", id.to_string(), source);
             table = Learned::roberta(rows, id);
-            if let Count::Padding = count {
+            if let Count::Padding | Count::PaddingAt(_) = count {
                 numbering = Numbering::NotPadding { id };
             } else {
                 table = table.with_overflow(Overflow::Clamp);
@@ -107,7 +110,7 @@ impl Filled {
         }
         if table.offset > 0 {
             let source = match count {
-                Count::Padding | Count::Behind => Source::Derived("the row behind the padding's".into()),
+                Count::Padding | Count::PaddingAt(_) | Count::Behind => Source::Derived("the row behind the padding's".into()),
                 _ => Source::Model,
             };
             trace.note("offset", table.offset.to_string(), source);
@@ -176,15 +179,17 @@ impl Filled {
 
     fn picture(&self, grid: Grid, leading: Leading, trace: &mut Trace) -> Result<Embedded, ConfigError> {
         let [height, width] = self.cells(grid, trace)?;
-        let (leading, source) = match leading {
-            Leading::Fixed(n) => (n, Source::Model),
-            Leading::Key(key, more) => {
-                let n = self.needed(key, "the rows before the picture's")?;
-                (n.saturating_add(more), self.source(key))
-            }
+        let (leading, offset, source) = match leading {
+            Leading::Fixed(n) => (n, 0, Source::Model),
+            Leading::Key(key) => (self.needed(key, "the rows before the picture's")?, 0, self.source(key)),
+            Leading::Unread(n) => (0, n, Source::Model),
         };
         trace.note("leading", leading.to_string(), source);
-        let rows = height.checked_mul(width).and_then(|cells| cells.checked_add(leading));
+        if offset > 0 {
+            trace.note("offset", offset.to_string(), Source::Model);
+        }
+        let before = leading.saturating_add(offset);
+        let rows = height.checked_mul(width).and_then(|cells| cells.checked_add(before));
         let Some(rows) = rows.filter(|rows| *rows <= MOST_ROWS) else {
             return Err(ConfigError::TooMany {
                 what: "rows of a picture's table",
@@ -192,11 +197,11 @@ impl Filled {
                 limit: MOST_ROWS,
             });
         };
-        trace.note("rows", rows.to_string(), Source::Derived(format!("{height} · {width} + {leading}")));
+        trace.note("rows", rows.to_string(), Source::Derived(format!("{height} · {width} + {before}")));
         Ok(Embedded {
-            encoding: Learned::new(rows).into(),
+            encoding: Learned::new(rows).with_offset(offset).into(),
             numbering: Numbering::Grid { height, width, leading },
-            max_len: Some(rows),
+            max_len: Some(rows - offset),
         })
     }
 

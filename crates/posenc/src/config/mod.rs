@@ -48,8 +48,26 @@
 //! - An older OLMo 3 file's `rope_theta` is the base of its sliding layers, too; transformers gives them the class's.
 //! - A base or share beside no dictionary stands above that of the class's own dictionary (Ministral 3, Apertus); transformers drops it.
 //! - HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+//! - MPT's `alibi_bias_max` counts, as in its authors' code; transformers always takes 8.
 //!
 //! `head_dim: null` is an absent `head_dim` for every kind of scaling, here and there.
+//!
+//! **Positions that are not rotary.** What acts on the embeddings is [`Part::embeddings`]: a learned table with its offset and padding row, or sinusoids; [`Part::numbering`] says how the model counts its tokens. What acts in
+//! layers stands in each [`LayerSpec`]: buckets, slopes, relative attention, scale, window. An encoder and a decoder in one file are two parts ([`Part::stack`]); cross-attention has no positions unless a note says so.
+//!
+//! ```
+//! use posenc::config::{Mode, Numbering, read};
+//! let t5 = read(br#"{"model_type": "t5", "num_layers": 12, "d_model": 768, "num_heads": 12}"#, Mode::Strict)?;
+//! assert_eq!((t5.parts[0].stack, t5.parts[1].stack), (Some("encoder"), Some("decoder")));
+//! let layer = t5.parts[1].layer(0).unwrap();
+//! assert_eq!(layer.spec.encoding.to_string(), "t5 bias(unidirectional, 32 buckets to 128, one table per model)");
+//! assert_eq!((layer.spec.attention.scale, layer.source("buckets").unwrap().to_string().as_str()), (Some(1.0), "class default"));
+//!
+//! let roberta = read(br#"{"model_type": "roberta", "max_position_embeddings": 514}"#, Mode::Strict)?;
+//! assert_eq!(roberta.parts[0].embeddings.to_string(), "learned(max_len 514, offset 2, padding row 1)");
+//! assert_eq!(roberta.parts[0].numbering, Numbering::NotPadding { id: 1 });
+//! # Ok::<(), posenc::config::ConfigError>(())
+//! ```
 
 mod attend;
 mod biases;

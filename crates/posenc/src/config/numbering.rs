@@ -14,7 +14,7 @@ pub enum Numbering {
     /// By order, padding included: [`Positions::range`]. A token behind padding on the left has another number than without it, unless the caller gives ids.
     #[default]
     Order,
-    /// Tokens that the attention mask names: [`Positions::from_attention_mask`] (OPT, BioGPT, BLOOM).
+    /// Tokens that the attention mask names: [`Positions::from_attention_mask`] (OPT, BLOOM).
     Mask,
     /// Tokens whose id is not this one: [`Positions::from_padding`] (RoBERTa and fairseq's line).
     NotPadding {

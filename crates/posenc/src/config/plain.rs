@@ -2,11 +2,14 @@
 
 use super::filled::Filled;
 use super::json::Node;
-use super::read::{DEEPEST, Found};
-use super::registry::{Plain, Stack};
-use super::{ConfigError, LayerPlan, Part, Source, Trace};
+use super::read::{DEEPEST, Found, Reader};
+use super::registry::{self, Plain, Scores, Stack};
+use super::said::Said;
+use super::{ConfigError, LayerPlan, Mode, Part, Provenance, Source, Trace};
 use crate::attention::LayerSpec;
 use crate::dims::Dims;
+use crate::rotate::Rotary;
+use serde_json::Map;
 
 /// Keys of the width of the layers.
 const WIDTHS: [&str; 6] = ["hidden_size", "d_model", "n_embd", "embed_dim", "emb_dim", "dim"];
@@ -60,12 +63,13 @@ const HEAD_DIMS: [&str; 6] = [
 
 impl Found {
     /// Reads the stacks of a model type; those that are not expressed are listed, unless none is.
-    pub fn plain(&mut self, node: &Node<'_>, model: &'static Plain) -> Result<(), ConfigError> {
+    pub fn plain(&mut self, node: &Node<'_>, model: &'static Plain, depth: usize) -> Result<(), ConfigError> {
         let filled = Filled::new(node, model.name);
         for conflict in &filled.conflicts {
             self.complain(conflict.clone())?;
         }
         self.dropped(&filled, model)?;
+        let described = unturned(node, model);
         let mut read = 0;
         let mut left = Vec::new();
         for stack in model.stacks.iter().flatten() {
@@ -84,7 +88,18 @@ impl Found {
                 ));
                 continue;
             }
-            let part = filled.part(model, stack)?;
+            let mut part = filled.part(model, stack)?;
+            if stack.name.is_none_or(|name| name == "speech_encoder") {
+                for plan in &mut part.plans {
+                    let Some((rotary, provenance)) = &described else { break };
+                    plan.described = Some(rotary.clone());
+                    let new = provenance
+                        .iter()
+                        .filter(|new| plan.provenance.iter().all(|old| old.value != new.value));
+                    let new: Vec<Provenance> = new.cloned().collect();
+                    plan.provenance.extend(new);
+                }
+            }
             self.parts.push(part);
             read += 1;
         }
@@ -94,6 +109,12 @@ impl Found {
             return Err(error);
         }
         self.left.extend(left);
+        for (key, implied) in model.inner {
+            match self.inner(node, key, implied, depth) {
+                Err(error) if self.may_be_left(&error) => self.left.push((node.path(key), error)),
+                outcome => outcome?,
+            }
+        }
         Ok(())
     }
 
@@ -102,7 +123,18 @@ impl Found {
         let key = "position_embedding_type";
         let about = |stack: &Stack| stack.embeds.reads(key) || stack.scores.reads(key);
         let reads = model.when.is_some_and(|(of, ..)| of == key) || model.stacks.iter().flatten().any(about);
-        match filled.node().text(key)? {
+        let node = filled.node();
+        let mpt = model.stacks.iter().flatten().any(|stack| matches!(stack.scores, Scores::Mpt));
+        if let Some(inner) = node.object("attn_config")?.filter(|_| mpt)
+            && inner.flag("alibi")? == Some(false)
+        {
+            return self.complain(ConfigError::Wrong {
+                key: inner.path("alibi"),
+                given: "false".into(),
+                expected: "true: the class has no learned table and adds ALiBi whatever this says; lenient mode reads it as the class does",
+            });
+        }
+        match node.text(key)? {
             Some(kind) if kind.starts_with("relative") && !reads => self.complain(filled.wrong(
                 key,
                 format!("\"{kind}\""),
@@ -111,6 +143,20 @@ impl Found {
             _ => Ok(()),
         }
     }
+}
+
+/// The rotary positions that a file describes whose layers do not turn, where its class can also turn, and where they come from.
+fn unturned(node: &Node<'_>, model: &Plain) -> Option<(Rotary, Vec<Provenance>)> {
+    let turning = registry::find(model.name)?;
+    let reader = Reader {
+        model: turning,
+        mode: Mode::Lenient,
+        warnings: &mut Vec::new(),
+        said: Said::over(node, turning, registry::defaults(turning.name), Map::new()),
+    };
+    let part = reader.part(node).ok()?;
+    let plan = part.plans.into_iter().next()?;
+    Some((plan.described?, plan.provenance))
 }
 
 impl Filled {

@@ -143,7 +143,7 @@ impl Found {
         if let Some(model) = registry::plain(model_type)
             && model.describes(node)
         {
-            return self.plain(node, model);
+            return self.plain(node, model, depth);
         }
         if let Some(model) = registry::find(model_type) {
             return self.stack(node, model, changes);
@@ -200,26 +200,28 @@ impl Found {
         for (index, (key, implied)) in parts.iter().enumerate() {
             let fixed = Some(*implied).filter(|implied| !implied.is_empty());
             let implied = fixed.or_else(|| defaults.implied(key));
-            let outcome = match node.object(key)? {
-                // Some files write the whole's model type into a part whose class is fixed.
-                Some(inner) if fixed.is_some() && inner.text("model_type")? == Some(name) => {
-                    let mut map = inner.map.clone();
-                    map.remove("model_type");
+            let outcome = match self.object(node, key)? {
+                Some(mut map) => {
+                    // Some files write the whole's model type into a part whose class is fixed.
+                    if fixed.is_some() && map.get("model_type").and_then(Value::as_str) == Some(name) {
+                        map.remove("model_type");
+                    }
                     let inner = Node {
                         map: &map,
-                        path: inner.path,
+                        path: node.path(key),
                     };
                     self.node(&inner, implied, Map::new(), depth + 1)
                 }
-                Some(inner) => self.node(&inner, implied, Map::new(), depth + 1),
                 // Older files have the language model's keys at the top.
-                None if index == 0 && node.first(&WIDTHS).is_some() => match implied.and_then(registry::find) {
-                    Some(model) => self.stack(node, model, Map::new()),
-                    None => Err(ConfigError::Missing {
-                        key: node.path(key),
-                        needed_for: "the language model",
-                    }),
-                },
+                None if index == 0 && node.first(&WIDTHS).is_some() && implied.and_then(registry::plain).is_none() => {
+                    match implied.and_then(registry::find) {
+                        Some(model) => self.stack(node, model, Map::new()),
+                        None => Err(ConfigError::Missing {
+                            key: node.path(key),
+                            needed_for: "the language model",
+                        }),
+                    }
+                }
                 // Absent, not `null`: the class makes one of its own.
                 None => match defaults.absent(key).filter(|_| !node.map.contains_key(*key)) {
                     Some(absent) => {
@@ -247,15 +249,49 @@ impl Found {
             };
             match outcome {
                 Ok(()) => {}
-                Err(error @ (ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }))
-                    if index > 0 =>
-                {
-                    self.left.push((node.path(key), error));
-                }
+                Err(error) if index > 0 && self.may_be_left(&error) => self.left.push((node.path(key), error)),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Whether a part that is not the first may be listed instead of read.
+    pub fn may_be_left(&self, error: &ConfigError) -> bool {
+        matches!(
+            error,
+            ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }
+        )
+    }
+
+    /// Reads the model under a key; its class's default where the file has none.
+    pub fn inner(&mut self, node: &Node<'_>, key: &str, implied: &'static str, depth: usize) -> Result<(), ConfigError> {
+        let map = self.object(node, key)?.unwrap_or_default();
+        let inner = Node {
+            map: &map,
+            path: node.path(key),
+        };
+        self.node(&inner, Some(implied), Map::new(), depth + 1)
+    }
+
+    /// The object under a key. Files of CLIP's line say some parts twice, the second time under `…_dict`; the class takes the second.
+    fn object(&mut self, node: &Node<'_>, key: &str) -> Result<Option<Map<String, Value>>, ConfigError> {
+        let (first, second) = (node.object(key)?, node.object(&format!("{key}_dict"))?);
+        let Some(second) = second else {
+            return Ok(first.map(|first| first.map.clone()));
+        };
+        let mut map = first.map(|first| first.map.clone()).unwrap_or_default();
+        for (name, value) in second.map {
+            let old = map.insert(name.clone(), value.clone());
+            if let Some(old) = old.filter(|old| old != value && !old.is_null() && !value.is_null()) {
+                self.complain(ConfigError::Conflict {
+                    first: (format!("{}.{name}", node.path(key)), shown(&old)),
+                    second: (second.path(name), shown(value)),
+                    taken: second.path(name),
+                })?;
+            }
+        }
+        Ok(Some(map))
     }
 }
 
@@ -313,7 +349,7 @@ impl Reader<'_> {
         }
     }
 
-    fn part(mut self, file: &Node<'_>) -> Result<Part, ConfigError> {
+    pub fn part(mut self, file: &Node<'_>) -> Result<Part, ConfigError> {
         if let Some(key) = self.model.needs
             && file.find(key).is_none()
         {

@@ -78,6 +78,8 @@ pub(super) enum Head {
     Latent,
     /// `head_dim`; the last share of it turns.
     Last,
+    /// As [`Head::Own`], but all heads together turn as one width; the share, above 1, is that of the exponents.
+    Across,
     /// The model's width stands under the first key, its heads under the second.
     Over(&'static str, &'static str),
     /// Twice the model's width over its heads: inputs are two streams side by side.
@@ -130,6 +132,16 @@ pub(super) enum Setting {
 }
 
 impl Setting {
+    /// That a key has this value, in words; and whether a file that does not say it means it.
+    pub fn words(self, key: &str, default: bool) -> String {
+        let default = if default { " (default)" } else { "" };
+        match self {
+            Setting::Flag(on) => format!("`{key}` is {on}{default}"),
+            Setting::Text(text) => format!("`{key}` is \"{text}\"{default}"),
+            Setting::Not(text) => format!("`{key}` is not \"{text}\"{default}"),
+        }
+    }
+
     pub fn is(self, value: &serde_json::Value) -> bool {
         match self {
             Setting::Flag(on) => value.as_bool() == Some(on),
@@ -472,18 +484,23 @@ impl Model {
         match self.head {
             Head::Latent => text += ", the last `qk_rope_head_dim`",
             Head::Last => text += ", the last share of a head",
+            Head::Across => text += ", across all heads",
             _ => {}
         }
-        if let Some(share) = self.partial {
-            text += &format!(", {share} of a head");
+        match (self.partial, self.head) {
+            (Some(share), Head::Across) => text += &format!(", exponents over {share} heads"),
+            (Some(share), _) => text += &format!(", {share} of a head"),
+            (None, _) => {}
         }
         match self.axes {
             AxesRule::One => {}
             AxesRule::Chunked(s) => text += &format!(", three axes in chunks {s:?}"),
+            AxesRule::Spread([_, _]) => text += ", row and column in turn over all pairs",
             AxesRule::Spread(s) => text += &format!(", three axes spread {s:?}"),
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",
             AxesRule::Grid(_) => text += ", column then row",
+            AxesRule::InTurn([0, 1]) => text += ", row and column in turn",
             AxesRule::InTurn(_) => text += ", column and row in turn",
             AxesRule::Dealt(_) => text += ", frequencies dealt to row and column",
             AxesRule::Three => text += ", time, row and column",
@@ -503,7 +520,7 @@ impl Model {
                     text += &format!(" (default: only layers of type {})", types.join(", "));
                 }
             }
-            Turning::If(key, _, default) => text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" }),
+            Turning::If(key, setting, default) => text += &format!("; if {}", setting.words(key, default)),
         }
         match self.pattern {
             Pattern::None | Pattern::All("full_attention") => {}

@@ -153,6 +153,10 @@ impl Reader<'_> {
                     rotary.slice = Slice::Trailing;
                     rotary.rotary_dim = Some(rotary_dim);
                 }
+                Head::Across => {
+                    rotary.across_heads = true;
+                    rotary.exponent_dim = Some(rotary_dim);
+                }
                 _ if rotary_dim != head_dim => rotary.rotary_dim = Some(rotary_dim),
                 _ => {}
             }
@@ -260,8 +264,10 @@ impl Reader<'_> {
                 in_default.or(self.model.partial).map(|x| (x, Source::ClassDefault))
             }
         };
+        // Where all heads turn together a share may be of several; its width is checked against theirs.
+        let most = if let Head::Across = self.model.head { f64::MAX } else { 1.0 };
         match found {
-            Some((x, source)) if !(x > 0.0 && x <= 1.0) => Err(ConfigError::Wrong {
+            Some((x, source)) if !(x > 0.0 && x <= most) => Err(ConfigError::Wrong {
                 key: source.to_string(),
                 given: x.to_string(),
                 expected: "a share of the head: above 0 and at most 1",
@@ -328,14 +334,19 @@ impl Reader<'_> {
             ),
             (_, None) => (head_dim, Source::Derived("the whole head".into())),
         };
-        if width > head_dim {
+        if width > head_dim && !matches!(self.model.head, Head::Across) {
             return Err(ConfigError::Wrong {
                 key: source.to_string(),
                 given: width.to_string(),
                 expected: "at most the width of a head",
             });
         }
-        trace.note("rotary_dim", width.to_string(), source);
+        let name = if let Head::Across = self.model.head {
+            "exponent_dim"
+        } else {
+            "rotary_dim"
+        };
+        trace.note(name, width.to_string(), source);
         Ok((head_dim, width))
     }
 
@@ -375,7 +386,7 @@ impl Reader<'_> {
             }
             Head::HalfAtLeast(width, _) => divided(width, "num_attention_heads"),
             Head::Key(key) if node.find(key).is_some() => Ok((node.size(key)?.unwrap_or(0), self.said.source(node, key))),
-            Head::Own | Head::Last | Head::Key(_) => match node.size("head_dim")? {
+            Head::Own | Head::Last | Head::Across | Head::Key(_) => match node.size("head_dim")? {
                 Some(d) => Ok((d, self.said.source(node, "head_dim"))),
                 None => divided(self.width_key(node)?, self.heads_key(node)?),
             },

@@ -76,10 +76,6 @@ fn every_line_is_read_from_class_defaults_alone() {
                 registry::Setting::Not(_) => json!(""),
             };
         }
-        // Its class has no padding token.
-        if model.name == "esm" {
-            file["pad_token_id"] = json!(1);
-        }
         // Series name their lengths in every file, and have no default.
         if filled::class(model.name).is_some_and(|class| class.contains_key("encoder_layers") && !class.contains_key("prediction_length")) {
             file["context_length"] = json!(12);
@@ -93,7 +89,9 @@ fn every_line_is_read_from_class_defaults_alone() {
             }
         };
         for part in parts {
-            check(model, &part);
+            if part.path.is_empty() {
+                check(model, &part);
+            }
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
@@ -310,4 +308,127 @@ fn keys_that_contradict_each_other_are_refused_or_listed() {
     assert!(matches!(strict(dropped.clone()), Err(ConfigError::Wrong { key, .. }) if key == "position_embedding_type"));
     assert_eq!(lenient(dropped).warnings.len(), 1);
     assert!(strict(json!({"model_type": "bert", "position_embedding_type": "absolute"})).is_ok());
+    let table = json!({"model_type": "mpt", "attn_config": {"alibi": false}});
+    assert!(matches!(strict(table.clone()), Err(ConfigError::Wrong { key, .. }) if key == "attn_config.alibi"));
+    assert_eq!(lenient(table).warnings.len(), 1);
+}
+
+/// Files as they are published, from public knowledge; what they do not say is their class's.
+#[test]
+fn published_files_are_read_as_their_models_are() {
+    let [encoder, decoder] = two(json!({
+        "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_ff": 3072, "d_kv": 64, "d_model": 768, "decoder_start_token_id": 0,
+        "is_encoder_decoder": true, "n_positions": 512, "num_heads": 12, "num_layers": 12, "relative_attention_num_buckets": 32, "vocab_size": 32128
+    }));
+    assert_eq!((encoder.layers.len(), decoder.layers.len()), (12, 12));
+    assert_eq!(encoder.layer(11).unwrap().spec.encoding, T5Bias::encoder().into());
+
+    let opt = one(json!({
+        "model_type": "opt", "do_layer_norm_before": false, "hidden_size": 1024, "max_position_embeddings": 2048, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "pad_token_id": 1, "word_embed_proj_dim": 512
+    }));
+    assert_eq!(
+        (opt.embedding_dim, opt.layer(0).unwrap().dims.head_dim),
+        (None, 64),
+        "positions join after the projection"
+    );
+
+    let [encoder, decoder] = two(json!({
+        "model_type": "bart", "d_model": 1024, "decoder_attention_heads": 16, "decoder_layers": 6, "encoder_attention_heads": 16, "encoder_layers": 12,
+        "max_position_embeddings": 1024, "num_hidden_layers": 12, "pad_token_id": 1, "extra_pos_embeddings": 2, "static_position_embeddings": false
+    }));
+    assert_eq!((encoder.layers.len(), decoder.layers.len()), (12, 6));
+
+    let v3 = one(json!({
+        "model_type": "deberta-v2", "hidden_size": 768, "max_position_embeddings": 512, "relative_attention": true, "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "share_att_key": true, "pos_att_type": "p2c|c2p", "max_relative_positions": -1, "position_biased_input": false,
+        "num_attention_heads": 12, "num_hidden_layers": 12, "type_vocab_size": 0
+    }));
+    assert_eq!(
+        v3.layer(0).unwrap().spec.encoding,
+        Deberta::new(512, DebertaProjections::Shared).with_buckets(256).into()
+    );
+
+    let bloom = one(
+        json!({"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "offset_alibi": 100, "seq_length": 2048}),
+    );
+    assert_eq!(
+        (bloom.layers.len(), bloom.layer(0).unwrap().dims.head_dim, bloom.max_len),
+        (24, 64, Some(2048))
+    );
+
+    let mpt = one(json!({
+        "model_type": "mpt", "attn_config": {"alibi": true, "alibi_bias_max": 8, "attn_impl": "torch", "clip_qkv": null, "qk_ln": false, "softmax_scale": null},
+        "d_model": 4096, "expansion_ratio": 4, "learned_pos_emb": true, "max_seq_len": 2048, "n_heads": 32, "n_layers": 32
+    }));
+    assert_eq!((mpt.embeddings.clone(), mpt.specs()[0].attention.scale), (Encoding::none(), None));
+    assert_eq!(mpt.layer(0).unwrap().source("scale").unwrap().to_string(), "1 / √head_dim");
+
+    let falcon = one(json!({
+        "model_type": "falcon", "alibi": true, "bias": true, "hidden_size": 2048, "multi_query": false, "new_decoder_architecture": false,
+        "num_attention_heads": 32, "num_hidden_layers": 24, "parallel_attn": false
+    }));
+    assert_eq!(falcon.layer(0).unwrap().dims.kv_heads, 32);
+
+    let [encoder, decoder] = two(json!({
+        "model_type": "whisper", "d_model": 384, "decoder_attention_heads": 6, "decoder_layers": 4, "encoder_attention_heads": 6, "encoder_layers": 4,
+        "max_length": 448, "max_source_positions": 1500, "max_target_positions": 448, "num_hidden_layers": 4, "pad_token_id": 50257
+    }));
+    assert_eq!((encoder.max_len, decoder.embeddings), (Some(1500), Learned::new(448).into()));
+
+    let siglip = strict(json!({
+        "model_type": "siglip", "initializer_factor": 1.0, "text_config": {"model_type": "siglip_text_model", "vocab_size": 32000},
+        "vision_config": {"model_type": "siglip_vision_model"}
+    }))
+    .unwrap();
+    let [text, vision] = &siglip.parts[..] else { panic!("{siglip:#?}") };
+    assert_eq!(
+        (text.embeddings.clone(), vision.embeddings.clone()),
+        (Learned::new(64).into(), Learned::new(196).into())
+    );
+    assert_eq!(
+        (text.path.as_str(), vision.numbering),
+        (
+            "text_config",
+            Numbering::Grid {
+                height: 14,
+                width: 14,
+                leading: 0
+            }
+        )
+    );
+}
+
+#[test]
+fn parts_that_a_file_says_twice_or_not_at_all() {
+    let clip = |second: Value| json!({"model_type": "clip", "text_config": {"hidden_size": 768, "num_attention_heads": 16}, "text_config_dict": second});
+    assert!(strict(clip(json!({"hidden_size": 768, "num_hidden_layers": 12}))).is_ok());
+    assert!(strict(clip(json!(null))).is_ok());
+    let twice = clip(json!({"hidden_size": 1024}));
+    assert!(matches!(strict(twice.clone()), Err(ConfigError::Conflict { second, .. }) if second.0 == "text_config_dict.hidden_size"));
+    assert_eq!(lenient(twice).parts[0].layer(0).unwrap().dims.model_dim, 1024);
+    // Absent: the class's default.
+    let clip = strict(json!({"model_type": "clip"})).unwrap();
+    assert_eq!((clip.parts.len(), clip.parts[1].embeddings.clone()), (2, Learned::new(50).into()));
+    let git = strict(json!({"model_type": "git"})).unwrap();
+    assert_eq!((git.parts.len(), git.parts[1].path.as_str()), (2, "vision_config"));
+    let seamless = strict(json!({"model_type": "seamless_m4t_v2"})).unwrap();
+    let stacks: Vec<_> = seamless.parts.iter().map(|part| part.stack.unwrap()).collect();
+    assert_eq!(stacks, ["encoder", "decoder", "speech_encoder"]);
+}
+
+/// A class that can also turn keeps what the file says of turning, beside what its layers do.
+#[test]
+fn rotary_settings_of_layers_that_do_not_turn_are_kept() {
+    let esm = one(json!({"model_type": "esm", "hidden_size": 64, "num_attention_heads": 4, "position_embedding_type": "absolute"}));
+    let layer = esm.layer(0).unwrap();
+    assert_eq!((layer.spec.encoding.clone(), layer.described.is_some()), (Encoding::none(), true));
+    assert_eq!(esm.source("padding_row").unwrap().to_string(), "the model type");
+    let rotary = one(
+        json!({"model_type": "esm", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "position_embedding_type": "rotary"}),
+    );
+    assert_eq!(
+        (rotary.embeddings.clone(), rotary.layer(0).unwrap().spec.encoding.methods.len()),
+        (Encoding::none(), 1)
+    );
 }

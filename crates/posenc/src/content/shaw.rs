@@ -459,6 +459,54 @@ mod tests {
         }
     }
 
+    /// Clipping nearer after the query is the same as rows that repeat from there on: the same products in the same order, bit for bit, forward; the gradient of the repeated rows is their sum.
+    #[test]
+    fn another_distance_after_the_query_is_rows_that_repeat() {
+        for (before, after) in [(3, 1), (4, 0), (2, 5)] {
+            let far = before.max(after);
+            let (own, wide) = (plan(Shaw::new(before).with_max_after(after)), plan(Shaw::new(far)));
+            let params: Params<f64> = own.init(1).unwrap();
+            let mut repeated: Params<f64> = wide.init(1).unwrap();
+            let source = |row: usize| (row.max(far - before) - (far - before)).min(before + after);
+            for name in ["relative_keys", "relative_values"] {
+                let table = params.get(name).unwrap();
+                let rows: Vec<f64> = (0..2 * far + 1)
+                    .flat_map(|row| table[source(row) * DIM..][..DIM].to_vec())
+                    .collect();
+                repeated.set(name, &[2 * far + 1, DIM], &rows).unwrap();
+            }
+            for (name, q_at, k_at, batch) in tiles::cases() {
+                let rows = batch * HEADS * q_at.len();
+                let (q, p): (Vec<f64>, Vec<f64>) = (normal(2, rows * DIM), normal(3, rows * k_at.len()));
+                let run = |plan: &Plan, params: &Params<f64>| {
+                    let call = plan.call(params, &q_at, &k_at).unwrap();
+                    let tiles = Tiles {
+                        call: &call,
+                        batch,
+                        tile: (4, 7),
+                        q: &q,
+                        k: &[],
+                        scale: 0.5,
+                    };
+                    let mut grads = params.zeros_like();
+                    let (dx, slots) = tiles.adjoint(&p);
+                    tiles.term().collect(&slots, &mut (&mut grads).into()).unwrap();
+                    (tiles.add(&p), tiles.values(&p), dx, grads)
+                };
+                let (a, b) = (run(&own, &params), run(&wide, &repeated));
+                let what = format!("−{before} to {after}, {name}");
+                assert_eq!(a.0, b.0, "{what}");
+                assert_close(&a.1, &b.1, bound(k_at.len()), &what);
+                assert_close(&a.2[0], &b.2[0], bound(k_at.len() * DIM), &what);
+                let mut summed = vec![0.0; (before + after + 1) * DIM];
+                for (i, grad) in b.3.get("relative_keys").unwrap().iter().enumerate() {
+                    summed[source(i / DIM) * DIM + i % DIM] += grad;
+                }
+                assert_close(a.3.get("relative_keys").unwrap(), &summed, bound(p.len() * DIM), &what);
+            }
+        }
+    }
+
     #[test]
     fn positions_next_to_the_ends_of_i64_are_read_like_any_other() {
         let plan = plan(Shaw::new(3));

@@ -284,7 +284,7 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
             }
             Method::Rotary(m) => {
                 let plain = Scaling::Unscaled.frequencies(m.base, m.width(dims.head_dim), 0)?.pairs;
-                match &m.scaling {
+                let found = match &m.scaling {
                     Scaling::Unscaled => waves::rotary(&plain, m.base, lengths),
                     scaling => {
                         let scaled = m
@@ -292,6 +292,10 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
                             .pairs;
                         waves::scaled_rotary(&plain, &scaled, &scaling.to_string(), lengths)
                     }
+                };
+                match &m.decay {
+                    Some(xpos) => waves::fading(found, xpos, plain.len(), lengths),
+                    None => found,
                 }
             }
             Method::Alibi(m) => distances::alibi(&m.slopes.for_heads(dims.heads)?, lengths),

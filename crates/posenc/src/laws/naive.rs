@@ -15,7 +15,7 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
         if let Some(pair) = call.rotations().first() {
             rows.chunks_exact_mut(d)
                 .enumerate()
-                .for_each(|(t, row)| pair.side(side).turn_row(Turn::Forward, 0, t, row));
+                .for_each(|(t, row)| pair.side(side).turn_head::<f64>(Turn::Forward, [0, h, t], row));
         }
         if let (Side::Query, Some(temperature)) = (side, attention.temperature) {
             for (t, row) in rows.chunks_exact_mut(d).enumerate() {

@@ -33,7 +33,7 @@ pub(super) static MODELS: &[Plain] = &[
     text("bert-generation"),
     text("big_bird").note("the blocks of `attention_type: block_sparse`"),
     twice("bigbird_pegasus", table(MAX)).note("the encoder's blocks of `attention_type: block_sparse`"),
-    one("biogpt", BART.masked()),
+    one("biogpt", BART),
     twice("blenderbot", table(MAX)),
     twice("blenderbot-small", table(MAX)),
     text("blip_text_model"),
@@ -46,7 +46,7 @@ pub(super) static MODELS: &[Plain] = &[
     text("clip_text_model"),
     text("clipseg_text_model"),
     text("clvp_decoder").note("speech has this table, the text before it one of its own"),
-    text("cohere_asr").note("this is the decoder; its encoder is `encoder_config`"),
+    text("cohere_asr").around(&[("encoder_config", "parakeet_encoder")]),
     one("convbert", table(MAX).narrow("embedding_size")).note("half of the heads are convolutions"),
     padded("data2vec-text"),
     one("decision_transformer", table("max_ep_len").scale(Scale::Gpt2))
@@ -54,14 +54,20 @@ pub(super) static MODELS: &[Plain] = &[
     text("dpr"),
     one("electra", table(MAX).narrow("embedding_size")),
     text("ernie"),
-    padded("esm").when("position_embedding_type", Setting::Text("absolute"), true),
+    one("esm", bare().embeds(Embeds::Table(MAX, 0, 0, Count::PaddingAt(1)))).when(
+        "position_embedding_type",
+        Setting::Text("absolute"),
+        true,
+    ),
     text("flava_text_model"),
     text("fnet").note("layers are Fourier transforms"),
     one(
         "flaubert",
         bare().embeds(Embeds::If("sinusoidal_embeddings", Setting::Flag(true), false, &[XLM, PLAIN])),
     ),
-    text("git").note("the picture's tokens before the text have none of these"),
+    text("git")
+        .around(&[("vision_config", "git_vision_model")])
+        .note("the picture's tokens before the text have none of these"),
     gpt("gpt-sw3"),
     gpt("gpt2"),
     gpt("gpt_bigcode"),

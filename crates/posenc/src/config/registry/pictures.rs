@@ -1,7 +1,7 @@
 //! Model types of pictures, films and sounds with a learned row per cell.
 
 use super::Setting;
-use super::plain::{Count, Embeds, Grid, Leading, Plain, Stack, Wave, bare, one, picture, table};
+use super::plain::{Count, Embeds, Grid, Leading, Plain, Stack, Wave, bare, one, picture};
 
 /// Patches behind a class token.
 const fn vit(name: &'static str) -> Plain {
@@ -20,7 +20,7 @@ const fn square(key: &'static str) -> Stack {
 
 const PATCHES: Grid = Grid::Patches("image_size", "patch_size");
 /// Of detectors, which were trained on larger pictures than the table.
-const PRETRAINED: Embeds = Embeds::Picture(Grid::Patches("pretrain_image_size", "patch_size"), Leading::Fixed(1));
+const PRETRAINED: Embeds = Embeds::Picture(Grid::Patches("pretrain_image_size", "patch_size"), Leading::Unread(1));
 
 pub(super) static MODELS: &[Plain] = &[
     one(
@@ -29,7 +29,7 @@ pub(super) static MODELS: &[Plain] = &[
             "is_native",
             Setting::Flag(true),
             false,
-            &[Embeds::Cells(PATCHES, 0), Embeds::Picture(PATCHES, Leading::Fixed(0))],
+            &[Embeds::Cells(PATCHES, 0, [0, 1]), Embeds::Picture(PATCHES, Leading::Fixed(0))],
         )),
     ),
     vit("altclip_vision_model"),
@@ -53,8 +53,11 @@ pub(super) static MODELS: &[Plain] = &[
     cells("glm_image_vision").note("rows are interpolated at each picture's cells"),
     cells("granite_docling_vision").note("a cell reads the row of its share of the height and width"),
     cells("groupvit_vision_model").note("group tokens join the cells at each stage"),
-    one("hunyuan_vl_vision", table("max_vit_seq_len"))
-        .note("the first row is not read; the others are a square that is resized to each picture"),
+    one(
+        "hunyuan_vl_vision",
+        bare().embeds(Embeds::Table("max_vit_seq_len", 1, 1, Count::Order)),
+    )
+    .note("the rows are a square that is resized to each picture"),
     cells("idefics2_vision").note("a cell reads the row of its share of the height and width"),
     cells("idefics3_vision").note("a cell reads the row of its share of the height and width"),
     vit("idefics_vision"),
@@ -72,7 +75,7 @@ pub(super) static MODELS: &[Plain] = &[
     ),
     cells("janus_vision_model"),
     vit("kosmos_2_vision_model"),
-    one("lw_detr_vit", bare().embeds(PRETRAINED)).note("the class token's row is not read; most layers see one window of the picture"),
+    one("lw_detr_vit", bare().embeds(PRETRAINED)).note("most layers see one window of the picture"),
     vit("metaclip_2_vision_model"),
     vit("mgp-str"),
     cells("minicpm_ocr_vision").note("a cell reads the row of its share of the height and width"),
@@ -83,7 +86,7 @@ pub(super) static MODELS: &[Plain] = &[
     vit("owlv2_vision_model"),
     vit("owlvit_vision_model"),
     cells("phi4_multimodal_vision").note("a cell reads the row of its share of the height and width"),
-    one("pixio", bare().embeds(Embeds::Picture(PATCHES, Leading::Key("n_cls_tokens", 0)))),
+    one("pixio", bare().embeds(Embeds::Picture(PATCHES, Leading::Key("n_cls_tokens")))),
     one(
         "qianfan_ocr_vision",
         bare().embeds(Embeds::If(
@@ -106,7 +109,7 @@ pub(super) static MODELS: &[Plain] = &[
     vit("tipsv2_vision_model").note("registers stand behind the class token and have no row"),
     vit("unlimited_ocr_vision_encoder"),
     one("videomae", bare().embeds(Embeds::Sine(Wave::Paper, "", Count::Order))).note("cells of all frames are one line"),
-    one("vit_mae", bare().embeds(Embeds::Cells(PATCHES, 1))).note("the decoder, which has the same table at its own width"),
+    one("vit_mae", bare().embeds(Embeds::Cells(PATCHES, 1, [1, 0]))).note("the decoder, which has the same table at its own width"),
     vit("vit"),
     vit("vit_msn"),
     one(
@@ -119,7 +122,7 @@ pub(super) static MODELS: &[Plain] = &[
         )),
     )
     .when("use_relative_position_embeddings", Setting::Flag(false), true)
-    .note("the class token's row is not read; layers in `window_block_indices` see one window of the picture"),
+    .note("layers in `window_block_indices` see one window of the picture"),
     vit("vitpose_backbone").note("no class token: its row is added to every cell"),
     one("vivit", bare().embeds(Embeds::Picture(Grid::Tubes, Leading::Fixed(1)))),
     vit("xclip_vision_model").note("a token per frame passes between frames in each layer"),

@@ -12,6 +12,8 @@ pub struct Plain {
     pub when: Option<(&'static str, Setting, bool)>,
     /// The stacks of layers in the order in which they read.
     pub stacks: [Option<Stack>; 3],
+    /// Models inside: the key of each and its model type, as in `parts.rs`.
+    pub inner: &'static [(&'static str, &'static str)],
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -45,8 +47,8 @@ pub enum Embeds {
     Sine(Wave, &'static str, Count),
     /// A learned table over the cells of a picture behind leading rows.
     Picture(Grid, Leading),
-    /// Sines and cosines of the row and of the column of a cell, behind tokens without a position.
-    Cells(Grid, usize),
+    /// Sines and cosines of the row and of the column of a cell (in the order of these axes), behind tokens without a position.
+    Cells(Grid, usize, [usize; 2]),
     /// The first if this key has this value (the flag is the class's default), else the second.
     If(&'static str, Setting, bool, &'static [Embeds; 2]),
 }
@@ -60,6 +62,8 @@ pub enum Count {
     Mask,
     /// Those that are not `pad_token_id`; the row behind the padding's is the first. What else the offset adds stays.
     Padding,
+    /// The same; where neither the file nor the class has the padding token, every model of the type has this one.
+    PaddingAt(usize),
     /// By order, padding included; the first has the row behind the padding's, and those past the last row share it.
     Behind,
     /// Rows and columns of the pixels of a feature map.
@@ -100,8 +104,10 @@ pub enum Grid {
 #[derive(Clone, Copy, Debug)]
 pub enum Leading {
     Fixed(usize),
-    /// This key's number and so many more.
-    Key(&'static str, usize),
+    /// This key's number.
+    Key(&'static str),
+    /// So many that no token reads.
+    Unread(usize),
 }
 
 /// What acts on scores.
@@ -180,6 +186,9 @@ pub enum Reach {
     /// `sliding_window` keys, where the file has it.
     Sliding,
 }
+
+/// What a list of layers says where nothing acts.
+const NO_POSITIONS: &str = "no positions";
 
 const BARE: Stack = Stack {
     name: None,
@@ -289,6 +298,7 @@ pub(super) const fn one(name: &'static str, stack: Stack) -> Plain {
         name,
         when: None,
         stacks: [Some(stack), None, None],
+        inner: &[],
         note: "",
     }
 }
@@ -323,6 +333,11 @@ impl Plain {
         Plain { note, ..self }
     }
 
+    /// The same around other models.
+    pub(super) const fn around(self, inner: &'static [(&'static str, &'static str)]) -> Plain {
+        Plain { inner, ..self }
+    }
+
     pub(super) const fn when(self, key: &'static str, setting: Setting, default: bool) -> Plain {
         Plain {
             when: Some((key, setting, default)),
@@ -351,13 +366,17 @@ impl Plain {
                     .join("; ")
             }
         };
-        if let Some((key, _, default)) = self.when {
-            text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" });
+        for (key, of) in self.inner {
+            text += &format!("; `{key}` ({of})");
         }
-        if !self.note.is_empty() {
-            text += &format!(". Not said: {}", self.note);
+        if let Some((key, setting, default)) = self.when {
+            text += &format!("; if {}", setting.words(key, default));
         }
-        text
+        match self.note {
+            "" => text,
+            reason if text == NO_POSITIONS => format!("{text}: {reason}"),
+            note => format!("{text}. Not said: {note}"),
+        }
     }
 }
 
@@ -367,10 +386,13 @@ impl Stack {
             return format!("*not read*: {}", self.left);
         }
         let mut parts = Vec::new();
-        parts.extend(self.embeds.summary());
+        parts.extend(self.embeds.summary().map(|text| match self.narrow {
+            Some(key) => format!("{text}, `{key}` wide"),
+            None => text,
+        }));
         parts.extend(self.scores.summary());
         if parts.is_empty() {
-            parts.push("no positions".into());
+            parts.push(NO_POSITIONS.into());
         }
         match self.scale {
             Scale::Head | Scale::Mpt => {}
@@ -400,7 +422,7 @@ impl Embeds {
         let counted = |count: Count| match count {
             Count::Order | Count::Pixels => "",
             Count::Mask => ", counted by the attention mask",
-            Count::Padding => ", counted from behind the padding's row",
+            Count::Padding | Count::PaddingAt(_) => ", counted from behind the padding's row",
             Count::Behind => ", by order from behind the padding's row",
         };
         Some(match *self {
@@ -433,15 +455,17 @@ impl Embeds {
                 match leading {
                     Leading::Fixed(0) => format!("learned, {cells}"),
                     Leading::Fixed(n) => format!("learned, {cells}, behind {n}"),
-                    Leading::Key(key, 0) => format!("learned, {cells}, behind `{key}`"),
-                    Leading::Key(key, n) => format!("learned, {cells}, behind `{key}` + {n}"),
+                    Leading::Key(key) => format!("learned, {cells}, behind `{key}`"),
+                    Leading::Unread(n) => format!("learned, {cells}, from row {n}"),
                 }
             }
-            Embeds::Cells(_, leading) => format!("sinusoidal, row then column of a patch, behind {leading} without a position"),
-            Embeds::If(key, _, default, [yes, no]) => {
-                let text = |embeds: &Embeds| embeds.summary().unwrap_or_else(|| "no positions".into());
-                let default = if default { "yes" } else { "no" };
-                format!("{} if `{key}` says so (default: {default}), else {}", text(yes), text(no))
+            Embeds::Cells(_, leading, axes) => {
+                let order = if axes == [0, 1] { "row then column" } else { "column then row" };
+                format!("sinusoidal, {order} of a patch, behind {leading} without a position")
+            }
+            Embeds::If(key, setting, default, [yes, no]) => {
+                let text = |embeds: &Embeds| embeds.summary().unwrap_or_else(|| NO_POSITIONS.into());
+                format!("{} if {}, else {}", text(yes), setting.words(key, default), text(no))
             }
         })
     }
@@ -467,10 +491,9 @@ impl Scores {
             Scores::Pixels => "sinusoidal, row then column of a pixel, in the inputs of queries and keys".into(),
             Scores::Queries(key) => format!("learned, `{key}` rows in the inputs of queries and keys"),
             Scores::Keys(_) => "a vector per clipped distance, read by queries".into(),
-            Scores::If(key, _, default, [yes, no]) => {
+            Scores::If(key, setting, default, [yes, no]) => {
                 let text = |scores: &Scores| scores.summary().unwrap_or_else(|| "nothing in layers".into());
-                let default = if default { "yes" } else { "no" };
-                format!("{} if `{key}` says so (default: {default}), else {}", text(yes), text(no))
+                format!("{} if {}, else {}", text(yes), setting.words(key, default), text(no))
             }
         })
     }

@@ -63,7 +63,6 @@ pub(in super::super) static UNEXPRESSED: &[(&str, &str)] = &[
         "points and boxes as sines of random projections of their coordinates",
     ),
     ("edgetam_vision_model", "a backbone of timm: its positions are that library's"),
-    ("efficientloftr", "the whole width turns, before it is split into heads"),
     ("emu3_vqgan", "convolutions alone: no attention and no positions"),
     ("encodec", "convolutions alone: no attention and no positions"),
     (
@@ -136,10 +135,6 @@ pub(in super::super) static UNEXPRESSED: &[(&str, &str)] = &[
     ("layoutxlm", "biases by the buckets of box coordinates, beside those of order"),
     ("levit", "a table of two-dimensional distances without their sign"),
     ("lightglue", "the frequencies are learned from keypoints"),
-    (
-        "llama4_vision_model",
-        "rows and columns count from 1 and the class token is not turned",
-    ),
     (
         "lw_detr",
         "deformable attention looks at points that queries compute, at sines of boxes that are predicted",

@@ -13,6 +13,11 @@ pub(super) static MODELS: &[Model] = &[
         .head(Head::Over("memory_attention_hidden_size", "memory_attention_num_attention_heads"))
         .note("the memory attention alone is described; keys of several memories share their positions")
         .axes(AxesRule::Grid(&[1, 0])),
+    grid("efficientloftr", Pairing::Interleaved)
+        .head(Head::Across)
+        .axes(AxesRule::InTurn(&[0, 1]))
+        .partial(4.0)
+        .note("rows and columns count from 1, of the patches that queries are pooled to; attention across pictures does not turn"),
     grid("eomt_dinov3", Pairing::Halves)
         .theta(100.0)
         .note("a position is 2π times a coordinate from -1 to 1 in the picture, and leading tokens have none"),
@@ -39,6 +44,9 @@ pub(super) static MODELS: &[Model] = &[
         &["full_attention", "conv"],
         None,
     )),
+    grid("llama4_vision_model", Pairing::Interleaved)
+        .axes(AxesRule::Grid(&[1, 0]))
+        .note("rows and columns count from 1, and the class token, the last, has no position"),
     grid("minimax_m3_vl_vision", Pairing::Halves).axes(AxesRule::Three),
     grid("mlcd", Pairing::Halves),
     grid("mlcd_vision_model", Pairing::Halves),
