@@ -23,7 +23,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 # Fields that a reader of positions asks for.
 KEYS = re.compile(
-    r"^((text_|vision_|decoder_|encoder_|speech_encoder_|memory_attention_)?(hidden_size|num_attention_heads|num_heads|num_hidden_layers|num_layers|num_key_value_heads|head_dim"
+    r"^((text_|vision_|decoder_|encoder_|speech_encoder_|memory_attention_)?(hidden_size|num_attention_heads|num_heads|num_hidden_layers|num_layers|num_attention_layers|num_key_value_heads|head_dim"
     r"|attention_heads|layers|n_head|n_heads)|n_embd|d_model|embed_dim|dim|projection_dim|n_layer|n_layers|depth|n_head_kv|num_kv_heads|kv_channels|attention_head_dim"
     r"|max_position_embeddings|n_positions|max_seq_len|max_sequence_length|seq_length|n_ctx|original_max_position_embeddings"
     r"|qk_nope_head_dim|qk_rope_head_dim|v_head_dim|q_lora_rank|kv_lora_rank|global_head_dim|num_global_key_value_heads|attention_k_eq_v|num_kv_shared_layers"

@@ -26,8 +26,9 @@ impl Reader<'_> {
         let model_dim = node.size(width_key)?.ok_or_else(|| missing(width_key))?;
         trace.note("model_dim", model_dim.to_string(), self.said.source(node, width_key));
         trace.note("heads", heads.to_string(), self.said.source(node, heads_key));
-        let latent = matches!(self.model.head, registry::Head::Latent);
-        let kv_heads = match self.said.first(node, &KEY_HEADS).filter(|_| !latent) {
+        // The classes of these take no other number, whatever stands in the file.
+        let as_many = matches!(self.model.head, registry::Head::Latent | registry::Head::Across);
+        let kv_heads = match self.said.first(node, &KEY_HEADS).filter(|_| !as_many) {
             Some(key) => {
                 let given = node.size(key)?.unwrap_or(heads);
                 trace.note("kv_heads", given.to_string(), self.said.source(node, key));

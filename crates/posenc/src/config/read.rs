@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub(super) const DEEPEST: usize = 4096;
 
 /// Keys of the number of layers, in the order in which they are looked for.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "num_hidden_layers",
     "n_layer",
     "n_layers",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 10] = [
     "decoder_layers",
     "num_decoder_layers",
     "memory_attention_num_layers",
+    "num_attention_layers",
     "decoder_num_hidden_layers",
 ];
 /// Of the query heads.

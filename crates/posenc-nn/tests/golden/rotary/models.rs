@@ -17,6 +17,7 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
             error: Error::OddWidth { width, .. },
             ..
         }) if record.find("inv_freq").is_some_and(|f| 2 * f.shape[0] == width + 1) => one_wider(record, width)?,
+        Err(ConfigError::Missing { key, .. }) if key == "pad_token_id" => turning(record)?,
         // An object inside a model's file, which says by its place what it is.
         Err(ConfigError::Missing { key, .. }) if key == "model_type" => return skip("the configuration names no model type"),
         Err(error) => return fail(error.to_string()),
@@ -69,6 +70,16 @@ fn one_wider(record: &Record<'_>, width: usize) -> Outcome<ModelConfig> {
         rotary.exponent_dim = Some(width);
     }
     Ok(model)
+}
+
+/// A model whose file asks for a learned table beside a module that turns.
+///
+/// The defaults of `EsmConfig` are absolute positions and no padding id: that model counts its tokens from the padding id, so transformers fails where it compares tokens with `None`, and
+/// reading refuses it. The record is of the module that the same class makes under `position_embedding_type: "rotary"`.
+fn turning(record: &Record<'_>) -> Outcome<ModelConfig> {
+    let mut config = record.json["config"].clone();
+    config["position_embedding_type"] = "rotary".into();
+    Ok(read(config.to_string().as_bytes(), Mode::Strict).map_err(|error| error.to_string())?)
 }
 
 /// The width that turns as one: a head's, but where all heads turn together.
