@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use posenc::catalogue::catalogue;
+use posenc::config::ConfigError;
 use posenc_lab::LabError;
 
 /// Everything that ends a command early.
@@ -24,6 +26,14 @@ pub enum Failure {
         path: PathBuf,
         wanted: Option<String>,
         present: Vec<String>,
+    },
+    /// A model's file cannot be read.
+    Unreadable { path: PathBuf, source: io::Error },
+    /// A model's file is refused.
+    Config {
+        path: PathBuf,
+        error: ConfigError,
+        lenient: bool,
     },
     /// A picture's file cannot be written.
     Unwritable { path: PathBuf, source: io::Error },
@@ -60,6 +70,14 @@ impl fmt::Display for Failure {
             } => write!(f, "cannot read the weights {}: {source}; name a safetensors file", path.display()),
             Failure::Weights { path, error } => write!(f, "{}: {error}", path.display()),
             Failure::Tensor { path, wanted, present } => tensor(f, path, wanted.as_deref(), present),
+            Failure::Unreadable { path, source } => unreadable(f, path, source),
+            Failure::Config { path, error, lenient } => {
+                write!(f, "{}: {error}", path.display())?;
+                if !lenient && crate::command::is_lenient_matter(error) {
+                    f.write_str("; --lenient reads it all the same, with a warning")?;
+                }
+                Ok(())
+            }
             Failure::Unwritable { path, source } => write!(
                 f,
                 "cannot write {}: {source}; choose another --out, or make this one writable",
@@ -77,6 +95,25 @@ impl fmt::Display for Failure {
             ),
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }
+    }
+}
+
+/// A file that is not there may be an encoding's name with a slip.
+fn unreadable(f: &mut fmt::Formatter<'_>, path: &Path, source: &io::Error) -> fmt::Result {
+    write!(f, "cannot read {}: {source}; name a model's config.json, or a folder with one", path.display())?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let names: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
+    let near = match posenc::Error::unknown_name("encoding", stem, &names) {
+        posenc::Error::UnknownName { nearest, .. } => nearest,
+        _ => None,
+    };
+    match near.or(names.contains(&stem).then(|| stem.to_string())) {
+        Some(near) if source.kind() == io::ErrorKind::NotFound => write!(
+            f,
+            "; if an encoding was meant: `posenc explain {near}` (there are {})",
+            names.join(", ")
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -266,6 +266,7 @@ impl Reader<'_> {
             model_type: self.model.name.into(),
             embeddings: Encoding::none(),
             max_len: self.max_len(node)?,
+            max_len_source: node.first(&LENGTHS).map(|key| Source::Key(node.path(key))),
             plans: Vec::new(),
             layers: Vec::new(),
             note: self.model.note,
