@@ -4,7 +4,7 @@ use posenc::rotate::{Axes, Scaling, Slice, Yarn};
 use posenc::{
     Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
     MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
-    Sinusoidal, T5Bias, TransformerXl, Window, XlNet, laws,
+    Sinusoidal, T5Bias, Temperature, TransformerXl, Window, XlNet, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -24,8 +24,20 @@ fn plan(method: impl Into<Method>) -> Plan {
 laws! { none: Encoding::none().plan(dims()).unwrap() }
 laws! { none_capped_and_windowed: (
     Encoding::none().plan(dims()).unwrap(),
-    Attention { softcap: Some(2.0), window: Some(Window { left: Some(3), right: None }), scale: Some(0.7), dropout: 0.3, sinks: false },
+    Attention { softcap: Some(2.0), window: Some(Window { left: Some(3), right: None }), scale: Some(0.7), dropout: 0.3, ..Attention::default() },
 ) => [adjoint_matches_differences, fused_equals_naive] }
+
+// Chunks run through a packed row, so documents that begin within one are cut elsewhere than alone: one law less.
+laws! { chunked_and_tempered: (
+    Encoding::from(Rotary::new(Pairing::Halves)).with(Shaw::new(2)).with(Alibi::new()).plan(dims()).unwrap(),
+    Attention { chunk: Some(4), temperature: Some(Temperature::llama4(0.7, 3.0)), ..Attention::default() },
+) => [
+    adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding, left_padded_equals_unpadded, batch_order_is_irrelevant, threads_do_not_matter
+] }
+laws! { none_tempered: (
+    Encoding::none().plan(dims()).unwrap(),
+    Attention { temperature: Some(Temperature::log_n(3.0)), ..Attention::default() },
+) }
 
 laws! { learned: plan(Learned::new(256)) }
 

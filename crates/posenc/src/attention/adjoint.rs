@@ -82,6 +82,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             for h in 0..item.heads {
                 for i in 0..rows {
                     let row = &mut scratch.dq[(h * ld.rows + i) * ld.d..][..shape.head_dim];
+                    self.sharpen(item.batch, q0 + i, row);
                     self.turn(Side::Query, Turn::Adjoint, item.batch, q0 + i, row);
                     store(row, job.dq[h].row_mut(q0 + i));
                 }
