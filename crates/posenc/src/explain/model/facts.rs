@@ -97,10 +97,11 @@ impl Incomplete {
     }
 }
 
-/// What the attention of a plan lets a query meet: distances below this, or below the length.
+/// What the attention of a plan lets a query meet in `length` tokens: distances below this. A window and a chunk bound them.
 pub(super) fn within(plan: &LayerPlan, length: usize) -> usize {
-    let window = plan.spec.attention.window.and_then(|window| Some(window.left?.max(window.right?)));
-    window.map_or(length, |far| length.min(far.saturating_add(1)))
+    let attention = &plan.spec.attention;
+    let window = attention.window.and_then(|window| Some(window.left?.max(window.right?).saturating_add(1)));
+    [window, attention.chunk].into_iter().flatten().fold(length, usize::min)
 }
 
 pub(super) fn facts(plan: &LayerPlan, rotary: &Rotary, lengths: &Lengths) -> Result<RotaryFacts> {

@@ -1,7 +1,7 @@
 //! An explained model as text: a header, then each group of layers with its values and how fast it turns, then what the given length meets, then what can be done.
 
 use super::at::{AtLength, RotaryAt, Standing, tokens};
-use super::facts::{Incomplete, RotaryFacts};
+use super::facts::{Incomplete, RotaryFacts, Scaled};
 use super::{Lengths, ModelExplanation, PartExplanation, PlanExplanation};
 use crate::attention::Attention;
 use crate::config::Source;
@@ -292,16 +292,30 @@ fn source(source: &Source) -> Words {
     }
 }
 
-/// How far a query sees.
+/// How far a query sees, and what else is done to scores by position.
 fn attention(attention: &Attention) -> Words {
-    match attention.window.map(|window| (window.left, window.right)) {
+    let mut all = match attention.window.map(|window| (window.left, window.right)) {
         Some((Some(left), Some(right))) if left == right => {
             let keys = left + 1;
-            words!("keys less than {keys} away", "距离小于 {keys} 的键")
+            words!("sees keys less than {keys} away", "只看距离小于 {keys} 的键")
         }
-        Some((Some(left), _)) => words!("{left} keys back", "向前 {left} 个键"),
-        _ => words!("every key", "所有的键"),
+        Some((Some(left), _)) => words!("sees {left} keys back", "向前看 {left} 个键"),
+        _ => words!("sees every key", "看所有的键"),
+    };
+    let mut more = |en: String, zh: String| {
+        all.en += &format!(", {en}");
+        all.zh += &format!("，{zh}");
+    };
+    if let Some(chunk) = attention.chunk {
+        more(format!("of its chunk of {chunk}"), format!("限于长度 {chunk} 的块内"));
     }
+    if attention.temperature.is_some() {
+        more("queries scaled by position".into(), "查询按位置缩放".into());
+    }
+    if attention.sinks {
+        more("with sinks".into(), "有汇点（sink）".into());
+    }
+    all
 }
 
 impl RotaryFacts {
@@ -334,14 +348,7 @@ impl RotaryFacts {
             sentence(2, &text, language, out);
         }
         if let Some(scaled) = &self.scaled {
-            let (by, kept, between, slowed) = (&scaled.by, scaled.kept, scaled.between, scaled.slowed);
-            let (least, most) = (decimal(scaled.divisors.0, 3), decimal(scaled.divisors.1, 3));
-            let length = scaled.length;
-            let text = words!(
-                "Scaled by {by}: at {length} tokens {kept} pairs turn as without it, {slowed} are slowed by the whole factor, {between} by something else ({least} to {most} times).",
-                "缩放：{by}。{length} 个词元时，{kept} 对转速不变，{slowed} 对按整个因子减慢，{between} 对介于其间（{least} 到 {most} 倍）。"
-            );
-            sentence(2, &text, language, out);
+            sentence(2, &scaled.words(), language, out);
         }
         if self.table_factor != 1.0 {
             let (factor, squared) = (decimal(self.table_factor, 6), decimal(self.table_factor.powi(2), 4));
@@ -375,6 +382,31 @@ fn pairs(range: Option<(usize, usize)>) -> Words {
         Some((first, last)) if first == last => words!("pair {first}", "第 {first} 对"),
         Some((first, last)) => words!("pairs {first}–{last}", "第 {first}–{last} 对"),
         None => Words::default(),
+    }
+}
+
+impl Scaled {
+    fn words(&self) -> Words {
+        let Scaled { by, length, kept, between, slowed, divisors } = self;
+        let (least, most) = (decimal(divisors.0, 3), decimal(divisors.1, 3));
+        match (*kept, *slowed, *between) {
+            (_, 0, 0) => words!(
+                "Scaled by {by}: at {length} tokens every pair still turns as without it.",
+                "缩放：{by}。{length} 个词元时，每一对的转速都不变。"
+            ),
+            (0, _, 0) => words!(
+                "Scaled by {by}: every pair turns {most} times slower.",
+                "缩放：{by}。每一对都慢 {most} 倍。"
+            ),
+            (kept, 0, between) => words!(
+                "Scaled by {by}: at {length} tokens {kept} pairs turn as without it, {between} slower, each by its own factor ({least} to {most} times).",
+                "缩放：{by}。{length} 个词元时，{kept} 对转速不变，{between} 对各按自己的倍数减慢（{least} 到 {most} 倍）。"
+            ),
+            (kept, slowed, between) => words!(
+                "Scaled by {by}: {kept} pairs turn as without it, {slowed} turn {most} times slower, {between} are blended.",
+                "缩放：{by}。{kept} 对转速不变，{slowed} 对慢 {most} 倍，{between} 对介于其间。"
+            ),
+        }
     }
 }
 
@@ -448,17 +480,25 @@ impl RotaryAt {
             };
             let (how_en, how_zh) = (how.en, how.zh);
             let which = pairs(arcs.range);
-            let beyond = if new > 0 {
-                let (which_en, which_zh) = (which.en, which.zh);
-                words!("{new} leave the arc that they showed ({which_en})", "{new} 对越出见过的弧（{which_zh}）")
-            } else {
-                words!("none leaves the arc that it showed", "没有一对越出见过的弧")
+            let (which_en, which_zh) = (which.en, which.zh);
+            let text = match (whole, kept, new) {
+                (_, 0, 0) => words!(
+                    "{how_en} turn every pair round: all angles are known.",
+                    "{how_zh}使每一对都转满一圈：所有角度都见过。"
+                ),
+                (whole, kept, 0) => words!(
+                    "{how_en} turn {whole} pairs round, and the other {kept} stay on the arc that those showed: no angle is new.",
+                    "{how_zh}使 {whole} 对转满一圈，其余 {kept} 对仍在已见过的弧上：没有新的角度。"
+                ),
+                (whole, 0, new) => words!(
+                    "{how_en} turn {whole} pairs round, so all their angles are known; the other {new} leave the arc that those showed ({which_en}).",
+                    "{how_zh}使 {whole} 对转满一圈，其角度全部见过；其余 {new} 对越出已见过的弧（{which_zh}）。"
+                ),
+                (whole, kept, new) => words!(
+                    "{how_en} turn {whole} pairs round, so all their angles are known; {kept} stay on the arc that those showed, {new} leave it ({which_en}).",
+                    "{how_zh}使 {whole} 对转满一圈，其角度全部见过；{kept} 对仍在已见过的弧上，{new} 对越出（{which_zh}）。"
+                ),
             };
-            let (beyond_en, beyond_zh) = (beyond.en, beyond.zh);
-            let text = words!(
-                "Against {how_en}: {whole} pairs turned round, so all their angles are known; {kept} did not and stay on their arc; {beyond_en}.",
-                "与{how_zh}相比：{whole} 对已转满一圈，角度全部见过；{kept} 对未转满，仍在见过的弧上；{beyond_zh}。"
-            );
             sentence(indent, &text, language, out);
         }
         if let Some(past) = self.changes_past {
