@@ -29,6 +29,7 @@
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
 mod error;
+pub mod extend;
 mod json;
 mod layers;
 mod read;

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// A file whose layers do not turn by tokens.
 pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
     let mut csv = Csv::new("part,layers,pair,wavelength");
-    let (mut series, mut references) = (Vec::new(), Vec::<(f64, String)>::new());
+    let (mut series, mut references) = (Vec::<(String, Vec<(f64, f64)>)>::new(), Vec::<(f64, String)>::new());
     let mut notes = Vec::new();
     for part in &model.parts {
         let plans: Vec<&PlanExplanation> = part
@@ -42,17 +42,26 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
         for plan in plans {
             let Some(facts) = &plan.rotary else { continue };
             let name = name(part.path.as_str(), plan);
-            let points: Vec<(f64, f64)> = facts
-                .wavelengths
-                .iter()
-                .enumerate()
-                .filter_map(|(pair, wave)| Some((pair as f64, (*wave)?)))
-                .collect();
-            for (pair, wave) in &points {
-                csv.row(&[&part.path, &name, pair, wave]);
+            let mut line = |name: &str, waves: &[Option<f64>]| {
+                let points = waves.iter().enumerate().filter_map(|(pair, wave)| Some((pair as f64, (*wave)?)));
+                let points: Vec<(f64, f64)> = points.collect();
+                for (pair, wave) in &points {
+                    csv.row(&[&part.path, &name, pair, wave]);
+                }
+                // Another plan may turn by the same frequencies.
+                let twin = series.iter_mut().find(|other: &&mut (String, Vec<(f64, f64)>)| other.1 == points);
+                match twin {
+                    Some((other, _)) if other != name => *other += &format!(", {name}"),
+                    Some(_) => {}
+                    None => series.push((name.to_string(), points)),
+                }
+            };
+            line(&name, &facts.wavelengths);
+            if let Some(scaled) = &facts.scaled {
+                line(&format!("{name}, before scaling"), &scaled.wavelengths_before);
             }
             for incomplete in facts.incomplete.iter().filter(|incomplete| incomplete.pairs > 0) {
-                let how = if incomplete.scaled { "" } else { " before scaling" };
+                let how = if incomplete.scaled || facts.scaled.is_none() { "" } else { " before scaling" };
                 notes.push(format!(
                     "{name}: {} of {} pairs never complete a turn in {} tokens{how}.",
                     incomplete.pairs,
@@ -60,7 +69,6 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
                     count(incomplete.length)
                 ));
             }
-            series.push(Series::over_seeds(series.len(), &name, &[points]));
         }
     }
     if series.is_empty() {
@@ -68,6 +76,11 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
             "--plot draws how fast pairs turn by tokens, and no layer of this file does; leave it out".into(),
         ));
     }
+    let series: Vec<Series> = series
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, points))| Series::over_seeds(i, &name, &[points]))
+        .collect();
     let values = series.iter().flat_map(|series: &Series| &series.points).map(|point| point.y);
     let (low, high) = extent(values.chain(references.iter().map(|(at, _)| *at))).unwrap_or((1.0, 10.0));
     let (low, high) = (low / 1.5, high * 1.5);
@@ -88,7 +101,7 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
     };
     notes.insert(
         0,
-        "A pair above a line does not come round within that many tokens: training of that length has shown only an arc of its circle.".into(),
+        "A pair above a line does not come round within that many tokens: training of that length showed only an arc of its circle.".into(),
     );
     Ok(Picture {
         name: "model".into(),

@@ -68,6 +68,8 @@ pub struct Scaled {
     pub slowed: usize,
     /// The least and the most that a pair is slowed by.
     pub divisors: (f64, f64),
+    /// Tokens for a turn of each pair without it; `None` where a pair does not turn. `[pairs]`
+    pub wavelengths_before: Vec<Option<f64>>,
 }
 
 /// The pairs that do not complete a turn within a length.
@@ -140,7 +142,7 @@ pub(super) fn facts(plan: &LayerPlan, rotary: &Rotary, lengths: &Lengths) -> Res
     Ok(RotaryFacts {
         pairs: scaled.len(),
         turning: scaled.iter().filter(|f| **f != 0.0).count(),
-        wavelengths: scaled.iter().map(|f| (*f != 0.0).then(|| TAU / f.abs())).collect(),
+        wavelengths: wavelengths(&scaled),
         axes: axes.collect(),
         grid,
         table_factor: at_reach.table_factor,
@@ -148,6 +150,10 @@ pub(super) fn facts(plan: &LayerPlan, rotary: &Rotary, lengths: &Lengths) -> Res
         scaled: self::scaled(&rotary.scaling, &plain, &scaled, factor, reach),
         incomplete,
     })
+}
+
+fn wavelengths(frequencies: &[f64]) -> Vec<Option<f64>> {
+    frequencies.iter().map(|f| (*f != 0.0).then(|| TAU / f.abs())).collect()
 }
 
 fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length: usize) -> Option<Scaled> {
@@ -172,5 +178,6 @@ fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length:
             divisors.iter().copied().fold(f64::INFINITY, f64::min),
             divisors.iter().copied().fold(0.0, f64::max),
         ),
+        wavelengths_before: wavelengths(plain),
     })
 }

@@ -387,7 +387,15 @@ fn pairs(range: Option<(usize, usize)>) -> Words {
 
 impl Scaled {
     fn words(&self) -> Words {
-        let Scaled { by, length, kept, between, slowed, divisors } = self;
+        let Scaled {
+            by,
+            length,
+            kept,
+            between,
+            slowed,
+            divisors,
+            ..
+        } = self;
         let (least, most) = (decimal(divisors.0, 3), decimal(divisors.1, 3));
         match (*kept, *slowed, *between) {
             (_, 0, 0) => words!(

@@ -1,0 +1,411 @@
+//! The keys of a scaling, written into a text, and read again.
+
+use super::spans::{Edits, Layout, Spanned, number, quoted};
+use super::{By, Change, ExtendError, Extension};
+use crate::config::{ModelConfig, Part, Source, read};
+use crate::rotate::{Rotary, Scaling};
+
+/// Keys of a dictionary that belong to its scaling, and go with it.
+const OF_SCALING: [&str; 16] = [
+    "factor",
+    "original_max_position_embeddings",
+    "max_position_embeddings",
+    "attention_factor",
+    "attn_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+    "short_factor",
+    "long_factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "alpha",
+    "finetuned",
+];
+/// Those that stay where YaRN gives way to YaRN.
+const OF_YARN: [&str; 6] = ["beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "attn_factor"];
+/// Where a new key goes: behind the first of these.
+const BESIDE: [&str; 5] = ["rope_scaling", "rope_theta", "rotary_emb_base", "max_position_embeddings", "n_positions"];
+
+/// A number as this library's reader reads it from how it is written.
+pub(super) fn as_read(x: f64) -> f64 {
+    serde_json::from_str(&number(x)).unwrap_or(x)
+}
+
+/// What a model's class does not take.
+pub(super) fn check_class(model_type: &str, by: &By) -> Result<(), ExtendError> {
+    let refused = |takes| {
+        Err(ExtendError::NotTaken {
+            model_type: model_type.into(),
+            method: by.name(),
+            takes,
+        })
+    };
+    match (model_type, by) {
+        // A larger base is no scaling: every class reads its base.
+        (_, By::Ntk) => Ok(()),
+        ("phi3", By::Longrope { .. }) => Ok(()),
+        ("phi3", _) => refused("it takes longrope alone (and ntk, which is a larger base)"),
+        _ => Ok(()),
+    }
+}
+
+/// A file that was written.
+pub(super) struct Written {
+    pub text: String,
+    pub changes: Vec<Change>,
+    pub after: ModelConfig,
+}
+
+/// One text in the making.
+struct Page<'t> {
+    text: &'t str,
+    node: &'t Spanned,
+    path: &'t str,
+    layout: Layout,
+    edits: Edits,
+    changes: Vec<Change>,
+}
+
+/// Writes what was wanted in the first place where it is read as that.
+pub(super) fn write(
+    text: &str,
+    root: &Spanned,
+    part: &Part,
+    wanted: &[(usize, Rotary)],
+    extension: &Extension,
+    original: usize,
+    factor: f64,
+) -> Result<Written, ExtendError> {
+    let node = root.object(&part.path).ok_or(ExtendError::Layout)?;
+    let page = || Page {
+        text,
+        node,
+        path: &part.path,
+        layout: Layout::of(text, root),
+        edits: Edits::default(),
+        changes: Vec::new(),
+    };
+    let mut refusal = None;
+    for by_type in [false, true] {
+        let mut page = page();
+        let placed = match extension.by {
+            By::Ntk => page.bases(part, wanted, by_type),
+            _ => page.dictionaries(part, wanted, extension, original, factor, by_type),
+        };
+        if !placed {
+            continue;
+        }
+        page.lengths(part, extension, original);
+        let new = page.edits.applied(text);
+        // What cannot be read is no candidate; why the first could not is the reason.
+        match read(new.as_bytes(), extension.mode).map_err(|error| error.to_string()) {
+            Ok(after) => match agrees(part, &after, wanted) {
+                Ok(()) => {
+                    return Ok(Written {
+                        text: new,
+                        changes: page.changes,
+                        after,
+                    });
+                }
+                Err(reason) => refusal = refusal.or(Some(reason)),
+            },
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(ExtendError::NoPlace {
+        model_type: part.model_type.clone(),
+        reason: refusal.unwrap_or_else(|| "its rotary settings stand where no key of a scaling can".into()),
+    })
+}
+
+/// What was read again is what was wanted, layer by layer.
+fn agrees(before: &Part, after: &ModelConfig, wanted: &[(usize, Rotary)]) -> Result<(), String> {
+    let Some(after) = after.parts.iter().find(|part| part.path == before.path) else {
+        return Err("its language model is not found again".into());
+    };
+    let plan_of = |part: &Part, layer: usize| -> Option<usize> {
+        match part.layers.is_empty() {
+            true => (layer < part.plans.len()).then_some(layer),
+            false => part.layers.get(layer).copied(),
+        }
+    };
+    let count = if before.layers.is_empty() { before.plans.len() } else { before.layers.len() };
+    for layer in 0..count {
+        let (Some(old), Some(new)) = (plan_of(before, layer), plan_of(after, layer)) else {
+            return Err(format!("layer {layer} is not found again"));
+        };
+        let (old_plan, new_plan) = (&before.plans[old], &after.plans[new]);
+        if old_plan.spec.encoding.methods.is_empty() && new_plan.spec.encoding.methods.is_empty() {
+            continue;
+        }
+        let expected = wanted.iter().find(|(i, _)| *i == old).map(|(_, rotary)| rotary);
+        let expected = expected.or(old_plan.described.as_ref());
+        if new_plan.described.as_ref() != expected {
+            let shown = |rotary: Option<&Rotary>| rotary.map_or_else(|| "none".into(), ToString::to_string);
+            return Err(format!(
+                "layer {layer} would have {} where {} was asked for",
+                shown(new_plan.described.as_ref()),
+                shown(expected)
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Page<'_> {
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// How deep the members of this part's object stand.
+    fn depth(&self) -> usize {
+        1 + self.path.split('.').filter(|key| !key.is_empty()).count()
+    }
+
+    fn raw(&self, value: &Spanned) -> String {
+        self.text[value.at.clone()].into()
+    }
+
+    /// Writes a value of this part's object, in its place or beside what it belongs to.
+    fn set(&mut self, key: &str, value: String) {
+        let before = self.node.get(key);
+        if before.is_some_and(|old| self.raw(old) == value) {
+            return;
+        }
+        self.changes.push(Change {
+            key: self.full(key),
+            before: before.map(|old| self.raw(old)),
+            after: Some(value.clone()),
+        });
+        if let Some(old) = before {
+            self.edits.replace(old.at.clone(), value);
+            return;
+        }
+        let between = self.layout.between(self.depth());
+        let anchor = BESIDE.iter().find_map(|key| self.node.get(key));
+        match anchor.or(self.node.members.last().map(|member| &member.value)) {
+            Some(anchor) => {
+                let end = anchor.at.end;
+                self.edits.replace(end..end, format!(",{between}{}: {value}", quoted(key)));
+            }
+            None => {
+                let object = self.layout.object(&[(key.into(), value)], self.depth());
+                self.edits.replace(self.node.at.clone(), object);
+            }
+        }
+    }
+
+    /// A dictionary with this scaling in place of its own; `depth` is its members'.
+    fn scaled(&self, old: Option<&Spanned>, rotary: &Rotary, extension: &Extension, original: usize, factor: f64, depth: usize) -> Vec<(String, String)> {
+        let name = match rotary.scaling {
+            Scaling::Proportional { .. } => "proportional",
+            _ => extension.by.name(),
+        };
+        let is_yarn = |dictionary: &Spanned| {
+            let named = |key| dictionary.get(key).is_some_and(|value| self.raw(value).contains("yarn"));
+            named("rope_type") || named("type")
+        };
+        let stays = |dictionary: &Spanned, key: &str| {
+            !OF_SCALING.contains(&key) || (extension.by == By::Yarn && is_yarn(dictionary) && OF_YARN.contains(&key))
+        };
+        let mut members: Vec<(String, String)> = Vec::new();
+        for member in old.into_iter().flat_map(|old| &old.members) {
+            let is_type = ["rope_type", "type"].contains(&member.key.as_str());
+            if is_type {
+                members.push((member.key.clone(), quoted(name)));
+            } else if old.is_some_and(|old| stays(old, &member.key)) {
+                members.push((member.key.clone(), self.raw(&member.value)));
+            }
+        }
+        if !members.iter().any(|(key, _)| key == "rope_type" || key == "type") {
+            members.insert(0, ("rope_type".into(), quoted(name)));
+        }
+        let mut add = |key: &str, value: String| members.push((key.into(), value));
+        add("factor", number(factor));
+        match &rotary.scaling {
+            Scaling::Yarn(_) => add("original_max_position_embeddings", original.to_string()),
+            Scaling::Llama3 {
+                low_freq_factor,
+                high_freq_factor,
+                ..
+            } => {
+                add("low_freq_factor", number(*low_freq_factor));
+                add("high_freq_factor", number(*high_freq_factor));
+                add("original_max_position_embeddings", original.to_string());
+            }
+            Scaling::Longrope(long) => {
+                add("short_factor", self.layout.list(&long.short_factor, depth + 1));
+                add("long_factor", self.layout.list(&long.long_factor, depth + 1));
+                add("original_max_position_embeddings", original.to_string());
+            }
+            _ => {}
+        }
+        members
+    }
+
+    /// The dictionaries that the file has: those keys whose value is an object that says something.
+    fn given(&self) -> Vec<(&'static str, &Spanned)> {
+        ["rope_scaling", "rope_parameters"]
+            .into_iter()
+            .filter_map(|key| Some((key, self.node.get(key).filter(|value| !value.members.is_empty())?)))
+            .collect()
+    }
+
+    fn dictionaries(
+        &mut self,
+        part: &Part,
+        wanted: &[(usize, Rotary)],
+        extension: &Extension,
+        original: usize,
+        factor: f64,
+        by_type: bool,
+    ) -> bool {
+        let depth = self.depth() + 1;
+        let given: Vec<(&'static str, Spanned)> = self.given().into_iter().map(|(key, value)| (key, value.clone())).collect();
+        let Some((_, first)) = wanted.first() else { return false };
+        let label = |i: usize| part.plans[i].dictionary.as_deref();
+        let is_nested = |value: &Spanned| value.members.iter().all(|member| !member.value.members.is_empty() || self.raw(&member.value) == "null");
+        let nested = given.iter().any(|(_, value)| is_nested(value));
+        if nested {
+            // The file's own dictionary of each layer type that is extended.
+            if by_type {
+                return false;
+            }
+            for (key, value) in &given {
+                for (i, rotary) in wanted {
+                    let Some(old) = label(*i).and_then(|label| value.get(label)) else { return false };
+                    let path = format!("{key}.{}", label(*i).unwrap_or_default());
+                    let new = self.layout.object(&self.scaled(Some(old), rotary, extension, original, factor, depth + 1), depth + 1);
+                    self.replace(&path, old, new);
+                }
+            }
+            return true;
+        }
+        if !by_type {
+            let olds = if given.is_empty() {
+                // An empty one is filled, whatever its name.
+                let key = match self.node.get("rope_parameters") {
+                    Some(_) => "rope_parameters",
+                    None => "rope_scaling",
+                };
+                vec![(key, None)]
+            } else {
+                given.iter().map(|(key, old)| (*key, Some(old))).collect()
+            };
+            for (key, old) in olds {
+                let members = self.scaled(old, first, extension, original, factor, depth);
+                self.set(key, self.layout.object(&members, depth));
+            }
+            return true;
+        }
+        // One for each layer type, in place of one for all.
+        let mut labels: Vec<(&str, usize)> = Vec::new();
+        for (i, plan) in part.plans.iter().enumerate() {
+            if let (Some(label), Some(_)) = (plan.dictionary.as_deref(), &plan.described)
+                && !labels.iter().any(|(known, _)| *known == label)
+            {
+                labels.push((label, i));
+            }
+        }
+        if labels.is_empty() {
+            return false;
+        }
+        let written: Vec<(String, String)> = labels
+            .iter()
+            .filter_map(|(label, i)| {
+                let described = part.plans[*i].described.as_ref()?;
+                let own = wanted.iter().find(|(j, _)| part.plans[*j].dictionary.as_deref() == Some(label));
+                let mut members = match own {
+                    Some((_, rotary)) => self.scaled(None, rotary, extension, original, factor, depth + 1),
+                    None => vec![("rope_type".into(), quoted("default"))],
+                };
+                members.insert(1, ("rope_theta".into(), number(described.base)));
+                Some(((*label).to_string(), self.layout.object(&members, depth + 1)))
+            })
+            .collect();
+        let object = self.layout.object(&written, depth);
+        if self.node.get("rope_scaling").is_some() {
+            self.set("rope_scaling", "null".into());
+        }
+        self.set("rope_parameters", object);
+        true
+    }
+
+    /// A value inside this part's object, in its place.
+    fn replace(&mut self, key: &str, old: &Spanned, new: String) {
+        self.changes.push(Change {
+            key: self.full(key),
+            before: Some(self.raw(old)),
+            after: Some(new.clone()),
+        });
+        self.edits.replace(old.at.clone(), new);
+    }
+
+    /// The bases of a larger base, each where it stands.
+    fn bases(&mut self, part: &Part, wanted: &[(usize, Rotary)], by_type: bool) -> bool {
+        if by_type {
+            return false;
+        }
+        let mut done: Vec<String> = Vec::new();
+        for (i, rotary) in wanted {
+            let value = number(rotary.base);
+            match part.plans[*i].source("base") {
+                Some(Source::Key(path)) => {
+                    if done.contains(path) {
+                        continue;
+                    }
+                    let inside = path.strip_prefix(&format!("{}.", part.path)).unwrap_or(path).to_string();
+                    let Some(old) = self.node.object(&inside).cloned() else { return false };
+                    self.replace(&inside, &old, value);
+                    done.push(path.clone());
+                }
+                _ => {
+                    if done.is_empty() {
+                        self.set("rope_theta", value);
+                        done.push("rope_theta".into());
+                    }
+                }
+            }
+        }
+        // A scaling that was there goes.
+        let given: Vec<(&'static str, Spanned)> = self.given().into_iter().map(|(key, value)| (key, value.clone())).collect();
+        for (key, old) in given {
+            let scaled = old.members.iter().any(|member| OF_SCALING.contains(&member.key.as_str()));
+            if scaled && !done.iter().any(|path| path.contains(key)) {
+                let kept: Vec<(String, String)> = old
+                    .members
+                    .iter()
+                    .filter(|member| !OF_SCALING.contains(&member.key.as_str()))
+                    .map(|member| match member.key.as_str() {
+                        "rope_type" | "type" => (member.key.clone(), quoted("default")),
+                        key => (key.to_string(), self.raw(&member.value)),
+                    })
+                    .collect();
+                let text = self.layout.object(&kept, self.depth() + 1);
+                self.replace(key, &old, text);
+            }
+        }
+        true
+    }
+
+    /// The length that the file names, where the method does not count from it.
+    fn lengths(&mut self, part: &Part, extension: &Extension, original: usize) {
+        let keeps = matches!(extension.by, By::Linear | By::Dynamic);
+        let length = if keeps { original } else { extension.to };
+        let key = match &part.max_len_source {
+            Some(Source::Key(path)) => path.strip_prefix(&format!("{}.", part.path)).unwrap_or(path).to_string(),
+            _ => "max_position_embeddings".into(),
+        };
+        if part.max_len != Some(length) {
+            self.set(&key, length.to_string());
+        }
+        let beside = "original_max_position_embeddings";
+        if self.node.get(beside).is_some() && !keeps {
+            self.set(beside, original.to_string());
+        }
+    }
+}
+
