@@ -32,6 +32,7 @@ mod error;
 pub mod extend;
 mod json;
 mod layers;
+mod numbering;
 mod read;
 mod registry;
 mod rope;
@@ -40,6 +41,7 @@ mod scale;
 mod tests;
 
 pub use error::ConfigError;
+pub use numbering::Numbering;
 pub use read::{known, read};
 
 use crate::attention::LayerSpec;
@@ -137,8 +139,16 @@ pub struct Part {
     pub path: String,
     /// Its model type.
     pub model_type: String,
+    /// `encoder` or `decoder`, where one object of the file describes both.
+    pub stack: Option<&'static str>,
     /// What acts on the embeddings, once.
     pub embeddings: Encoding,
+    /// Width of the embeddings, where it is not the layers' own: the model projects them after `embeddings` has acted (ALBERT, ELECTRA).
+    pub embedding_dim: Option<usize>,
+    /// How tokens are numbered before `embeddings` and the layers see their positions.
+    pub numbering: Numbering,
+    /// Where each value of `embeddings` and `numbering` comes from.
+    pub provenance: Vec<Provenance>,
     /// The longest input that the file names.
     pub max_len: Option<usize>,
     /// Where that stands in the file.
@@ -152,6 +162,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// Where a value of the embeddings comes from, by its name in [`Provenance::value`].
+    pub fn source(&self, value: &str) -> Option<&Source> {
+        self.provenance.iter().find(|p| p.value == value).map(|p| &p.source)
+    }
+
     /// The plan of a layer.
     pub fn layer(&self, index: usize) -> Option<&LayerPlan> {
         self.plans.get(*self.layers.get(index)?)

@@ -3,7 +3,7 @@
 use super::json::{self, Node, shown};
 use super::registry::{self, Model};
 use super::rope::Dictionary;
-use super::{ConfigError, LayerPlan, Mode, ModelConfig, Part, Source, Trace};
+use super::{ConfigError, LayerPlan, Mode, ModelConfig, Numbering, Part, Source, Trace};
 use crate::attention::{Attention, LayerSpec, Window};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
@@ -264,7 +264,11 @@ impl Reader<'_> {
         let mut part = Part {
             path: node.path.clone(),
             model_type: self.model.name.into(),
+            stack: None,
             embeddings: Encoding::none(),
+            embedding_dim: None,
+            numbering: Numbering::Order,
+            provenance: Vec::new(),
             max_len: self.max_len(node)?,
             max_len_source: node.first(&LENGTHS).map(|key| Source::Key(node.path(key))),
             plans: Vec::new(),
