@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use posenc::catalogue::catalogue;
 use posenc::config::ConfigError;
+use posenc::config::extend::ExtendError;
 use posenc_lab::LabError;
 
 /// Everything that ends a command early.
@@ -35,6 +36,14 @@ pub enum Failure {
         error: ConfigError,
         lenient: bool,
     },
+    /// A model's file cannot be extended.
+    Extend {
+        path: PathBuf,
+        error: ExtendError,
+        lenient: bool,
+    },
+    /// A file that would be replaced.
+    Exists { path: PathBuf },
     /// A picture's file cannot be written.
     Unwritable { path: PathBuf, source: io::Error },
     /// A picture's file has the name of something else.
@@ -71,13 +80,27 @@ impl fmt::Display for Failure {
             Failure::Weights { path, error } => write!(f, "{}: {error}", path.display()),
             Failure::Tensor { path, wanted, present } => tensor(f, path, wanted.as_deref(), present),
             Failure::Unreadable { path, source } => unreadable(f, path, source),
-            Failure::Config { path, error, lenient } => {
+            Failure::Config { path, error, lenient } => config(f, path, error, *lenient),
+            Failure::Extend {
+                path,
+                error: ExtendError::Config(error),
+                lenient,
+            } => config(f, path, error, *lenient),
+            Failure::Extend { path, error, .. } => {
                 write!(f, "{}: {error}", path.display())?;
-                if !lenient && crate::command::is_lenient_matter(error) {
-                    f.write_str("; --lenient reads it all the same, with a warning")?;
-                }
-                Ok(())
+                f.write_str(match error {
+                    ExtendError::Scaled { .. } => "; --replace does that",
+                    ExtendError::NoLength { .. } => "; --original says it",
+                    ExtendError::NoLists => "; --short-factors and --long-factors name files with them",
+                    ExtendError::NotRotary { .. } | ExtendError::Windowed { .. } => "; `posenc explain` says what its layers do",
+                    _ => "",
+                })
             }
+            Failure::Exists { path } => write!(
+                f,
+                "{} exists: nothing was written; --force replaces it, or choose another --out",
+                path.display()
+            ),
             Failure::Unwritable { path, source } => write!(
                 f,
                 "cannot write {}: {source}; choose another --out, or make this one writable",
@@ -96,6 +119,15 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }
     }
+}
+
+/// Why a model's file is refused, and whether reading it leniently would help.
+fn config(f: &mut fmt::Formatter<'_>, path: &Path, error: &ConfigError, lenient: bool) -> fmt::Result {
+    write!(f, "{}: {error}", path.display())?;
+    if !lenient && matches!(error, ConfigError::Conflict { .. } | ConfigError::UnknownKey { .. }) {
+        f.write_str("; --lenient reads it all the same, with a warning")?;
+    }
+    Ok(())
 }
 
 /// A file that is not there may be an encoding's name with a slip.

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod demo;
 pub mod explain;
+pub mod extend;
 pub mod list;
 mod model;
 pub mod show;
@@ -12,7 +13,6 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::failure::Failure;
-pub use model::is_lenient_matter;
 
 /// Prints a text, with a newline at its end. Not `println!`, which panics where the output is closed or full.
 fn print(text: &str) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use posenc::config::{ConfigError, Mode, read};
+use posenc::config::{Mode, read};
 use posenc::explain::explain_model;
 
 use super::{print, print_json};
@@ -71,9 +71,4 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
         .and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     Ok(bytes)
-}
-
-/// Whether reading in lenient mode would help.
-pub fn is_lenient_matter(error: &ConfigError) -> bool {
-    matches!(error, ConfigError::Conflict { .. } | ConfigError::UnknownKey { .. })
 }

@@ -22,10 +22,12 @@
 //! Distances are a query's to a key; a window of w keys keeps them below w, so layers with a window are looked at as if N and L were at most w.
 
 mod at;
+mod extension;
 mod facts;
 mod text;
 
 pub use at::{Arcs, AtLength, RotaryAt, Rounding, Standing};
+pub use extension::{ExtensionReport, PlanReport, explain_extension};
 pub use facts::{AxisFacts, Incomplete, RotaryFacts, Scaled, Wave};
 
 use super::Finding;

@@ -85,7 +85,7 @@ pub struct Arcs {
 
 impl Arcs {
     /// `seen` are the frequencies of training, `now` those of a sequence of `length` tokens.
-    fn of(seen: &[f64], now: &[f64], trained: usize, length: usize, scaled: bool) -> Arcs {
+    pub(super) fn of(seen: &[f64], now: &[f64], trained: usize, length: usize, scaled: bool) -> Arcs {
         let mut arcs = Arcs {
             trained,
             scaled,

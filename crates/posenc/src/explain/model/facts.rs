@@ -152,24 +152,29 @@ pub(super) fn facts(plan: &LayerPlan, rotary: &Rotary, lengths: &Lengths) -> Res
     })
 }
 
-fn wavelengths(frequencies: &[f64]) -> Vec<Option<f64>> {
+/// Tokens for a turn of each pair that turns.
+pub(super) fn wavelengths(frequencies: &[f64]) -> Vec<Option<f64>> {
     frequencies.iter().map(|f| (*f != 0.0).then(|| TAU / f.abs())).collect()
 }
 
 fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length: usize) -> Option<Scaled> {
     match scaling {
-        Scaling::Unscaled => return None,
-        Scaling::Proportional { factor: 1.0, .. } => return None,
-        _ => {}
+        Scaling::Unscaled | Scaling::Proportional { factor: 1.0, .. } => None,
+        // Each pair has its own divisor: none is "the whole factor".
+        Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. } => Some(compared(scaling.to_string(), plain, scaled, 1.0, length)),
+        _ => Some(compared(scaling.to_string(), plain, scaled, factor, length)),
     }
+}
+
+/// How frequencies differ from others.
+pub(super) fn compared(by: String, plain: &[f64], scaled: &[f64], factor: f64, length: usize) -> Scaled {
     let divisors: Vec<f64> = plain.iter().zip(scaled).filter(|(_, s)| **s != 0.0).map(|(p, s)| p / s).collect();
     // Powers and blends round: a share of 1e-9 is far above that and far below any setting's difference.
     let near = |x: f64, to: f64| (x - to).abs() <= 1e-9 * to;
     let kept = divisors.iter().filter(|d| near(**d, 1.0)).count();
-    let whole = |d: f64| !matches!(scaling, Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. }) && factor > 1.0 && near(d, factor);
-    let slowed = divisors.iter().filter(|d| whole(**d)).count();
-    Some(Scaled {
-        by: scaling.to_string(),
+    let slowed = divisors.iter().filter(|d| factor > 1.0 && near(**d, factor)).count();
+    Scaled {
+        by,
         length,
         kept,
         between: divisors.len() - kept - slowed,
@@ -179,5 +184,5 @@ fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length:
             divisors.iter().copied().fold(0.0, f64::max),
         ),
         wavelengths_before: wavelengths(plain),
-    })
+    }
 }

@@ -42,7 +42,7 @@ impl ModelExplanation {
     }
 }
 
-fn list(title: Words<&'static str>, items: impl Iterator<Item = String>, language: Language, out: &mut String) {
+pub(super) fn list(title: Words<&'static str>, items: impl Iterator<Item = String>, language: Language, out: &mut String) {
     for (i, item) in items.enumerate() {
         if i == 0 {
             out.push('\n');
@@ -54,7 +54,7 @@ fn list(title: Words<&'static str>, items: impl Iterator<Item = String>, languag
 }
 
 /// A sentence on a line of its own, hanging by two more columns.
-fn sentence(indent: usize, text: &Words, language: Language, out: &mut String) {
+pub(super) fn sentence(indent: usize, text: &Words, language: Language, out: &mut String) {
     out.push_str(&" ".repeat(indent));
     wrap(text.get(language), indent + 2, out);
 }
@@ -194,7 +194,7 @@ impl Lengths {
 }
 
 /// `0–4, 6–10, 12`; of many runs the first three and the last.
-fn ranges(layers: &[usize]) -> String {
+pub(super) fn ranges(layers: &[usize]) -> String {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for &layer in layers {
         match runs.last_mut() {
@@ -377,7 +377,7 @@ impl RotaryFacts {
 }
 
 /// `pairs 35–63`, `pair 12`.
-fn pairs(range: Option<(usize, usize)>) -> Words {
+pub(super) fn pairs(range: Option<(usize, usize)>) -> Words {
     match range {
         Some((first, last)) if first == last => words!("pair {first}", "第 {first} 对"),
         Some((first, last)) => words!("pairs {first}–{last}", "第 {first}–{last} 对"),
@@ -386,7 +386,7 @@ fn pairs(range: Option<(usize, usize)>) -> Words {
 }
 
 impl Scaled {
-    fn words(&self) -> Words {
+    pub(super) fn words(&self) -> Words {
         let Scaled {
             by,
             length,
