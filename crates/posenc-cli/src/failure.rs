@@ -31,17 +31,9 @@ pub enum Failure {
     /// A model's file cannot be read.
     Unreadable { path: PathBuf, source: io::Error },
     /// A model's file is refused.
-    Config {
-        path: PathBuf,
-        error: ConfigError,
-        lenient: bool,
-    },
+    Config { path: PathBuf, error: ConfigError, lenient: bool },
     /// A model's file cannot be extended.
-    Extend {
-        path: PathBuf,
-        error: ExtendError,
-        lenient: bool,
-    },
+    Extend { path: PathBuf, error: ExtendError, lenient: bool },
     /// A file that would be replaced.
     Exists { path: PathBuf },
     /// A picture's file cannot be written.
@@ -89,7 +81,7 @@ impl fmt::Display for Failure {
             Failure::Extend { path, error, .. } => {
                 write!(f, "{}: {error}", path.display())?;
                 f.write_str(match error {
-                    ExtendError::Scaled { .. } => "; --replace does that",
+                    ExtendError::Scaled { .. } => "; --replace replaces it",
                     ExtendError::NoLength { .. } => "; --original says it",
                     ExtendError::NoLists => "; --short-factors and --long-factors name files with them",
                     ExtendError::NotRotary { .. } | ExtendError::Windowed { .. } => "; `posenc explain` says what its layers do",
@@ -132,7 +124,11 @@ fn config(f: &mut fmt::Formatter<'_>, path: &Path, error: &ConfigError, lenient:
 
 /// A file that is not there may be an encoding's name with a slip.
 fn unreadable(f: &mut fmt::Formatter<'_>, path: &Path, source: &io::Error) -> fmt::Result {
-    write!(f, "cannot read {}: {source}; name a model's config.json, or a folder with one", path.display())?;
+    write!(
+        f,
+        "cannot read {}: {source}; name a model's config.json, or a folder with one",
+        path.display()
+    )?;
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let names: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
     let near = match posenc::Error::unknown_name("encoding", stem, &names) {

@@ -51,7 +51,11 @@ pub fn run(arguments: &ExplainArguments) -> Result<(), Failure> {
 
 /// A model's file is meant, not an encoding: no encoding's name has a separator or an ending.
 fn is_file(subject: &Path) -> bool {
-    let ending = subject.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    let ending = subject
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .unwrap_or_default()
+        .to_lowercase();
     let is_name = subject.to_str().is_some_and(|name| preset(name, &PresetOptions::new(1)).is_ok());
     subject.components().count() > 1
         || subject.to_string_lossy().contains(std::path::is_separator)

@@ -123,7 +123,10 @@ fn numbers(path: &Path) -> Result<Vec<f64>, Failure> {
         .map(|word| {
             word.parse().map_err(|_| {
                 let shown: String = word.chars().take(40).collect();
-                Failure::Usage(format!("{}: `{shown}` is no number; a number for each pair is wanted", path.display()))
+                Failure::Usage(format!(
+                    "{}: `{shown}` is no number; a number for each pair is wanted",
+                    path.display()
+                ))
             })
         })
         .collect()

@@ -17,11 +17,19 @@ const LONGEST: u64 = 256 << 20;
 
 pub fn explain(path: &Path, arguments: &ExplainArguments) -> Result<(), Failure> {
     refuse_unread(arguments)?;
-    let plot = arguments.plot.as_deref().map(|plot| Ok::<_, Failure>((plot, super::show::Format::of(plot)?))).transpose()?;
+    let plot = arguments
+        .plot
+        .as_deref()
+        .map(|plot| Ok::<_, Failure>((plot, super::show::Format::of(plot)?)))
+        .transpose()?;
     let path = file(path);
     let bytes = bytes(&path)?;
     let mode = if arguments.lenient { Mode::Lenient } else { Mode::Strict };
-    let model = read(&bytes, mode).map_err(|error| Failure::Config { path: path.clone(), error, lenient: arguments.lenient })?;
+    let model = read(&bytes, mode).map_err(|error| Failure::Config {
+        path: path.clone(),
+        error,
+        lenient: arguments.lenient,
+    })?;
     let name = path.display().to_string();
     let explanation = explain_model(&model, &name, arguments.length)?;
     if let Some((plot, format)) = plot {

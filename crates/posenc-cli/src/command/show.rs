@@ -131,7 +131,12 @@ pub enum Format {
 impl Format {
     /// By a file's name.
     pub fn of(path: &Path) -> Result<Format, Failure> {
-        match path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase).as_deref() {
+        match path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .map(str::to_lowercase)
+            .as_deref()
+        {
             Some("svg") => Ok(Format::Svg),
             Some("png") => Ok(Format::Png),
             _ => Err(Failure::Usage(format!("{}: a picture's name ends in .svg or .png", path.display()))),

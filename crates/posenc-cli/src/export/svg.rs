@@ -269,7 +269,11 @@ fn references(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame
         };
         // It stands above its line, or below where the next line is too near.
         let crowded = |(other, _): &(f64, String)| (0.1..18.0).contains(&(at - y.place(*other)));
-        let text_at = if chart.references.iter().any(crowded) { at + 13.0 } else { at - 5.0 };
+        let text_at = if chart.references.iter().any(crowded) {
+            at + 13.0
+        } else {
+            at - 5.0
+        };
         let _ = write!(
             out,
             "<path class=\"reference\" d=\"M{} {at:.1}H{:.1}\"/><text class=\"tick halo\" x=\"{end:.1}\" y=\"{text_at:.1}\" text-anchor=\"{anchor}\">{}</text>",

@@ -251,10 +251,16 @@ impl fmt::Display for ExtendError {
             ExtendError::Config(error) => write!(f, "{error}"),
             ExtendError::Layout => write!(f, "only a Hugging Face config.json can be extended: an object with `model_type`"),
             ExtendError::NotRotary { model_type } => {
-                write!(f, "`{model_type}` has no layer that turns by the positions of tokens: there is nothing to scale")
+                write!(
+                    f,
+                    "`{model_type}` has no layer that turns by the positions of tokens: there is nothing to scale"
+                )
             }
             ExtendError::NotLonger { to, trained } => {
-                write!(f, "{to} tokens are no more than the {trained} that it was trained on: nothing to extend")
+                write!(
+                    f,
+                    "{to} tokens are no more than the {trained} that it was trained on: nothing to extend"
+                )
             }
             ExtendError::Windowed { window } => write!(
                 f,
@@ -262,7 +268,7 @@ impl fmt::Display for ExtendError {
             ),
             ExtendError::Scaled { scaling, path } => write!(
                 f,
-                "`{path}` scales already ({scaling}): replace it, which lays the new scaling over the length before it, or leave the file as it is"
+                "`{path}` scales already ({scaling}): leave the file as it is, or replace that, so that the new scaling is laid over the length before it"
             ),
             ExtendError::NoLength { scaling: None } => {
                 write!(f, "the file names no length that the model was trained on: say it")
@@ -306,7 +312,9 @@ fn turning(plan: &LayerPlan) -> Option<&Rotary> {
 /// Keys that a query of this plan sees at most, where something bounds them.
 fn bound(plan: &LayerPlan) -> Option<usize> {
     let attention = &plan.spec.attention;
-    let window = attention.window.and_then(|window| Some(window.left?.max(window.right?).saturating_add(1)));
+    let window = attention
+        .window
+        .and_then(|window| Some(window.left?.max(window.right?).saturating_add(1)));
     window.into_iter().chain(attention.chunk).min()
 }
 
@@ -321,14 +329,19 @@ fn is_scaled(scaling: &Scaling) -> bool {
 pub fn extend(bytes: &[u8], extension: &Extension) -> Result<Extended, ExtendError> {
     let before = read(bytes, extension.mode)?;
     let text = std::str::from_utf8(bytes).map_err(|_| ExtendError::Layout)?;
-    let root = spans::scan(text).filter(|root| root.get("model_type").is_some()).ok_or(ExtendError::Layout)?;
+    let root = spans::scan(text)
+        .filter(|root| root.get("model_type").is_some())
+        .ok_or(ExtendError::Layout)?;
     let part = before.parts.first().ok_or(ExtendError::Layout)?;
     let not_rotary = || ExtendError::NotRotary {
         model_type: part.model_type.clone(),
     };
 
     let used = |index: &usize| part.layers.is_empty() || part.layers.contains(index);
-    let turn: Vec<usize> = (0..part.plans.len()).filter(used).filter(|i| turning(&part.plans[*i]).is_some()).collect();
+    let turn: Vec<usize> = (0..part.plans.len())
+        .filter(used)
+        .filter(|i| turning(&part.plans[*i]).is_some())
+        .collect();
     if turn.is_empty() {
         return Err(not_rotary());
     }
@@ -376,7 +389,10 @@ pub fn extend(bytes: &[u8], extension: &Extension) -> Result<Extended, ExtendErr
             kind: plan.kind.clone().or(plan.dictionary.clone()),
             dims: plan.dims,
             window: bound(plan).filter(|keys| *keys < extension.to),
-            after: wanted.iter().find(|(j, _)| *j == i).map_or_else(|| before.clone(), |(_, after)| after.clone()),
+            after: wanted
+                .iter()
+                .find(|(j, _)| *j == i)
+                .map_or_else(|| before.clone(), |(_, after)| after.clone()),
             before,
         })
     });
@@ -426,8 +442,17 @@ fn original(part: &Part, turn: &[usize], extension: &Extension) -> Result<usize,
 }
 
 /// The rotary method with its frequencies scaled as asked.
-fn scaled(rotary: &Rotary, head_dim: usize, extension: &Extension, original: usize, factor: f64, model_type: &str) -> Result<Rotary, ExtendError> {
-    let over = rotary.exponent_dim.unwrap_or_else(|| rotary.axes.exponent_dim(rotary.width(head_dim)));
+fn scaled(
+    rotary: &Rotary,
+    head_dim: usize,
+    extension: &Extension,
+    original: usize,
+    factor: f64,
+    model_type: &str,
+) -> Result<Rotary, ExtendError> {
+    let over = rotary
+        .exponent_dim
+        .unwrap_or_else(|| rotary.axes.exponent_dim(rotary.width(head_dim)));
     let scaling = match (&extension.by, &rotary.scaling) {
         (By::Linear, Scaling::Proportional { partial, .. }) => Scaling::Proportional { partial: *partial, factor },
         (by, Scaling::Proportional { .. }) => {
@@ -456,7 +481,11 @@ fn scaled(rotary: &Rotary, head_dim: usize, extension: &Extension, original: usi
             factor,
             original_len: original,
             // A number that was given was for another factor.
-            magnitude: if let Magnitude::Given(_) = own.magnitude { Magnitude::Own } else { own.magnitude },
+            magnitude: if let Magnitude::Given(_) = own.magnitude {
+                Magnitude::Own
+            } else {
+                own.magnitude
+            },
             ..own.clone()
         }),
         (By::Yarn, _) => Scaling::Yarn(Yarn::new(factor, original)),
@@ -482,13 +511,7 @@ fn scaled(rotary: &Rotary, head_dim: usize, extension: &Extension, original: usi
                 high_freq_factor: write::as_read(high_freq_factor.unwrap_or(high)),
             }
         }
-        (
-            By::Longrope {
-                short_factor,
-                long_factor,
-            },
-            own,
-        ) => {
+        (By::Longrope { short_factor, long_factor }, own) => {
             let own = match own {
                 Scaling::Longrope(own) => Some(own),
                 _ => None,
@@ -507,8 +530,5 @@ fn scaled(rotary: &Rotary, head_dim: usize, extension: &Extension, original: usi
         }
     };
     scaling.check(rotary.base, over)?;
-    Ok(Rotary {
-        scaling,
-        ..rotary.clone()
-    })
+    Ok(Rotary { scaling, ..rotary.clone() })
 }

@@ -35,8 +35,8 @@ pub use count::Common;
 pub use formulas::formula;
 #[cfg(feature = "config")]
 pub use model::{
-    Arcs, AtLength, AxisFacts, ExtensionReport, Incomplete, Left, Lengths as FileLengths, ModelExplanation, PartExplanation, PlanExplanation, PlanReport, RotaryAt, RotaryFacts, Rounding,
-    Scaled, Standing, Wave, explain_extension, explain_model,
+    Arcs, AtLength, AxisFacts, ExtensionReport, Incomplete, Left, Lengths as FileLengths, ModelExplanation, PartExplanation,
+    PlanExplanation, PlanReport, RotaryAt, RotaryFacts, Rounding, Scaled, Standing, Wave, explain_extension, explain_model,
 };
 pub use text::overview;
 

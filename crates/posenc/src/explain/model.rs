@@ -223,7 +223,10 @@ fn lengths(part: &Part) -> Lengths {
         .collect();
     let original = scaled.iter().map(|(original, _)| *original).max();
     // Llama 3's factor is how much the slowest pairs are slowed, not how far the model reads: its files name that.
-    let provided = scaled.iter().map(|(original, factor)| (*original as f64 * factor).floor() as usize).max();
+    let provided = scaled
+        .iter()
+        .map(|(original, factor)| (*original as f64 * factor).floor() as usize)
+        .max();
     Lengths {
         named,
         key: part.max_len_source.as_ref().map(Source::to_string),
@@ -274,4 +277,3 @@ fn counted(length: usize) -> Result<u64> {
         expected: "at most 2^64 − 1",
     })
 }
-

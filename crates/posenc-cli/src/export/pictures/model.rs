@@ -61,7 +61,11 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
                 line(&format!("{name}, before scaling"), &scaled.wavelengths_before);
             }
             for incomplete in facts.incomplete.iter().filter(|incomplete| incomplete.pairs > 0) {
-                let how = if incomplete.scaled || facts.scaled.is_none() { "" } else { " before scaling" };
+                let how = if incomplete.scaled || facts.scaled.is_none() {
+                    ""
+                } else {
+                    " before scaling"
+                };
                 notes.push(format!(
                     "{name}: {} of {} pairs never complete a turn in {} tokens{how}.",
                     incomplete.pairs,

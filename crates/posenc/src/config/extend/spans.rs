@@ -120,7 +120,9 @@ impl Spanned {
 
     /// The object at a path of keys.
     pub fn object(&self, path: &str) -> Option<&Spanned> {
-        path.split('.').filter(|key| !key.is_empty()).try_fold(self, |object, key| object.get(key))
+        path.split('.')
+            .filter(|key| !key.is_empty())
+            .try_fold(self, |object, key| object.get(key))
     }
 }
 

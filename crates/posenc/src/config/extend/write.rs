@@ -2,7 +2,7 @@
 
 use super::spans::{Edits, Layout, Spanned, number, quoted};
 use super::{By, Change, ExtendError, Extension};
-use crate::config::{ModelConfig, Part, Source, read};
+use crate::config::{ModelConfig, Part, Source, read, registry};
 use crate::rotate::{Rotary, Scaling};
 
 /// Keys of a dictionary that belong to its scaling, and go with it.
@@ -27,12 +27,45 @@ const OF_SCALING: [&str; 16] = [
 /// Those that stay where YaRN gives way to YaRN.
 const OF_YARN: [&str; 6] = ["beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "attn_factor"];
 /// Where a new key goes: behind the first of these.
-const BESIDE: [&str; 5] = ["rope_scaling", "rope_theta", "rotary_emb_base", "max_position_embeddings", "n_positions"];
+const BESIDE: [&str; 5] = [
+    "rope_scaling",
+    "rope_theta",
+    "rotary_emb_base",
+    "max_position_embeddings",
+    "n_positions",
+];
 
 /// A number as this library's reader reads it from how it is written.
 pub(super) fn as_read(x: f64) -> f64 {
     serde_json::from_str(&number(x)).unwrap_or(x)
 }
+
+/// Two texts of a value say the same.
+fn same(one: &str, other: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<f64>> {
+        let value: serde_json::Value = serde_json::from_str(text).ok()?;
+        match value.as_array() {
+            Some(list) => list.iter().map(serde_json::Value::as_f64).collect(),
+            None => Some(vec![value.as_f64()?]),
+        }
+    };
+    numbers(one).is_some_and(|one| numbers(other) == Some(one))
+}
+
+/// Classes of transformers 5.23.0 whose modules make their own tables and read no scaling, or refuse any: found by looking for its table of scalings in each modeling file, and by making a
+/// configuration of each type with each scaling.
+const NONE: [&str; 6] = [
+    "cosmos3_edge_text",
+    "ernie4_5_vl_moe_text",
+    "recurrent_gemma",
+    "seamless_m4t",
+    "wav2vec2-bert",
+    "wav2vec2-conformer",
+];
+/// Those whose base, 10 000, is written in their code.
+const FIXED: [&str; 4] = ["clvp_encoder", "codegen", "esm", "gptj"];
+/// Those that take LongRoPE alone, and read YaRN as LongRoPE or refuse it.
+const LONGROPE: [&str; 3] = ["phi3", "phi4_multimodal", "phimoe"];
 
 /// What a model's class does not take.
 pub(super) fn check_class(model_type: &str, by: &By) -> Result<(), ExtendError> {
@@ -43,11 +76,13 @@ pub(super) fn check_class(model_type: &str, by: &By) -> Result<(), ExtendError> 
             takes,
         })
     };
-    match (model_type, by) {
-        // A larger base is no scaling: every class reads its base.
-        (_, By::Ntk) => Ok(()),
-        ("phi3", By::Longrope { .. }) => Ok(()),
-        ("phi3", _) => refused("it takes longrope alone (and ntk, which is a larger base)"),
+    match by {
+        _ if FIXED.contains(&model_type) => refused("its base and its frequencies are written in its code"),
+        // A larger base is no scaling.
+        By::Ntk => Ok(()),
+        By::Longrope { .. } if LONGROPE.contains(&model_type) => Ok(()),
+        _ if LONGROPE.contains(&model_type) => refused("it takes longrope alone (and ntk, which is a larger base)"),
+        _ if NONE.contains(&model_type) => refused("its base is read from the file, so ntk, a larger base, is"),
         _ => Ok(()),
     }
 }
@@ -89,7 +124,10 @@ pub(super) fn write(
         changes: Vec::new(),
     };
     let mut refusal = None;
-    for by_type in [false, true] {
+    // A class with a dictionary for each layer type reads one for all only where it says which of them it scales.
+    let own_types = part.plans.iter().any(|plan| plan.dictionary.is_some());
+    let flat_first = !own_types || registry::find(&part.model_type).is_some_and(|model| !model.flat_scales.is_empty());
+    for by_type in [!flat_first, flat_first] {
         let mut page = page();
         let placed = match extension.by {
             By::Ntk => page.bases(part, wanted, by_type),
@@ -132,7 +170,11 @@ fn agrees(before: &Part, after: &ModelConfig, wanted: &[(usize, Rotary)]) -> Res
             false => part.layers.get(layer).copied(),
         }
     };
-    let count = if before.layers.is_empty() { before.plans.len() } else { before.layers.len() };
+    let count = if before.layers.is_empty() {
+        before.plans.len()
+    } else {
+        before.layers.len()
+    };
     for layer in 0..count {
         let (Some(old), Some(new)) = (plan_of(before, layer), plan_of(after, layer)) else {
             return Err(format!("layer {layer} is not found again"));
@@ -157,7 +199,11 @@ fn agrees(before: &Part, after: &ModelConfig, wanted: &[(usize, Rotary)]) -> Res
 
 impl Page<'_> {
     fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.into()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// How deep the members of this part's object stand.
@@ -199,7 +245,15 @@ impl Page<'_> {
     }
 
     /// A dictionary with this scaling in place of its own; `depth` is its members'.
-    fn scaled(&self, old: Option<&Spanned>, rotary: &Rotary, extension: &Extension, original: usize, factor: f64, depth: usize) -> Vec<(String, String)> {
+    fn scaled(
+        &self,
+        old: Option<&Spanned>,
+        rotary: &Rotary,
+        extension: &Extension,
+        original: usize,
+        factor: f64,
+        depth: usize,
+    ) -> Vec<(String, String)> {
         let name = match rotary.scaling {
             Scaling::Proportional { .. } => "proportional",
             _ => extension.by.name(),
@@ -211,38 +265,49 @@ impl Page<'_> {
         let stays = |dictionary: &Spanned, key: &str| {
             !OF_SCALING.contains(&key) || (extension.by == By::Yarn && is_yarn(dictionary) && OF_YARN.contains(&key))
         };
-        let mut members: Vec<(String, String)> = Vec::new();
-        for member in old.into_iter().flat_map(|old| &old.members) {
-            let is_type = ["rope_type", "type"].contains(&member.key.as_str());
-            if is_type {
-                members.push((member.key.clone(), quoted(name)));
-            } else if old.is_some_and(|old| stays(old, &member.key)) {
-                members.push((member.key.clone(), self.raw(&member.value)));
-            }
-        }
-        if !members.iter().any(|(key, _)| key == "rope_type" || key == "type") {
-            members.insert(0, ("rope_type".into(), quoted(name)));
-        }
-        let mut add = |key: &str, value: String| members.push((key.into(), value));
-        add("factor", number(factor));
+        let mut new: Vec<(&str, String)> = vec![("factor", number(factor))];
+        let original = ("original_max_position_embeddings", original.to_string());
         match &rotary.scaling {
-            Scaling::Yarn(_) => add("original_max_position_embeddings", original.to_string()),
+            Scaling::Yarn(_) => new.push(original),
             Scaling::Llama3 {
                 low_freq_factor,
                 high_freq_factor,
                 ..
-            } => {
-                add("low_freq_factor", number(*low_freq_factor));
-                add("high_freq_factor", number(*high_freq_factor));
-                add("original_max_position_embeddings", original.to_string());
-            }
+            } => new.extend([
+                ("low_freq_factor", number(*low_freq_factor)),
+                ("high_freq_factor", number(*high_freq_factor)),
+                original,
+            ]),
             Scaling::Longrope(long) => {
-                add("short_factor", self.layout.list(&long.short_factor, depth + 1));
-                add("long_factor", self.layout.list(&long.long_factor, depth + 1));
-                add("original_max_position_embeddings", original.to_string());
+                let list = |numbers: &[f64]| self.layout.list(numbers, depth + 1);
+                new.extend([
+                    ("short_factor", list(&long.short_factor)),
+                    ("long_factor", list(&long.long_factor)),
+                    original,
+                ]);
             }
             _ => {}
         }
+        let mut members: Vec<(String, String)> = Vec::new();
+        for member in old.into_iter().flat_map(|old| &old.members) {
+            let raw = self.raw(&member.value);
+            let value = if ["rope_type", "type"].contains(&member.key.as_str()) {
+                quoted(name)
+            } else if let Some(at) = new.iter().position(|(key, _)| *key == member.key) {
+                // What says the same stays as it is written.
+                let (_, value) = new.remove(at);
+                if same(&raw, &value) { raw } else { value }
+            } else if old.is_some_and(|old| stays(old, &member.key)) {
+                raw
+            } else {
+                continue;
+            };
+            members.push((member.key.clone(), value));
+        }
+        if !members.iter().any(|(key, _)| key == "rope_type" || key == "type") {
+            members.insert(0, ("rope_type".into(), quoted(name)));
+        }
+        members.extend(new.into_iter().map(|(key, value)| (key.to_string(), value)));
         members
     }
 
@@ -267,18 +332,24 @@ impl Page<'_> {
         let given: Vec<(&'static str, Spanned)> = self.given().into_iter().map(|(key, value)| (key, value.clone())).collect();
         let Some((_, first)) = wanted.first() else { return false };
         let label = |i: usize| part.plans[i].dictionary.as_deref();
-        let is_nested = |value: &Spanned| value.members.iter().all(|member| !member.value.members.is_empty() || self.raw(&member.value) == "null");
+        let is_nested = |value: &Spanned| {
+            value
+                .members
+                .iter()
+                .all(|member| !member.value.members.is_empty() || self.raw(&member.value) == "null")
+        };
         let nested = given.iter().any(|(_, value)| is_nested(value));
         if nested {
-            // The file's own dictionary of each layer type that is extended.
-            if by_type {
-                return false;
-            }
+            // The file's own dictionary of each layer type that is extended; there is one way.
             for (key, value) in &given {
                 for (i, rotary) in wanted {
-                    let Some(old) = label(*i).and_then(|label| value.get(label)) else { return false };
+                    let Some(old) = label(*i).and_then(|label| value.get(label)) else {
+                        return false;
+                    };
                     let path = format!("{key}.{}", label(*i).unwrap_or_default());
-                    let new = self.layout.object(&self.scaled(Some(old), rotary, extension, original, factor, depth + 1), depth + 1);
+                    let new = self
+                        .layout
+                        .object(&self.scaled(Some(old), rotary, extension, original, factor, depth + 1), depth + 1);
                     self.replace(&path, old, new);
                 }
             }
@@ -358,7 +429,9 @@ impl Page<'_> {
                         continue;
                     }
                     let inside = path.strip_prefix(&format!("{}.", part.path)).unwrap_or(path).to_string();
-                    let Some(old) = self.node.object(&inside).cloned() else { return false };
+                    let Some(old) = self.node.object(&inside).cloned() else {
+                        return false;
+                    };
                     self.replace(&inside, &old, value);
                     done.push(path.clone());
                 }
@@ -408,4 +481,3 @@ impl Page<'_> {
         }
     }
 }
-

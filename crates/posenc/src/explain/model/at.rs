@@ -223,16 +223,18 @@ pub(super) fn conclude(part: &mut PartExplanation, file: &str) {
     // A dictionary that no layer reads decides nothing.
     let read = |plan: &&super::PlanExplanation| part.layers == 0 || !plan.layers.is_empty();
     let plans: Vec<_> = part.plans.iter().filter(read).collect();
-    let standing = plans
-        .iter()
-        .filter_map(|plan| plan.at.as_ref()?.standing)
-        .max()
-        .max(embedded);
+    let standing = plans.iter().filter_map(|plan| plan.at.as_ref()?.standing).max().max(embedded);
     let Some(standing) = standing else { return };
     let turns = plans.iter().any(|plan| plan.rotary.as_ref().is_some_and(|facts| !facts.grid));
-    let scaled = plans.iter().any(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.scaled.is_some()));
-    let bounded = plans.iter().all(|plan| plan.at.as_ref().is_some_and(|at| at.distances_below < length));
-    let Lengths { named, original, reach, .. } = part.lengths;
+    let scaled = plans
+        .iter()
+        .any(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.scaled.is_some()));
+    let bounded = plans
+        .iter()
+        .all(|plan| plan.at.as_ref().is_some_and(|at| at.distances_below < length));
+    let Lengths {
+        named, original, reach, ..
+    } = part.lengths;
     let (named, reach) = (named.unwrap_or(length), reach.unwrap_or(length));
     let mut verdict = match standing {
         Standing::Within if bounded && length > reach => words!(
@@ -285,10 +287,7 @@ pub(super) fn conclude(part: &mut PartExplanation, file: &str) {
                 "posenc extend {file} --to {length} --method dynamic   在 {named} 个词元之内不变；超过之后要注意缓存的键"
             ));
         }
-        advice.push(words!(
-            "Or read in windows of {reach} tokens.",
-            "或者按 {reach} 个词元的窗口读取。"
-        ));
+        advice.push(words!("Or read in windows of {reach} tokens.", "或者按 {reach} 个词元的窗口读取。"));
     }
     for finding in &part.on_embeddings {
         if standing_of(finding.class) > Standing::Within {

@@ -2,8 +2,8 @@
 
 use super::at::{Arcs, tokens};
 use super::facts::{Scaled, compared, wavelengths};
-use super::text::{list, pairs, ranges, sentence};
 use super::frequencies;
+use super::text::{list, pairs, ranges, sentence};
 use crate::config::extend::{By, Change, Extended};
 use crate::error::Result;
 use crate::words::{Language, Words, decimal, words, wrap};
@@ -148,9 +148,13 @@ fn needs(extended: &Extended) -> Vec<Words> {
         ),
     }];
     match extended.by {
-        By::Linear | By::Dynamic => needs.push(words!(
-            "max_position_embeddings stays at {original}: dynamic scaling counts from it, and servers multiply it by the factor. What cuts prompts at it must be told {to}.",
-            "max_position_embeddings 保持 {original}：动态缩放由它起算，服务程序会把它乘以因子。按它截断提示的程序需要改为 {to}。"
+        By::Dynamic => needs.push(words!(
+            "max_position_embeddings stays at {original}, which dynamic scaling counts from. What cuts prompts at it must be told {to}.",
+            "max_position_embeddings 保持 {original}，动态缩放由它起算。按它截断提示的程序需要改为 {to}。"
+        )),
+        By::Linear => needs.push(words!(
+            "max_position_embeddings stays at {original}: servers multiply it by the factor (vLLM does). What cuts prompts at it must be told {to}.",
+            "max_position_embeddings 保持 {original}：服务程序会把它乘以因子（如 vLLM）。按它截断提示的程序需要改为 {to}。"
         )),
         _ => {}
     }
@@ -196,13 +200,24 @@ impl ExtensionReport {
         }
         for plan in &self.plans {
             out.push('\n');
-            plan.write(*original, *to, language, &mut out);
+            plan.write(
+                *original,
+                *to,
+                self.plans.iter().map(|plan| plan.layers.len()).sum(),
+                language,
+                &mut out,
+            );
         }
         out.push('\n');
         for need in &self.needs {
             wrap(need.get(language), 0, &mut out);
         }
-        list(crate::words::said("Warnings", "警告"), self.warnings.iter().cloned(), language, &mut out);
+        list(
+            crate::words::said("Warnings", "警告"),
+            self.warnings.iter().cloned(),
+            language,
+            &mut out,
+        );
         out
     }
 }
@@ -218,11 +233,12 @@ fn flat(value: &str) -> String {
 }
 
 impl PlanReport {
-    fn write(&self, original: usize, to: usize, language: Language, out: &mut String) {
+    fn write(&self, original: usize, to: usize, all: usize, language: Language, out: &mut String) {
         let which = ranges(&self.layers);
         let n = self.layers.len();
         let kind = self.kind.as_ref().map(|kind| format!(", {kind}")).unwrap_or_default();
         let title = match n {
+            n if n == all && n > 1 => words!("Layers {which}{kind}", "第 {which} 层{kind}"),
             0 => words!("All layers{kind}", "所有层{kind}"),
             1 => words!("Layer {which}{kind}", "第 {which} 层{kind}"),
             _ => words!("Layers {which} ({n}){kind}", "第 {which} 层（{n} 层）{kind}"),
@@ -257,8 +273,8 @@ impl PlanReport {
             None => Default::default(),
         };
         let text = words!(
-            "At {to} tokens {after} pairs leave the arc that {original} showed{en}; before, {before} did.",
-            "{to} 个词元时有 {after} 对越出 {original} 个词元见过的弧{zh}；原来有 {before} 对。"
+            "At {to} tokens {after} pairs leave the arc of their circle that {original} tokens showed{en}; before, {before} did.",
+            "{to} 个词元时有 {after} 对越出 {original} 个词元所见过的弧{zh}；原来有 {before} 对。"
         );
         sentence(2, &text, language, out);
         let (was, is) = self.table_factor;

@@ -102,7 +102,9 @@ impl Incomplete {
 /// What the attention of a plan lets a query meet in `length` tokens: distances below this. A window and a chunk bound them.
 pub(super) fn within(plan: &LayerPlan, length: usize) -> usize {
     let attention = &plan.spec.attention;
-    let window = attention.window.and_then(|window| Some(window.left?.max(window.right?).saturating_add(1)));
+    let window = attention
+        .window
+        .and_then(|window| Some(window.left?.max(window.right?).saturating_add(1)));
     [window, attention.chunk].into_iter().flatten().fold(length, usize::min)
 }
 
@@ -161,7 +163,9 @@ fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length:
     match scaling {
         Scaling::Unscaled | Scaling::Proportional { factor: 1.0, .. } => None,
         // Each pair has its own divisor: none is "the whole factor".
-        Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. } => Some(compared(scaling.to_string(), plain, scaled, 1.0, length)),
+        Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. } => {
+            Some(compared(scaling.to_string(), plain, scaled, 1.0, length))
+        }
         _ => Some(compared(scaling.to_string(), plain, scaled, factor, length)),
     }
 }

@@ -36,7 +36,12 @@ impl ModelExplanation {
             }
             part.write(&self.model_type, language, &mut out);
         }
-        list(said("Not read", "未读取"), self.left.iter().map(|left| format!("{}: {}", left.path, left.reason)), language, &mut out);
+        list(
+            said("Not read", "未读取"),
+            self.left.iter().map(|left| format!("{}: {}", left.path, left.reason)),
+            language,
+            &mut out,
+        );
         list(said("Warnings", "警告"), self.warnings.iter().cloned(), language, &mut out);
         out
     }
@@ -162,7 +167,12 @@ impl PartExplanation {
 
 impl Lengths {
     fn words(&self) -> Words {
-        let Lengths { named, key, original, reach } = self;
+        let Lengths {
+            named,
+            key,
+            original,
+            reach,
+        } = self;
         let Some(named) = named else {
             return match original.zip(*reach) {
                 Some((original, reach)) => words!(
@@ -259,13 +269,29 @@ impl PlanExplanation {
     /// Each value and where it comes from.
     fn table(&self, language: Language, out: &mut String) {
         /// What says something of rotary positions alone.
-        const OF_ROTARY: [&str; 9] = ["base", "rotary_dim", "rope_type", "scaling", "original_len", "factor", "pairing", "precision", "axes"];
+        const OF_ROTARY: [&str; 9] = [
+            "base",
+            "rotary_dim",
+            "rope_type",
+            "scaling",
+            "original_len",
+            "factor",
+            "pairing",
+            "precision",
+            "axes",
+        ];
         let shown = self
             .values
             .iter()
             .filter(|value| self.rotary.is_some() || !OF_ROTARY.contains(&value.value));
         let rows: Vec<[String; 3]> = shown
-            .map(|value| [value.value.to_string(), value.shown.clone(), source(&value.source).get(language).to_string()])
+            .map(|value| {
+                [
+                    value.value.to_string(),
+                    value.shown.clone(),
+                    source(&value.source).get(language).to_string(),
+                ]
+            })
             .collect();
         let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
         let (first, second) = (widest(0, 30), widest(1, 40));
@@ -333,7 +359,11 @@ impl RotaryFacts {
             let (index, pairs) = (axis.axis, axis.pairs);
             let (fastest, slowest) = (tokens(axis.fastest.tokens), tokens(axis.slowest.tokens));
             let (first, last) = (axis.fastest.pair, axis.slowest.pair);
-            let unit = if self.grid { said("patches", "图块") } else { said("tokens", "词元") };
+            let unit = if self.grid {
+                said("patches", "图块")
+            } else {
+                said("tokens", "词元")
+            };
             let (en, zh) = (unit.en, unit.zh);
             let of_axis = if self.axes.len() > 1 {
                 words!(" by axis {index}", "（轴 {index}）")
@@ -343,7 +373,9 @@ impl RotaryFacts {
             let (of_en, of_zh) = (of_axis.en, of_axis.zh);
             let text = Words {
                 en: format!("{pairs} pairs turn{of_en}: once in {fastest} {en} (pair {first}) to once in {slowest} (pair {last})."),
-                zh: format!("{pairs} 个坐标对旋转{of_zh}：最快每 {fastest} 个{zh}一圈（第 {first} 对），最慢每 {slowest} 个（第 {last} 对）。"),
+                zh: format!(
+                    "{pairs} 个坐标对旋转{of_zh}：最快每 {fastest} 个{zh}一圈（第 {first} 对），最慢每 {slowest} 个（第 {last} 对）。"
+                ),
             };
             sentence(2, &text, language, out);
         }
@@ -397,6 +429,7 @@ impl Scaled {
             ..
         } = self;
         let (least, most) = (decimal(divisors.0, 3), decimal(divisors.1, 3));
+        let all = kept + slowed + between;
         match (*kept, *slowed, *between) {
             (_, 0, 0) => words!(
                 "Scaled by {by}: at {length} tokens every pair still turns as without it.",
@@ -406,13 +439,17 @@ impl Scaled {
                 "Scaled by {by}: every pair turns {most} times slower.",
                 "缩放：{by}。每一对都慢 {most} 倍。"
             ),
+            (0, 0, _) => words!(
+                "Scaled by {by}: at {length} tokens each pair is slowed by its own factor, {least} to {most} times.",
+                "缩放：{by}。{length} 个词元时，每一对各按自己的倍数减慢，{least} 到 {most} 倍。"
+            ),
             (kept, 0, between) => words!(
-                "Scaled by {by}: at {length} tokens {kept} pairs turn as without it, {between} slower, each by its own factor ({least} to {most} times).",
-                "缩放：{by}。{length} 个词元时，{kept} 对转速不变，{between} 对各按自己的倍数减慢（{least} 到 {most} 倍）。"
+                "Scaled by {by}: at {length} tokens {kept} of {all} pairs turn as without it, {between} slower, each by its own factor, up to {most} times.",
+                "缩放：{by}。{length} 个词元时，{all} 对中 {kept} 对转速不变，{between} 对各按自己的倍数减慢，至多 {most} 倍。"
             ),
             (kept, slowed, between) => words!(
-                "Scaled by {by}: {kept} pairs turn as without it, {slowed} turn {most} times slower, {between} are blended.",
-                "缩放：{by}。{kept} 对转速不变，{slowed} 对慢 {most} 倍，{between} 对介于其间。"
+                "Scaled by {by}: {kept} of {all} pairs turn as without it, {slowed} turn {most} times slower, {between} in between.",
+                "缩放：{by}。{all} 对中 {kept} 对转速不变，{slowed} 对慢 {most} 倍，{between} 对介于其间。"
             ),
         }
     }
@@ -451,10 +488,7 @@ impl AtLength {
                     "Nothing is new, at this or any length: the window keeps every distance below {below}.",
                     "无论多长都没有新情况：窗口使所有距离小于 {below}。"
                 ),
-                _ => words!(
-                    "The window keeps every distance below {below}.",
-                    "窗口使所有距离小于 {below}。"
-                ),
+                _ => words!("The window keeps every distance below {below}.", "窗口使所有距离小于 {below}。"),
             };
             sentence(indent, &text, language, out);
         }
@@ -490,6 +524,10 @@ impl RotaryAt {
             let which = pairs(arcs.range);
             let (which_en, which_zh) = (which.en, which.zh);
             let text = match (whole, kept, new) {
+                (_, 0, 0) if at.distances_below > trained => words!(
+                    "{how_en} turn every pair round: each angle is known, but how they stand together at longer distances is not.",
+                    "{how_zh}使每一对都转满一圈：每个角度都见过，但它们在更长距离上的组合没有见过。"
+                ),
                 (_, 0, 0) => words!(
                     "{how_en} turn every pair round: all angles are known.",
                     "{how_zh}使每一对都转满一圈：所有角度都见过。"
