@@ -1,6 +1,6 @@
 //! The keys of a scaling, written into a text, and read again.
 
-use super::spans::{Edits, Layout, Spanned, number, quoted};
+use super::spans::{Edits, Layout, Member, Spanned, number, quoted};
 use super::{By, Change, ExtendError, Extension};
 use crate::config::{ModelConfig, Part, Source, read, registry};
 use crate::rotate::{Rotary, Scaling};
@@ -94,6 +94,13 @@ pub(super) struct Written {
     pub after: ModelConfig,
 }
 
+/// What is asked, with what follows from it.
+struct Asked<'e> {
+    extension: &'e Extension,
+    original: usize,
+    factor: f64,
+}
+
 /// One text in the making.
 struct Page<'t> {
     text: &'t str,
@@ -123,19 +130,21 @@ pub(super) fn write(
         edits: Edits::default(),
         changes: Vec::new(),
     };
+    let asked = Asked {
+        extension,
+        original,
+        factor,
+    };
     let mut refusal = None;
     // A class with a dictionary for each layer type reads one for all only where it says which of them it scales.
     let own_types = part.plans.iter().any(|plan| plan.dictionary.is_some());
     let flat_first = !own_types || registry::find(&part.model_type).is_some_and(|model| !model.flat_scales.is_empty());
     for by_type in [!flat_first, flat_first] {
         let mut page = page();
-        let placed = match extension.by {
-            By::Ntk => page.bases(part, wanted, by_type),
-            _ => page.dictionaries(part, wanted, extension, original, factor, by_type),
-        };
-        if !placed {
+        if !page.dictionaries(part, wanted, &asked, by_type) {
             continue;
         }
+        page.head_dim(part, wanted, &extension.by);
         page.lengths(part, extension, original);
         let new = page.edits.applied(text);
         // What cannot be read is no candidate; why the first could not is the reason.
@@ -245,17 +254,15 @@ impl Page<'_> {
     }
 
     /// A dictionary with this scaling in place of its own; `depth` is its members'.
-    fn scaled(
-        &self,
-        old: Option<&Spanned>,
-        rotary: &Rotary,
-        extension: &Extension,
-        original: usize,
-        factor: f64,
-        depth: usize,
-    ) -> Vec<(String, String)> {
+    fn scaled(&self, old: Option<&Spanned>, rotary: &Rotary, asked: &Asked<'_>, theta: Option<f64>, depth: usize) -> Vec<(String, String)> {
+        let Asked {
+            extension,
+            original,
+            factor,
+        } = *asked;
         let name = match rotary.scaling {
             Scaling::Proportional { .. } => "proportional",
+            Scaling::Unscaled => "default",
             _ => extension.by.name(),
         };
         let is_yarn = |dictionary: &Spanned| {
@@ -265,7 +272,10 @@ impl Page<'_> {
         let stays = |dictionary: &Spanned, key: &str| {
             !OF_SCALING.contains(&key) || (extension.by == By::Yarn && is_yarn(dictionary) && OF_YARN.contains(&key))
         };
-        let mut new: Vec<(&str, String)> = vec![("factor", number(factor))];
+        let mut new: Vec<(&str, String)> = theta.map(|theta| ("rope_theta", number(theta))).into_iter().collect();
+        if rotary.scaling != Scaling::Unscaled {
+            new.push(("factor", number(factor)));
+        }
         let original = ("original_max_position_embeddings", original.to_string());
         match &rotary.scaling {
             Scaling::Yarn(_) => new.push(original),
@@ -319,90 +329,118 @@ impl Page<'_> {
             .collect()
     }
 
-    fn dictionaries(
-        &mut self,
-        part: &Part,
-        wanted: &[(usize, Rotary)],
-        extension: &Extension,
-        original: usize,
-        factor: f64,
-        by_type: bool,
-    ) -> bool {
+    /// Writes the scaling into the file's own dictionaries, or into one for all layers, or (`by_type`) into one for each layer type; `false` where that cannot be.
+    fn dictionaries(&mut self, part: &Part, wanted: &[(usize, Rotary)], asked: &Asked<'_>, by_type: bool) -> bool {
         let depth = self.depth() + 1;
         let given: Vec<(&'static str, Spanned)> = self.given().into_iter().map(|(key, value)| (key, value.clone())).collect();
-        let Some((_, first)) = wanted.first() else { return false };
+        let Some((first_plan, first)) = wanted.first() else { return false };
+        let larger_base = asked.extension.by == By::Ntk;
         let label = |i: usize| part.plans[i].dictionary.as_deref();
-        let is_nested = |value: &Spanned| {
-            value
-                .members
-                .iter()
-                .all(|member| !member.value.members.is_empty() || self.raw(&member.value) == "null")
-        };
-        let nested = given.iter().any(|(_, value)| is_nested(value));
-        if nested {
+        let is_object = |member: &Member| !member.value.members.is_empty() || self.raw(&member.value) == "null";
+        if given.iter().any(|(_, value)| value.members.iter().all(is_object)) {
             // The file's own dictionary of each layer type that is extended; there is one way.
-            for (key, value) in &given {
-                for (i, rotary) in wanted {
-                    let Some(old) = label(*i).and_then(|label| value.get(label)) else {
-                        return false;
-                    };
-                    let path = format!("{key}.{}", label(*i).unwrap_or_default());
-                    let new = self
-                        .layout
-                        .object(&self.scaled(Some(old), rotary, extension, original, factor, depth + 1), depth + 1);
-                    self.replace(&path, old, new);
+            let mut done: Vec<&str> = Vec::new();
+            for (i, rotary) in wanted {
+                let Some(label) = label(*i).filter(|label| !done.contains(label)) else {
+                    continue;
+                };
+                done.push(label);
+                for (key, value) in &given {
+                    let Some(old) = value.get(label) else { return false };
+                    let members = self.scaled(Some(old), rotary, asked, larger_base.then_some(rotary.base), depth + 1);
+                    let new = self.layout.object(&members, depth + 1);
+                    self.replace(&format!("{key}.{label}"), old, new);
                 }
             }
-            return true;
+            return !done.is_empty();
         }
         if !by_type {
-            let olds = if given.is_empty() {
+            let base = part.plans[*first_plan].source("base");
+            let mut inside = larger_base && given.iter().any(|(key, _)| *key == "rope_parameters");
+            if larger_base {
+                match base {
+                    Some(Source::Key(path)) => {
+                        let key = path.strip_prefix(&format!("{}.", part.path)).unwrap_or(path);
+                        inside = key.contains('.');
+                        if !inside && self.node.get(key).is_none() {
+                            // A list of one per layer.
+                            return false;
+                        }
+                        if !inside {
+                            self.set(key, number(first.base));
+                        }
+                    }
+                    _ if !inside => self.set("rope_theta", number(first.base)),
+                    _ => {}
+                }
+            } else if given.is_empty() {
                 // An empty one is filled, whatever its name.
                 let key = match self.node.get("rope_parameters") {
                     Some(_) => "rope_parameters",
                     None => "rope_scaling",
                 };
-                vec![(key, None)]
-            } else {
-                given.iter().map(|(key, old)| (*key, Some(old))).collect()
-            };
-            for (key, old) in olds {
-                let members = self.scaled(old, first, extension, original, factor, depth);
+                let members = self.scaled(None, first, asked, None, depth);
+                self.set(key, self.layout.object(&members, depth));
+            }
+            for (key, old) in &given {
+                let is_scaled = old.members.iter().any(|member| OF_SCALING.contains(&member.key.as_str()));
+                if larger_base && !inside && !is_scaled {
+                    continue;
+                }
+                let members = self.scaled(Some(old), first, asked, inside.then_some(first.base), depth);
                 self.set(key, self.layout.object(&members, depth));
             }
             return true;
         }
         // One for each layer type, in place of one for all.
-        let mut labels: Vec<(&str, usize)> = Vec::new();
-        for (i, plan) in part.plans.iter().enumerate() {
-            if let (Some(label), Some(_)) = (plan.dictionary.as_deref(), &plan.described)
+        let mut labels: Vec<(&str, &Rotary)> = Vec::new();
+        for plan in &part.plans {
+            if let (Some(label), Some(described)) = (plan.dictionary.as_deref(), &plan.described)
                 && !labels.iter().any(|(known, _)| *known == label)
             {
-                labels.push((label, i));
+                labels.push((label, described));
             }
         }
-        if labels.is_empty() {
-            return false;
-        }
+        let flat = given.first().map(|(_, value)| value);
         let written: Vec<(String, String)> = labels
             .iter()
-            .filter_map(|(label, i)| {
-                let described = part.plans[*i].described.as_ref()?;
-                let own = wanted.iter().find(|(j, _)| part.plans[*j].dictionary.as_deref() == Some(label));
-                let mut members = match own {
-                    Some((_, rotary)) => self.scaled(None, rotary, extension, original, factor, depth + 1),
-                    None => vec![("rope_type".into(), quoted("default"))],
+            .map(|(name, described)| {
+                let own = wanted.iter().find(|(i, _)| label(*i) == Some(name)).map(|(_, rotary)| rotary);
+                let (old, rotary) = match own {
+                    Some(rotary) => (flat, rotary),
+                    // What a dictionary for all did not scale, none scales.
+                    None => (flat.filter(|_| described.scaling != Scaling::Unscaled), *described),
                 };
-                members.insert(1, ("rope_theta".into(), number(described.base)));
-                Some(((*label).to_string(), self.layout.object(&members, depth + 1)))
+                let members = self.scaled(old, rotary, asked, Some(rotary.base), depth + 1);
+                ((*name).to_string(), self.layout.object(&members, depth + 1))
             })
             .collect();
-        let object = self.layout.object(&written, depth);
         if self.node.get("rope_scaling").is_some() {
             self.set("rope_scaling", "null".into());
         }
-        self.set("rope_parameters", object);
-        true
+        self.set("rope_parameters", self.layout.object(&written, depth));
+        !labels.is_empty()
+    }
+
+    /// transformers takes `head_dim: null` for a width under these methods, and fails: the width goes into the file. Some classes have that null by themselves.
+    fn head_dim(&mut self, part: &Part, wanted: &[(usize, Rotary)], by: &By) {
+        const NULL: [&str; 6] = [
+            "hunyuan_v1_dense",
+            "hunyuan_v1_moe",
+            "hunyuan_vl_text",
+            "minimax",
+            "ministral",
+            "mixtral",
+        ];
+        let Some((first, _)) = wanted.first() else { return };
+        let missing = match self.node.get("head_dim") {
+            Some(value) => self.raw(value) == "null",
+            None => NULL.contains(&part.model_type.as_str()),
+        };
+        let looks = matches!(by, By::Dynamic | By::Yarn | By::Longrope { .. });
+        if looks && missing && self.node.get("qk_rope_head_dim").is_none() {
+            self.set("head_dim", part.plans[*first].dims.head_dim.to_string());
+        }
     }
 
     /// A value inside this part's object, in its place.
@@ -413,55 +451,6 @@ impl Page<'_> {
             after: Some(new.clone()),
         });
         self.edits.replace(old.at.clone(), new);
-    }
-
-    /// The bases of a larger base, each where it stands.
-    fn bases(&mut self, part: &Part, wanted: &[(usize, Rotary)], by_type: bool) -> bool {
-        if by_type {
-            return false;
-        }
-        let mut done: Vec<String> = Vec::new();
-        for (i, rotary) in wanted {
-            let value = number(rotary.base);
-            match part.plans[*i].source("base") {
-                Some(Source::Key(path)) => {
-                    if done.contains(path) {
-                        continue;
-                    }
-                    let inside = path.strip_prefix(&format!("{}.", part.path)).unwrap_or(path).to_string();
-                    let Some(old) = self.node.object(&inside).cloned() else {
-                        return false;
-                    };
-                    self.replace(&inside, &old, value);
-                    done.push(path.clone());
-                }
-                _ => {
-                    if done.is_empty() {
-                        self.set("rope_theta", value);
-                        done.push("rope_theta".into());
-                    }
-                }
-            }
-        }
-        // A scaling that was there goes.
-        let given: Vec<(&'static str, Spanned)> = self.given().into_iter().map(|(key, value)| (key, value.clone())).collect();
-        for (key, old) in given {
-            let scaled = old.members.iter().any(|member| OF_SCALING.contains(&member.key.as_str()));
-            if scaled && !done.iter().any(|path| path.contains(key)) {
-                let kept: Vec<(String, String)> = old
-                    .members
-                    .iter()
-                    .filter(|member| !OF_SCALING.contains(&member.key.as_str()))
-                    .map(|member| match member.key.as_str() {
-                        "rope_type" | "type" => (member.key.clone(), quoted("default")),
-                        key => (key.to_string(), self.raw(&member.value)),
-                    })
-                    .collect();
-                let text = self.layout.object(&kept, self.depth() + 1);
-                self.replace(key, &old, text);
-            }
-        }
-        true
     }
 
     /// The length that the file names, where the method does not count from it.
