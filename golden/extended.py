@@ -109,7 +109,8 @@ def main(posenc):
                 refused.append({"file": name, "method": method, "reason": "transformers has no such model type"})
                 continue
             heard.lines.clear()
-            part = file
+            # transformers fills dictionaries in.
+            part = json.loads(ran.stdout)["config"]
             for key in filter(None, report["path"].split(".")):
                 part = part[key]
             try:

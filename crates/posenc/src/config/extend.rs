@@ -370,6 +370,13 @@ pub fn extend(bytes: &[u8], extension: &Extension) -> Result<Extended, ExtendErr
         .collect();
 
     let factor = write::as_read(extension.factor.unwrap_or(extension.to as f64 / original as f64));
+    if !(factor.is_finite() && factor >= 1.0) {
+        return Err(ExtendError::Setting(crate::Error::Invalid {
+            what: "scaling factor",
+            given: factor.to_string(),
+            expected: "a number of at least 1",
+        }));
+    }
     let mut wanted = Vec::new();
     for &i in &targets {
         let plan = &part.plans[i];

@@ -277,3 +277,6 @@ fn counted(length: usize) -> Result<u64> {
         expected: "at most 2^64 − 1",
     })
 }
+
+#[cfg(test)]
+mod tests;

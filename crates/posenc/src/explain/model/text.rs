@@ -4,8 +4,8 @@ use super::at::{AtLength, RotaryAt, Standing, tokens};
 use super::facts::{Incomplete, RotaryFacts, Scaled};
 use super::{Lengths, ModelExplanation, PartExplanation, PlanExplanation};
 use crate::attention::Attention;
-use crate::config::Source;
-use crate::words::{Language, Words, decimal, padded, said, significant, width, words, wrap};
+use crate::config::{Provenance, Source};
+use crate::words::{COLUMNS, Language, Words, decimal, padded, said, significant, width, words, wrap};
 use std::fmt;
 
 impl Standing {
@@ -284,27 +284,45 @@ impl PlanExplanation {
             .values
             .iter()
             .filter(|value| self.rotary.is_some() || !OF_ROTARY.contains(&value.value));
+        let value_of = |value: &Provenance| match value.value {
+            // What every model's are; the rest of it is said below.
+            "precision" => "f32 angles".to_string(),
+            _ => value.shown.clone(),
+        };
         let rows: Vec<[String; 3]> = shown
             .map(|value| {
                 [
                     value.value.to_string(),
-                    value.shown.clone(),
+                    value_of(value),
                     source(&value.source).get(language).to_string(),
                 ]
             })
             .collect();
         let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
-        let (first, second) = (widest(0, 30), widest(1, 40));
+        let (first, second) = (widest(0, 30), widest(1, 32));
         for [name, value, from] in &rows {
             out.push_str("  ");
             out.push_str(&padded(name, first));
+            let at = 2 + first + second;
             if width(value) + 2 > second {
                 wrap(value, 2 + first, out);
-                out.push_str(&" ".repeat(2 + first + second));
+                out.push_str(&" ".repeat(at));
             } else {
                 out.push_str(&padded(value, second));
             }
-            wrap(from, 2 + first + second, out);
+            // A path that is one long word begins further left, on a line of its own.
+            let longest = from.split(' ').map(width).max().unwrap_or(0);
+            if at + longest > COLUMNS {
+                let at = COLUMNS.saturating_sub(longest).min(at);
+                while out.ends_with(' ') {
+                    out.pop();
+                }
+                out.push('\n');
+                out.push_str(&" ".repeat(at));
+                wrap(from, at, out);
+            } else {
+                wrap(from, at, out);
+            }
         }
     }
 }
