@@ -39,8 +39,8 @@ pub struct ExtendArguments {
     #[arg(long, value_name = "N")]
     pub to: usize,
 
-    /// How its frequencies are scaled
-    #[arg(long, value_name = "METHOD")]
+    /// How its frequencies are scaled: yarn, linear, dynamic, ntk, llama3 or longrope
+    #[arg(long, value_name = "METHOD", hide_possible_values = true)]
     pub method: MethodName,
 
     /// Tokens that it was trained on before any scaling [default: what the file says]

@@ -123,5 +123,8 @@ fn formulas(arguments: &ExplainArguments) -> Result<(), Failure> {
 }
 
 fn encoding(name: &str, trained: usize) -> Result<Encoding, Failure> {
-    Ok(preset(name, &PresetOptions::new(trained))?)
+    preset(name, &PresetOptions::new(trained)).map_err(|error| match error {
+        Error::UnknownName { .. } => Failure::Usage(format!("{error}; and there is no file of that name")),
+        error => error.into(),
+    })
 }
