@@ -28,6 +28,7 @@
 //! **Rules** are those of transformers 5.23.0, with these differences. A dictionary's `truncate` is read where it stands (transformers reads it beside nested dictionaries, where it is not). `head_dim: null` is an
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
+mod attend;
 mod error;
 pub mod extend;
 mod json;
@@ -36,7 +37,10 @@ mod numbering;
 mod read;
 mod registry;
 mod rope;
+mod said;
 mod scale;
+#[cfg(test)]
+mod layers_of_transformers;
 #[cfg(test)]
 mod tests;
 
@@ -112,6 +116,8 @@ impl Trace {
 pub struct LayerPlan {
     /// The layer type, where the file has several.
     pub kind: Option<String>,
+    /// Whether it attends: layers of linear attention, of convolutions and of recurrences do not, and have no positions.
+    pub attends: bool,
     /// The dictionary of rotary settings that these layers read, where the file has one per layer type.
     pub dictionary: Option<String>,
     /// Widths.

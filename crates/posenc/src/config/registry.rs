@@ -2,11 +2,13 @@
 //!
 //! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs`, `vision.rs`, `parts.rs` or `other.rs`.
 
+mod defaults;
 mod other;
 mod parts;
 mod text;
 mod vision;
 
+pub(super) use defaults::{Defaults, defaults};
 pub(super) use other::UNEXPRESSED;
 pub(super) use parts::PARTS;
 
@@ -37,8 +39,19 @@ pub(super) struct Model {
     pub pattern: Pattern,
     /// `rotary_dim` in the file is not what turns: the class has the key and does not read it.
     pub deaf_to_rotary_dim: bool,
-    /// Heads have a learned sink.
-    pub sinks: bool,
+    /// The last layer has full attention, whatever the list says.
+    pub ends_full: bool,
+    /// Keys of other values for layers of some types.
+    pub own: &'static [Own],
+    pub scale: ScoreScale,
+    /// The key of the soft cap.
+    pub softcap: Option<&'static str>,
+    pub sliding: Sliding,
+    pub cooling: Cooling,
+    /// Heads with a learned sink.
+    pub sinks: Sinks,
+    /// The object that the settings of attention stand in.
+    pub inner: Option<&'static str>,
     /// Files with this value of this key describe something else: the reason.
     pub refuses: Option<(&'static str, Setting, &'static str)>,
     /// A part of its positions that a list of layers does not say.
@@ -58,6 +71,8 @@ pub(super) enum Head {
     Last,
     /// The model's width stands under the first key, its heads under the second.
     Over(&'static str, &'static str),
+    /// Twice the model's width over its heads: inputs are two streams side by side.
+    Twice,
     /// As [`Head::Over`], but at least this many coordinates turn, and half a head at most.
     HalfAtLeast(&'static str, usize),
 }
@@ -90,8 +105,8 @@ pub(super) enum Turning {
     SlidingIfAny,
     /// Those with 1 in `no_rope_layers`, else all but each `no_rope_layer_interval`-th, else all but each fourth.
     Listed,
-    /// Those whose base in `layer_rope_theta` is not 0.
-    Bases,
+    /// Those whose base in `layer_rope_theta` is not 0; without the list those of these layer types, or all where none is named.
+    Bases(&'static [&'static str]),
     /// All if this key has this value, else none; the last is the class's default.
     If(&'static str, Setting, bool),
 }
@@ -112,19 +127,147 @@ impl Setting {
     }
 }
 
-/// Layer types of a file that lists none: full attention in every n-th layer, sliding in the others.
+/// Layer types of a file that lists none.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pattern {
     /// All layers are alike.
     None,
-    /// Counted by this key, or n: layer i is full where (i + 1) mod n = 0.
+    /// Full attention where (i + 1) mod n = 0, sliding in the others; n stands under this key, or is this.
     EveryLast(&'static str, usize),
-    /// Layer i is full where i mod n = 0.
+    /// Full attention where i mod n = 0.
     EveryFirst(&'static str, usize),
-    /// Sliding in all, where the file has a window.
-    Sliding,
-    /// Sliding from `max_window_layers` on, where `use_sliding_window` is true.
-    Above,
+    /// The type of the last name where (i + 1) mod n = 0, linear attention in the others.
+    Linear(&'static str, usize, &'static str),
+    /// The same type in all.
+    All(&'static str),
+    /// This type in all where the file has a window, else full attention.
+    Slides(&'static str),
+    /// Sliding from `max_window_layers` on, where there is a window and this key, if any, is true.
+    Above(Option<&'static str>),
+    /// Sliding in every other layer below `max_window_layers`, where `use_sliding_window` is true.
+    Below,
+    /// Sliding in all, where `use_sliding_window` is true.
+    Used,
+    /// The first layers, then these in turn by the layer's index, and the last layer, if it is another.
+    Written(&'static [&'static str], &'static [&'static str], Option<&'static str>),
+    /// Full attention where (layers − 1 − i) mod n = 0, sliding in the others.
+    FromEnd(usize),
+    /// A list of indices under this key names the layers of the first type; the others are of the second. No list: as the third.
+    Chosen(&'static str, &'static str, &'static str, &'static str),
+    /// A list with a number for each layer under this path: not 0 is the first type, 0 the second. No list: as the third.
+    Flags(&'static str, &'static str, &'static str, &'static str),
+    /// A list with each layer's window under this key, 0 for none. No list: these in turn.
+    Windows(&'static str, &'static [&'static str]),
+    /// Layers that turn see chunks.
+    Chunks,
+    /// Layers that do not turn slide, where `use_sliding_window` is true.
+    StillSlides,
+    /// As [`Pattern::EveryLast`] under `prefix_dense_sliding_window_pattern` in the first `first_k_dense_replace` layers, and from there counted anew under `sliding_window_pattern`.
+    Prefixed,
+    /// `compress_ratios`: 0, 4 and 128 name types.
+    Ratios,
+    /// These types in turn, as the file's list of them goes round.
+    Round(&'static str),
+}
+
+/// A key of other values for layers of some types.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    /// The types; none: all.
+    pub kinds: &'static [&'static str],
+    /// What is another.
+    pub key: &'static str,
+    /// Where it stands: a value, or a list of one per layer.
+    pub from: &'static str,
+    /// The class's default.
+    pub default: Option<usize>,
+    /// Only if this flag, with its default, is true.
+    pub only_if: Option<(&'static str, bool)>,
+    /// Only in every second layer of its type.
+    pub every_second: bool,
+    /// So many times what stands there.
+    pub times: u64,
+}
+
+/// Layers of this type have this key's value from another key, or by default.
+pub(super) const fn own(kinds: &'static [&'static str], key: &'static str, from: &'static str, default: Option<usize>) -> Own {
+    Own {
+        kinds,
+        key,
+        from,
+        default,
+        only_if: None,
+        every_second: false,
+        times: 1,
+    }
+}
+
+impl Own {
+    const fn only_if(self, flag: &'static str, default: bool) -> Own {
+        Own {
+            only_if: Some((flag, default)),
+            ..self
+        }
+    }
+
+    const fn every_second(self) -> Own {
+        Own {
+            every_second: true,
+            ..self
+        }
+    }
+
+    const fn times(self, times: u64) -> Own {
+        Own { times, ..self }
+    }
+}
+
+/// What scores are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ScoreScale {
+    /// 1/√head_dim.
+    HeadDim,
+    One,
+    /// 1/√ this key.
+    Of(&'static str),
+    /// This key.
+    Is(&'static str),
+    /// 1/√(head_dim / 2).
+    HalfHead,
+}
+
+/// How far layers see whose type slides.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sliding {
+    /// As many keys as this key says, the query's own among them.
+    Last(&'static str),
+    /// The same in every layer, whatever its type.
+    Always(&'static str),
+    /// So many on each side.
+    Sides(&'static str),
+    /// Half as many on each side.
+    HalfSides(&'static str),
+    /// Half as many, the query's own among them.
+    LastHalf(&'static str),
+}
+
+/// Which layers multiply their queries by a factor of the position.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cooling {
+    None,
+    /// Those that do not turn, where `attn_temperature_tuning` is on: `attn_scale`, `floor_scale`.
+    Still,
+    /// All: `llama_4_scaling_beta` in the dictionary of rotary settings.
+    Beta,
+}
+
+/// Which heads have a learned sink.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sinks {
+    None,
+    All,
+    /// By layer type: `add_swa_attention_sink_bias` (default: yes), `add_full_attention_sink_bias` (no).
+    Flags,
 }
 
 fn own_label(_: &str) -> Option<&'static str> {
@@ -147,7 +290,14 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         flat_scales: &[],
         pattern: Pattern::None,
         deaf_to_rotary_dim: false,
-        sinks: false,
+        ends_full: false,
+        own: &[],
+        scale: ScoreScale::HeadDim,
+        softcap: None,
+        sliding: Sliding::Last("sliding_window"),
+        cooling: Cooling::None,
+        sinks: Sinks::None,
+        inner: None,
         refuses: None,
         note: "",
     }
@@ -238,8 +388,36 @@ impl Model {
         }
     }
 
-    const fn sinks(self) -> Model {
-        Model { sinks: true, ..self }
+    const fn ends_full(self) -> Model {
+        Model { ends_full: true, ..self }
+    }
+
+    const fn own(self, own: &'static [Own]) -> Model {
+        Model { own, ..self }
+    }
+
+    const fn scale(self, scale: ScoreScale) -> Model {
+        Model { scale, ..self }
+    }
+
+    const fn softcap(self, key: &'static str) -> Model {
+        Model { softcap: Some(key), ..self }
+    }
+
+    const fn sliding(self, sliding: Sliding) -> Model {
+        Model { sliding, ..self }
+    }
+
+    const fn cooling(self, cooling: Cooling) -> Model {
+        Model { cooling, ..self }
+    }
+
+    const fn sinks(self, sinks: Sinks) -> Model {
+        Model { sinks, ..self }
+    }
+
+    const fn inner(self, key: &'static str) -> Model {
+        Model { inner: Some(key), ..self }
     }
 
     const fn refuses(self, key: &'static str, setting: Setting, reason: &'static str) -> Model {
@@ -292,11 +470,18 @@ impl Model {
             Turning::Types(types) => text += &format!("; only layers of type {}", types.join(", ")),
             Turning::SlidingIfAny => text += "; only sliding layers, where there is a window",
             Turning::Listed => text += "; not in the layers that `no_rope_layers` names (default: each fourth)",
-            Turning::Bases => text += "; not in layers whose base in `layer_rope_theta` is 0",
+            Turning::Bases(types) => {
+                text += "; not in layers whose base in `layer_rope_theta` is 0";
+                if !types.is_empty() {
+                    text += &format!(" (default: only layers of type {})", types.join(", "));
+                }
+            }
             Turning::If(key, _, default) => text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" }),
         }
-        if self.sinks {
-            text += "; sinks";
+        match self.sinks {
+            Sinks::None => {}
+            Sinks::All => text += "; sinks",
+            Sinks::Flags => text += "; sinks in sliding layers",
         }
         if let Some((key, _, reason)) = self.refuses {
             text += &format!("; not read where `{key}` asks for {reason}");

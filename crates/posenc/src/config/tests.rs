@@ -287,7 +287,11 @@ fn bug_family_27_layers_without_positions() {
         turns(llama(json!({"model_type": "cohere2", "sliding_window": 8}))),
         [true, true, true, false]
     );
-    assert_eq!(turns(llama(json!({"model_type": "exaone4"}))), [true; 4], "no window: all turn");
+    assert_eq!(
+        turns(llama(json!({"model_type": "exaone4", "sliding_window": null}))),
+        [true; 4],
+        "no window: all turn"
+    );
     assert_eq!(
         turns(llama(json!({"model_type": "exaone4", "sliding_window": 8}))),
         [true, true, true, false]
@@ -411,7 +415,7 @@ fn every_model_type_is_read() {
             "model_type": model.name, "hidden_size": 1024, "d_model": 1024, "embed_dim": 1024, "projection_dim": 1024, "num_attention_heads": 8,
             "n_heads": 8, "num_heads": 8, "decoder_num_attention_heads": 8, "speech_encoder_attention_heads": 8, "memory_attention_hidden_size": 128,
             "memory_attention_num_attention_heads": 1, "attention_head_dim": 128, "kv_channels": 128, "head_dim": 128, "qk_nope_head_dim": 64,
-            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096
+            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": 1
         });
         let model = strict(file).unwrap_or_else(|error| panic!("{}: {error}", model.name));
         for plan in &model.parts[0].plans {

@@ -286,7 +286,12 @@ impl Scaling {
                     .map(|f| {
                         // Turns within the trained length.
                         let turns = *original_len as f64 * f / TAU;
-                        let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                        // Equal factors leave nothing to blend (Llama 4).
+                        let keep = if high > low {
+                            ((turns - low) / (high - low)).clamp(0.0, 1.0)
+                        } else {
+                            f64::from(u8::from(turns >= *low))
+                        };
                         (1.0 - keep) * f / factor + keep * f
                     })
                     .collect(),
@@ -391,7 +396,7 @@ impl Scaling {
                 factor(*s)?;
                 trained(*original_len)?;
                 positive("low_freq_factor", *low)?;
-                number("high_freq_factor", *high, high > low, "more than low_freq_factor")
+                number("high_freq_factor", *high, high >= low, "at least low_freq_factor")
             }
         }
     }
@@ -611,7 +616,7 @@ mod tests {
             }),
             long_rope(vec![1.0; 2], vec![1.0; 3]),
             long_rope(vec![1.0, 0.0], vec![1.0; 2]),
-            llama3(4.0, 4.0),
+            llama3(4.0, 3.0),
             llama3(0.0, 4.0),
         ] {
             assert!(refused.frequencies(1e4, 4, 1).is_err(), "{refused:?}");

@@ -76,6 +76,9 @@ pub(super) fn frequencies(scaling: &Scaling, base: f64, rotary_dim: usize, lengt
                     f
                 } else if wavelength > (len / low) as f32 {
                     f / *factor as f32
+                } else if high == low {
+                    // There the code divides 0 by 0.
+                    f
                 } else {
                     let keep = (1.0 / wavelength * len as f32 - *low as f32) / (high - low) as f32;
                     (1.0 - keep) * f / *factor as f32 + keep * f
