@@ -301,7 +301,7 @@ impl Reader<'_> {
             numbering: Numbering::Order,
             provenance: Vec::new(),
             max_len: self.max_len(node)?,
-            max_len_source: node.first(&LENGTHS).map(|key| Source::Key(node.path(key))),
+            max_len_source: self.said.first(node, &LENGTHS).map(|key| self.said.source(node, key)),
             plans: Vec::new(),
             layers: Vec::new(),
             note: self.model.note,
