@@ -126,18 +126,14 @@ fn contradictions_are_refused_and_read_on_request() {
 #[test]
 fn parts_are_explained_each() {
     let folder = Folder::new();
-    let file = json!({
-        "model_type": "qwen2_vl", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 2048,
-        "rope_theta": 1e6, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
-        "vision_config": {"model_type": "qwen2_vl", "depth": 3, "embed_dim": 32, "num_heads": 2}
-    });
-    folder.write("config.json", file.to_string());
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../posenc/src/config/fixtures/qwen2-vl-7b.json");
+    folder.write("config.json", std::fs::read(file).unwrap());
     let text = folder.finish("explain config.json").stdout;
     for part in [
         "by axis 0",
         "by axis 2",
         "vision_config",
-        "3 layers",
+        "32 layers",
         "rows and columns of a picture",
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");

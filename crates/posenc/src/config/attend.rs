@@ -196,14 +196,19 @@ impl Reader<'_> {
             Cooling::Still => {
                 let on = "attn_temperature_tuning";
                 // Llama 4 was first published with a number here.
-                let tuned = node.find(on).is_some_and(|value| value.as_bool() == Some(true) || value.as_f64().is_some_and(|x| x != 0.0));
-                let (Some(scale), Some(floor), false, true) = (node.number("attn_scale")?, node.number("floor_scale")?, turns, tuned) else {
+                let tuned = node
+                    .find(on)
+                    .is_some_and(|value| value.as_bool() == Some(true) || value.as_f64().is_some_and(|x| x != 0.0));
+                let (Some(scale), Some(floor), false, true) = (node.number("attn_scale")?, node.number("floor_scale")?, turns, tuned)
+                else {
                     return Ok(None);
                 };
                 (Temperature::llama4(scale, floor), self.said.source(node, on))
             }
             Cooling::Beta => {
-                let Some(given) = dictionary.and_then(|d| d.given.as_ref()) else { return Ok(None) };
+                let Some(given) = dictionary.and_then(|d| d.given.as_ref()) else {
+                    return Ok(None);
+                };
                 let key = "llama_4_scaling_beta";
                 let len = given.number("original_max_position_embeddings")?;
                 let (Some(beta), Some(len)) = (given.number(key)?, len) else {

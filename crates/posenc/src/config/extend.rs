@@ -301,6 +301,11 @@ impl std::error::Error for ExtendError {
     }
 }
 
+/// Whether the class of a model type reads such a scaling.
+pub(crate) fn takes(model_type: &str, by: &By) -> bool {
+    write::check_class(model_type, by).is_ok()
+}
+
 /// A plan's rotary method, where its layers turn by the positions of tokens.
 fn turning(plan: &LayerPlan) -> Option<&Rotary> {
     plan.spec.encoding.methods.iter().find_map(|method| match method {

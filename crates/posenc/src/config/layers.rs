@@ -46,7 +46,10 @@ impl Reader<'_> {
                     limit: DEEPEST,
                 });
             }
-            let names: Option<Vec<String>> = list.iter().map(|name| name.as_str().map(|name| renamed(name).to_string())).collect();
+            let names: Option<Vec<String>> = list
+                .iter()
+                .map(|name| name.as_str().map(|name| renamed(name).to_string()))
+                .collect();
             let wrong = |given: String, expected| ConfigError::Wrong {
                 key: node.path(key),
                 given,
@@ -95,7 +98,10 @@ impl Reader<'_> {
             Pattern::Used => Box::new(move |_| slides(used)),
             Pattern::Written(first, cycle, last) => Box::new(move |i| match last {
                 Some(last) if i + 1 == count => last,
-                _ => first.get(i).copied().unwrap_or_else(|| if cycle.is_empty() { FULL } else { cycle[i % cycle.len()] }),
+                _ => first
+                    .get(i)
+                    .copied()
+                    .unwrap_or_else(|| if cycle.is_empty() { FULL } else { cycle[i % cycle.len()] }),
             }),
             Pattern::FromEnd(n) => Box::new(move |i| slides((count - 1 - i) % n != 0)),
             Pattern::Chosen(key, chosen, others, without) => match node.numbers(key)? {
@@ -122,7 +128,10 @@ impl Reader<'_> {
                 Box::new(move |i| slides(used && !turning[i]))
             }
             Pattern::Prefixed => {
-                let (first, n) = (period("prefix_dense_sliding_window_pattern", 1)?, period("sliding_window_pattern", 4)?);
+                let (first, n) = (
+                    period("prefix_dense_sliding_window_pattern", 1)?,
+                    period("sliding_window_pattern", 4)?,
+                );
                 let prefix = node.size("first_k_dense_replace")?.unwrap_or(0);
                 Box::new(move |i| match i < prefix {
                     true => slides((i + 1) % first != 0),
@@ -148,7 +157,13 @@ impl Reader<'_> {
                     .list(key)?
                     .unwrap_or_default()
                     .iter()
-                    .map(|name| if name.as_str() == Some("attention") { SLIDING } else { "linear_attention" })
+                    .map(|name| {
+                        if name.as_str() == Some("attention") {
+                            SLIDING
+                        } else {
+                            "linear_attention"
+                        }
+                    })
                     .collect();
                 if names.is_empty() {
                     return Ok(None);
@@ -161,7 +176,9 @@ impl Reader<'_> {
 
     /// Which layers turn by `no_rope_layers`.
     fn still(&self, node: &Node<'_>, count: usize) -> Result<Vec<bool>, ConfigError> {
-        (0..count).map(|layer| self.turns(node, None, layer, &mut Trace::default())).collect()
+        (0..count)
+            .map(|layer| self.turns(node, None, layer, &mut Trace::default()))
+            .collect()
     }
 
     /// Whether a layer turns.

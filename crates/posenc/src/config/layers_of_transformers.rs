@@ -66,7 +66,11 @@ fn differences(plan: &LayerPlan, seen: Option<&Seen>, kind: Option<&str>) -> Vec
     say("heads", plan.dims.heads.to_string(), seen.heads.to_string());
     say("kv_heads", plan.dims.kv_heads.to_string(), seen.kv_heads.to_string());
     say("head_dim", plan.dims.head_dim.to_string(), seen.head_dim.to_string());
-    say("turns", (!plan.spec.encoding.methods.is_empty()).to_string(), seen.turns.to_string());
+    say(
+        "turns",
+        (!plan.spec.encoding.methods.is_empty()).to_string(),
+        seen.turns.to_string(),
+    );
     say("sinks", plan.spec.attention.sinks.to_string(), seen.sinks.to_string());
     let softcap = |x: Option<f64>| format!("{:?}", x.filter(|x| *x != 0.0));
     say("softcap", softcap(plan.spec.attention.softcap), softcap(seen.softcap));
@@ -86,7 +90,12 @@ fn differences(plan: &LayerPlan, seen: Option<&Seen>, kind: Option<&str>) -> Vec
             let theirs = |i: usize| sides[i].as_u64().map_or("all".into(), |keys: u64| keys.to_string());
             say("window", left(plan.spec.attention.window), theirs(0));
             if sides[1].as_u64() != Some(0) {
-                let right = plan.spec.attention.window.and_then(|w| w.right).map_or("all".into(), |keys| keys.to_string());
+                let right = plan
+                    .spec
+                    .attention
+                    .window
+                    .and_then(|w| w.right)
+                    .map_or("all".into(), |keys| keys.to_string());
                 say("window after", right, theirs(1));
             }
         }
@@ -99,7 +108,10 @@ const APART: [(&str, &str); 6] = [
     ("hrm_text", "its two stacks run several times, and each run is seen"),
     ("longcat_flash", "each layer attends twice"),
     ("mllama_text_model", "layers that read a picture do not run without one"),
-    ("openai_privacy_filter", "queries and keys are each multiplied by head_dim^(-1/4) before the softmax"),
+    (
+        "openai_privacy_filter",
+        "queries and keys are each multiplied by head_dim^(-1/4) before the softmax",
+    ),
     ("esm", "queries are multiplied by the scale before they turn"),
     ("esm, run", "queries are multiplied by the scale before they turn"),
 ];
@@ -131,7 +143,10 @@ fn layers_are_those_of_transformers() {
         let model = match read(&bytes, Mode::Lenient) {
             Ok(model) => model,
             Err(error) if record.note.is_some() => {
-                left.push(format!("{}: neither runs there ({note}) nor is it read here ({error})", record.name));
+                left.push(format!(
+                    "{}: neither runs there ({note}) nor is it read here ({error})",
+                    record.name
+                ));
                 continue;
             }
             Err(error) => {
@@ -147,7 +162,12 @@ fn layers_are_those_of_transformers() {
         }
         ran += 1;
         if record.note.is_none() && part.layers.len() != record.count {
-            wrong.push(format!("{}: {} layers, transformers {}", record.name, part.layers.len(), record.count));
+            wrong.push(format!(
+                "{}: {} layers, transformers {}",
+                record.name,
+                part.layers.len(),
+                record.count
+            ));
             continue;
         }
         for (layer, plan) in record.layers.iter().enumerate() {

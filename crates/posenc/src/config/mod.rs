@@ -33,14 +33,14 @@ mod error;
 pub mod extend;
 mod json;
 mod layers;
+#[cfg(test)]
+mod layers_of_transformers;
 mod numbering;
 mod read;
 mod registry;
 mod rope;
 mod said;
 mod scale;
-#[cfg(test)]
-mod layers_of_transformers;
 #[cfg(test)]
 mod tests;
 

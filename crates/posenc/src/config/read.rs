@@ -178,7 +178,10 @@ impl Found {
                 Some(inner) if fixed.is_some() && inner.text("model_type")? == Some(name) => {
                     let mut map = inner.map.clone();
                     map.remove("model_type");
-                    let inner = Node { map: &map, path: inner.path };
+                    let inner = Node {
+                        map: &map,
+                        path: inner.path,
+                    };
                     self.node(&inner, implied, Map::new(), depth + 1)
                 }
                 Some(inner) => self.node(&inner, implied, Map::new(), depth + 1),
@@ -194,7 +197,10 @@ impl Found {
                 None => match defaults.absent(key).filter(|_| !node.map.contains_key(*key)) {
                     Some(absent) => {
                         let map = Map::new();
-                        let inner = Node { map: &map, path: node.path(key) };
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
                         self.node(&inner, Some(&absent.model_type), absent.changes, depth + 1)
                     }
                     None => Err(ConfigError::Missing {
@@ -327,7 +333,9 @@ impl Reader<'_> {
             }
             // As a layer of the type that reads it does, or as one of the label's own name.
             let all = types.as_deref().unwrap_or_default();
-            let at = all.iter().position(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label);
+            let at = all
+                .iter()
+                .position(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label);
             let one: Vec<String> = label.map(|label| vec![label.to_string()]).unwrap_or_default();
             let (types, layer) = match (at, label) {
                 (Some(at), _) => (Some(all), at),
@@ -489,7 +497,9 @@ impl Reader<'_> {
     fn own_of(&self, file: &Node<'_>, types: &[String], layer: usize) -> Result<Vec<Entry>, ConfigError> {
         let node = &Self::whole(&self.said.map, file);
         if let Some(per_layer) = node.object("per_layer_config")? {
-            let name = [format!("{layer:02}"), layer.to_string()].into_iter().find(|name| per_layer.map.contains_key(name));
+            let name = [format!("{layer:02}"), layer.to_string()]
+                .into_iter()
+                .find(|name| per_layer.map.contains_key(name));
             let Some((name, Value::Object(own))) = name.and_then(|name| per_layer.map.get_key_value(&name)) else {
                 return Ok(Vec::new());
             };

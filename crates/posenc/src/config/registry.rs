@@ -401,7 +401,10 @@ impl Model {
     }
 
     const fn softcap(self, key: &'static str) -> Model {
-        Model { softcap: Some(key), ..self }
+        Model {
+            softcap: Some(key),
+            ..self
+        }
     }
 
     const fn sliding(self, sliding: Sliding) -> Model {

@@ -5,8 +5,8 @@
 
 use super::json::{Node, shown};
 use super::read::Reader;
-use super::said::{at, is_class};
 use super::registry::{AxesRule, Head, Turning};
+use super::said::{at, is_class};
 use super::{ConfigError, Source, Trace};
 use crate::rotate::{Axes, Pairing, Precision, Rotary, Scaling, Slice};
 use serde_json::{Map, Value};

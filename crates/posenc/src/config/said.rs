@@ -58,7 +58,11 @@ impl Said {
     pub fn exchange(&mut self, own: Vec<Entry>) -> Vec<Entry> {
         let mut before = Vec::new();
         for (key, value, source) in own {
-            let old_source = self.sources.iter().position(|(known, _)| *known == key).map(|at| self.sources.swap_remove(at).1);
+            let old_source = self
+                .sources
+                .iter()
+                .position(|(known, _)| *known == key)
+                .map(|at| self.sources.swap_remove(at).1);
             let old = match value {
                 Some(value) => self.map.insert(key.clone(), value),
                 None => self.map.remove(&key),
@@ -107,5 +111,9 @@ pub(super) fn is_class(dictionary: &Node<'_>) -> bool {
 
 /// Where a value at this path of a dictionary comes from.
 pub(super) fn at(path: String) -> Source {
-    if path.starts_with(CLASS) { Source::ClassDefault } else { Source::Key(path) }
+    if path.starts_with(CLASS) {
+        Source::ClassDefault
+    } else {
+        Source::Key(path)
+    }
 }

@@ -22,8 +22,7 @@ impl Reader<'_> {
         let Some(given) = dictionary.given.clone().filter(|_| kind != "default") else {
             return Ok(Scaling::Unscaled);
         };
-        let number =
-            |key: &str| -> Result<Option<(f64, Source)>, ConfigError> { Ok(given.number(key)?.map(|x| (x, at(given.path(key))))) };
+        let number = |key: &str| -> Result<Option<(f64, Source)>, ConfigError> { Ok(given.number(key)?.map(|x| (x, at(given.path(key))))) };
         let needed = |key: &str, what| -> Result<f64, ConfigError> {
             given.number(key)?.ok_or_else(|| ConfigError::Missing {
                 key: given.path(key),

@@ -78,7 +78,10 @@ mod tests {
         }
         assert!(names.len() > 300);
         let gemma = defaults("gemma3_text");
-        assert_eq!((gemma.fields["num_attention_heads"].as_u64(), gemma.fields["head_dim"].as_u64()), (Some(8), Some(256)));
+        assert_eq!(
+            (gemma.fields["num_attention_heads"].as_u64(), gemma.fields["head_dim"].as_u64()),
+            (Some(8), Some(256))
+        );
         assert_eq!(defaults("gptj").names.iter().find(|(k, _)| k == "hidden_size").unwrap().1, "n_embd");
         assert_eq!(defaults("llava").implied("text_config"), Some("llama"));
         assert_eq!(defaults("llava").absent("vision_config").unwrap().changes["num_hidden_layers"], 24);

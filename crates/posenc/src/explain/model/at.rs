@@ -3,6 +3,7 @@
 use super::facts::within;
 use super::{Lengths, PartExplanation, counted, frequencies, is_grid, rotary, stretched};
 use crate::config::LayerPlan;
+use crate::config::extend::{self, By};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method};
 use crate::error::Result;
@@ -276,18 +277,41 @@ pub(super) fn conclude(part: &mut PartExplanation, file: &str) {
     }
     let mut advice = Vec::new();
     if standing == Standing::Beyond && turns {
-        let replace = if scaled { " --replace" } else { "" };
-        advice.push(words!(
-            "posenc extend {file} --to {length} --method yarn{replace}   scales the frequencies; short texts change a little, a short fine-tuning helps",
-            "posenc extend {file} --to {length} --method yarn{replace}   缩放频率；短文本略有变化，短暂微调有帮助"
-        ));
-        if !scaled {
+        // What the class reads; a command that would be refused is no advice.
+        let longrope = By::Longrope {
+            short_factor: None,
+            long_factor: None,
+        };
+        let takes = |by: &By| extend::takes(&part.model_type, by);
+        let more = match (scaled, original) {
+            (false, _) => String::new(),
+            (true, Some(_)) => " --replace".into(),
+            (true, None) => " --replace --original L".into(),
+        };
+        if takes(&By::Yarn) {
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
+                "posenc extend {file} --to {length} --method yarn{more}   缩放频率；短文本略有变化，短暂微调有帮助"
+            ));
+            if more.ends_with('L') {
+                advice.push(words!(
+                    "(L is how many tokens it was trained on before its scaling, which the file does not say.)",
+                    "（L 是缩放之前的训练长度，文件没有说明。）"
+                ));
+            }
+        } else if takes(&longrope) {
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method longrope{more}   by the file's own factors, or others that were searched for this length",
+                "posenc extend {file} --to {length} --method longrope{more}   用文件自己的因子，或为这一长度搜索得到的因子"
+            ));
+        }
+        if !scaled && takes(&By::Dynamic) {
             advice.push(words!(
                 "posenc extend {file} --to {length} --method dynamic   changes nothing up to {named} tokens; cached keys need care past it",
                 "posenc extend {file} --to {length} --method dynamic   在 {named} 个词元之内不变；超过之后要注意缓存的键"
             ));
         }
-        advice.push(words!("Or read in windows of {reach} tokens.", "或者按 {reach} 个词元的窗口读取。"));
+        advice.push(words!("Read in windows of {reach} tokens.", "按 {reach} 个词元的窗口读取。"));
     }
     for finding in &part.on_embeddings {
         if standing_of(finding.class) > Standing::Within {

@@ -3,7 +3,7 @@
 use super::at::{AtLength, RotaryAt, Standing, tokens};
 use super::facts::{Incomplete, RotaryFacts, Scaled};
 use super::{Lengths, ModelExplanation, PartExplanation, PlanExplanation};
-use crate::attention::Attention;
+use crate::attention::{Attention, Temperature};
 use crate::config::{Provenance, Source};
 use crate::words::{COLUMNS, Language, Words, decimal, padded, said, significant, width, words, wrap};
 use std::fmt;
@@ -118,12 +118,12 @@ impl PartExplanation {
 
     fn write_length(&self, language: Language, out: &mut String) {
         let Some(length) = self.length else { return };
-        let says: Vec<(String, &AtLength)> = self
+        let says: Vec<(String, bool, &AtLength)> = self
             .plans
             .iter()
             .filter(|plan| self.layers == 0 || !plan.layers.is_empty())
-            .filter_map(|plan| Some((plan.who(self.layers, language), plan.at.as_ref()?)))
-            .filter(|(_, at)| at.standing.is_some() || at.rotary.is_some())
+            .filter_map(|plan| Some((plan.who(self.layers, language), plan.attention.chunk.is_some(), plan.at.as_ref()?)))
+            .filter(|(_, _, at)| at.standing.is_some() || at.rotary.is_some())
             .collect();
         if says.is_empty() && self.on_embeddings.is_empty() {
             return;
@@ -139,12 +139,12 @@ impl PartExplanation {
             sentence(2, &said, language, out);
         }
         let several = says.len() > 1;
-        for (who, at) in &says {
+        for (who, chunked, at) in &says {
             if several {
                 out.push_str("  ");
                 wrap(who, 4, out);
             }
-            at.write(if several { 4 } else { 2 }, language, out);
+            at.write(*chunked, if several { 4 } else { 2 }, language, out);
         }
         if let Some(verdict) = &self.verdict {
             out.push('\n');
@@ -287,6 +287,7 @@ impl PlanExplanation {
         let value_of = |value: &Provenance| match value.value {
             // What every model's are; the rest of it is said below.
             "precision" => "f32 angles".to_string(),
+            "temperature" => self.attention.temperature.map_or_else(|| value.shown.clone(), temperature),
             _ => value.shown.clone(),
         };
         let rows: Vec<[String; 3]> = shown
@@ -324,6 +325,15 @@ impl PlanExplanation {
                 wrap(from, at, out);
             }
         }
+    }
+}
+
+/// What a query at position p is multiplied by.
+fn temperature(temperature: Temperature) -> String {
+    match temperature {
+        Temperature::Steps { scale, length, first: 0.0 } => format!("1 + {scale}·ln(1 + ⌊p / {length}⌋)"),
+        Temperature::Steps { scale, length, first } => format!("1 + {scale}·ln(1 + ⌊(p + {first}) / {length}⌋)"),
+        Temperature::Smooth { scale, length } => format!("1 + {scale}·ln(max(1, (p + 1) / {length}))"),
     }
 }
 
@@ -399,6 +409,13 @@ impl RotaryFacts {
         }
         if let Some(scaled) = &self.scaled {
             sentence(2, &scaled.words(), language, out);
+            if !self.grid && self.incomplete.iter().all(|incomplete| incomplete.scaled) {
+                let text = words!(
+                    "The file does not say how many tokens it was trained on before that: what follows takes its length as the one after it.",
+                    "文件没有说明缩放之前的训练长度：以下把文件写明的长度当作缩放之后的长度。"
+                );
+                sentence(2, &text, language, out);
+            }
         }
         if self.table_factor != 1.0 {
             let (factor, squared) = (decimal(self.table_factor, 6), decimal(self.table_factor.powi(2), 4));
@@ -465,6 +482,10 @@ impl Scaled {
                 "Scaled by {by}: at {length} tokens {kept} of {all} pairs turn as without it, {between} slower, each by its own factor, up to {most} times.",
                 "缩放：{by}。{length} 个词元时，{all} 对中 {kept} 对转速不变，{between} 对各按自己的倍数减慢，至多 {most} 倍。"
             ),
+            (kept, slowed, 0) => words!(
+                "Scaled by {by}: {kept} of {all} pairs turn as without it, {slowed} turn {most} times slower.",
+                "缩放：{by}。{all} 对中 {kept} 对转速不变，{slowed} 对慢 {most} 倍。"
+            ),
             (kept, slowed, between) => words!(
                 "Scaled by {by}: {kept} of {all} pairs turn as without it, {slowed} turn {most} times slower, {between} in between.",
                 "缩放：{by}。{all} 对中 {kept} 对转速不变，{slowed} 对慢 {most} 倍，{between} 对介于其间。"
@@ -498,15 +519,19 @@ impl Incomplete {
 }
 
 impl AtLength {
-    fn write(&self, indent: usize, language: Language, out: &mut String) {
+    fn write(&self, chunked: bool, indent: usize, language: Language, out: &mut String) {
         let below = self.distances_below;
         if below < self.length {
+            let (en, zh) = match chunked {
+                true => ("its chunk", "分块"),
+                false => ("the window", "窗口"),
+            };
             let text = match self.standing {
                 Some(Standing::Within) => words!(
-                    "Nothing is new, at this or any length: the window keeps every distance below {below}.",
-                    "无论多长都没有新情况：窗口使所有距离小于 {below}。"
+                    "Nothing is new, at this or any length: {en} keeps every distance below {below}.",
+                    "无论多长都没有新情况：{zh}使所有距离小于 {below}。"
                 ),
-                _ => words!("The window keeps every distance below {below}.", "窗口使所有距离小于 {below}。"),
+                _ => words!("{en} keeps every distance below {below}.", "{zh}使所有距离小于 {below}。"),
             };
             sentence(indent, &text, language, out);
         }
