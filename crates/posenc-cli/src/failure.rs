@@ -31,9 +31,9 @@ pub enum Failure {
     /// A model's file cannot be read.
     Unreadable { path: PathBuf, source: io::Error },
     /// A model's file is refused.
-    Config { path: PathBuf, error: ConfigError, lenient: bool },
+    Config { path: PathBuf, error: Box<ConfigError>, lenient: bool },
     /// A model's file cannot be extended.
-    Extend { path: PathBuf, error: ExtendError, lenient: bool },
+    Extend { path: PathBuf, error: Box<ExtendError>, lenient: bool },
     /// A file that would be replaced.
     Exists { path: PathBuf },
     /// A picture's file cannot be written.
@@ -73,21 +73,19 @@ impl fmt::Display for Failure {
             Failure::Tensor { path, wanted, present } => tensor(f, path, wanted.as_deref(), present),
             Failure::Unreadable { path, source } => unreadable(f, path, source),
             Failure::Config { path, error, lenient } => config(f, path, error, *lenient),
-            Failure::Extend {
-                path,
-                error: ExtendError::Config(error),
-                lenient,
-            } => config(f, path, error, *lenient),
-            Failure::Extend { path, error, .. } => {
-                write!(f, "{}: {error}", path.display())?;
-                f.write_str(match error {
-                    ExtendError::Scaled { .. } => "; --replace replaces it",
-                    ExtendError::NoLength { .. } => "; --original says it",
-                    ExtendError::NoLists => "; --short-factors and --long-factors name files with them",
-                    ExtendError::NotRotary { .. } | ExtendError::Windowed { .. } => "; `posenc explain` says what its layers do",
-                    _ => "",
-                })
-            }
+            Failure::Extend { path, error, lenient } => match &**error {
+                ExtendError::Config(error) => config(f, path, error, *lenient),
+                error => {
+                    write!(f, "{}: {error}", path.display())?;
+                    f.write_str(match error {
+                        ExtendError::Scaled { .. } => "; --replace replaces it",
+                        ExtendError::NoLength { .. } => "; --original says it",
+                        ExtendError::NoLists => "; --short-factors and --long-factors name files with them",
+                        ExtendError::NotRotary { .. } | ExtendError::Windowed { .. } => "; `posenc explain` says what its layers do",
+                        _ => "",
+                    })
+                }
+            },
             Failure::Exists { path } => write!(
                 f,
                 "{} exists: nothing was written; --force replaces it, or choose another --out",

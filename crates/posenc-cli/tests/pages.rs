@@ -313,7 +313,11 @@ fn every_command_of_the_capabilities_exists() {
 #[test]
 fn pages_show_what_commands_print() {
     let page = fs::read_to_string(root().join("docs/explain-a-model.md")).expect("the page");
-    let blocks: Vec<&str> = page.split("```console\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    let blocks: Vec<&str> = page
+        .split("```console\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+        .collect();
     assert!(blocks.len() >= 3, "{}", blocks.len());
     for block in blocks {
         let (command, shown) = block.split_once('\n').expect("a command and its output");

@@ -42,7 +42,7 @@ pub fn run(arguments: &ExtendArguments) -> Result<(), Failure> {
     };
     let extended = extend(&bytes(&path)?, &extension).map_err(|error| Failure::Extend {
         path: path.clone(),
-        error,
+        error: Box::new(error),
         lenient: arguments.lenient,
     })?;
     let report = explain_extension(&extended)?;

@@ -27,7 +27,7 @@ pub fn explain(path: &Path, arguments: &ExplainArguments) -> Result<(), Failure>
     let mode = if arguments.lenient { Mode::Lenient } else { Mode::Strict };
     let model = read(&bytes, mode).map_err(|error| Failure::Config {
         path: path.clone(),
-        error,
+        error: Box::new(error),
         lenient: arguments.lenient,
     })?;
     let name = path.display().to_string();
