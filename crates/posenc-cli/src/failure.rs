@@ -31,9 +31,17 @@ pub enum Failure {
     /// A model's file cannot be read.
     Unreadable { path: PathBuf, source: io::Error },
     /// A model's file is refused.
-    Config { path: PathBuf, error: Box<ConfigError>, lenient: bool },
+    Config {
+        path: PathBuf,
+        error: Box<ConfigError>,
+        lenient: bool,
+    },
     /// A model's file cannot be extended.
-    Extend { path: PathBuf, error: Box<ExtendError>, lenient: bool },
+    Extend {
+        path: PathBuf,
+        error: Box<ExtendError>,
+        lenient: bool,
+    },
     /// A file that would be replaced.
     Exists { path: PathBuf },
     /// A picture's file cannot be written.

@@ -1,4 +1,4 @@
-//! Layers as transformers' own modules run them: `golden/hf_layers.json`, which `golden/hf_layers.py` made.
+//! Layers as transformers' own modules run them: `golden/config/hf_layers.json`, which `golden/config/hf_layers.py` made.
 
 use super::{LayerPlan, Mode, Part, read};
 use crate::attention::Window;
@@ -119,7 +119,7 @@ const APART: [(&str, &str); 6] = [
 /// Whether transformers reads the class's defaults and our reader a file without them: each model type alone, with changed keys, and published files.
 #[test]
 fn layers_are_those_of_transformers() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/hf_layers.json");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/config/hf_layers.json");
     let records: Vec<Record> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (mut ran, mut widths, mut layers, mut wrong) = (0, 0, 0, Vec::new());
     let mut left: Vec<String> = Vec::new();

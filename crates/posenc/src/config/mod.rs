@@ -29,13 +29,17 @@
 //! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
 
 mod attend;
+mod biases;
+mod embeddings;
 mod error;
 pub mod extend;
+mod filled;
 mod json;
 mod layers;
 #[cfg(test)]
 mod layers_of_transformers;
 mod numbering;
+mod plain;
 mod read;
 mod registry;
 mod rope;
@@ -43,6 +47,8 @@ mod said;
 mod scale;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unturned;
 
 pub use error::ConfigError;
 pub use numbering::Numbering;

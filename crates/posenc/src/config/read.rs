@@ -80,7 +80,16 @@ pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
 
 /// Model types that are read, in the order of their names, each with what its layers do with positions, in a few words, or with the reason why they are not read.
 pub fn known() -> Vec<(&'static str, Result<String, &'static str>)> {
-    let mut all: Vec<(&'static str, Result<String, &'static str>)> = registry::models().map(|m| (m.name, Ok(m.summary()))).collect();
+    let turning = registry::models().map(|m| {
+        let text = match registry::plain(m.name) {
+            Some(other) => format!("{}; {}", other.summary(), m.summary()),
+            None => m.summary(),
+        };
+        (m.name, Ok(text))
+    });
+    let mut all: Vec<(&'static str, Result<String, &'static str>)> = turning.collect();
+    let others = registry::plains().filter(|m| registry::find(m.name).is_none());
+    all.extend(others.map(|m| (m.name, Ok(m.summary()))));
     let parts = |parts: &[(&str, &str)]| {
         let one = |(key, of): &(&str, &str)| match of.is_empty() {
             true => format!("`{key}`"),
@@ -88,24 +97,30 @@ pub fn known() -> Vec<(&'static str, Result<String, &'static str>)> {
         };
         parts.iter().map(one).collect::<Vec<_>>().join(", ")
     };
+    all.extend(registry::composites().map(|(name, of)| (*name, Ok(format!("parts: {}", parts(of))))));
     all.extend(
-        registry::PARTS
+        registry::UNEXPRESSED
             .iter()
-            .map(|(name, of)| (*name, Ok(format!("parts: {}", parts(of))))),
+            .filter(|(name, _)| registry::plain(name).is_none())
+            .map(|(name, reason)| (*name, Err(*reason))),
     );
-    all.extend(registry::UNEXPRESSED.iter().map(|(name, reason)| (*name, Err(*reason))));
     all.sort_by_key(|(name, _)| *name);
     all
 }
 
-struct Found {
+pub(super) struct Found {
     mode: Mode,
-    parts: Vec<Part>,
-    left: Vec<(String, ConfigError)>,
+    pub parts: Vec<Part>,
+    pub left: Vec<(String, ConfigError)>,
     warnings: Vec<ConfigError>,
 }
 
 impl Found {
+    /// An error in strict mode, else a warning.
+    pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
+        complain(self.mode, &mut self.warnings, wrong)
+    }
+
     /// Reads an object whose model type is its own, or else `implied`. `changes` are defaults of the whole that differ from those of the part's class.
     fn node(&mut self, node: &Node<'_>, implied: Option<&str>, changes: Map<String, Value>, depth: usize) -> Result<(), ConfigError> {
         let own = node.text("model_type")?.filter(|own| !own.is_empty());
@@ -115,8 +130,13 @@ impl Found {
                 needed_for: "what the model's class leaves unsaid",
             });
         };
-        if let Some((name, parts)) = registry::PARTS.iter().find(|(name, _)| *name == model_type) {
+        if let Some((name, parts)) = registry::composites().find(|(name, _)| *name == model_type) {
             return self.composite(node, name, parts, depth);
+        }
+        if let Some(model) = registry::plain(model_type)
+            && model.describes(node)
+        {
+            return self.plain(node, model);
         }
         if let Some(model) = registry::find(model_type) {
             return self.stack(node, model, changes);
@@ -203,6 +223,15 @@ impl Found {
                         };
                         self.node(&inner, Some(&absent.model_type), absent.changes, depth + 1)
                     }
+                    // As far as the class's defaults are known.
+                    None if implied.is_some_and(|implied| registry::plain(implied).is_some()) && !node.map.contains_key(*key) => {
+                        let map = Map::new();
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
+                        self.node(&inner, implied, Map::new(), depth + 1)
+                    }
                     None => Err(ConfigError::Missing {
                         key: node.path(key),
                         needed_for: "this part of the model",
@@ -223,6 +252,19 @@ impl Found {
     }
 }
 
+/// An error in strict mode, else a warning.
+fn complain(mode: Mode, warnings: &mut Vec<ConfigError>, wrong: ConfigError) -> Result<(), ConfigError> {
+    match mode {
+        Mode::Strict => Err(wrong),
+        Mode::Lenient => {
+            if !warnings.contains(&wrong) {
+                warnings.push(wrong);
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Reads one stack of layers.
 pub(super) struct Reader<'w> {
     pub model: &'static Model,
@@ -235,15 +277,7 @@ pub(super) struct Reader<'w> {
 impl Reader<'_> {
     /// An error in strict mode, else a warning.
     pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
-        match self.mode {
-            Mode::Strict => Err(wrong),
-            Mode::Lenient => {
-                if !self.warnings.contains(&wrong) {
-                    self.warnings.push(wrong);
-                }
-                Ok(())
-            }
-        }
+        complain(self.mode, self.warnings, wrong)
     }
 
     pub fn max_len(&self, node: &Node<'_>) -> Result<Option<usize>, ConfigError> {
@@ -275,14 +309,6 @@ impl Reader<'_> {
     fn part(mut self, file: &Node<'_>) -> Result<Part, ConfigError> {
         let everything = self.said.map.clone();
         let node = &Self::whole(&everything, file);
-        if let Some((key, setting, reason)) = self.model.refuses
-            && node.find(key).is_some_and(|value| setting.is(value))
-        {
-            return Err(ConfigError::NotExpressed {
-                model_type: self.model.name.into(),
-                reason,
-            });
-        }
         let count = match self.said.first(node, &LAYERS) {
             Some(key) => node.size(key)?,
             None => None,
@@ -557,6 +583,6 @@ pub(super) fn nested<'m>(node: &Node<'m>, path: &str) -> Result<Option<(&'m Valu
 }
 
 /// Whether layers of this type attend at all.
-fn attends(kind: &str) -> bool {
+pub(super) fn attends(kind: &str) -> bool {
     !matches!(kind, "linear_attention" | "conv" | "recurrent" | "mamba" | "mamba2" | "moe" | "mlp")
 }

@@ -1,16 +1,23 @@
 //! What a model's file does not say: a line for each model type.
 //!
-//! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs`, `vision.rs`, `parts.rs` or `other.rs`.
+//! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs` or `vision.rs` where layers turn, to `learned.rs`, `sinusoidal.rs`, `relative.rs`, `pictures.rs` or `placeless.rs` where they do not, to `parts.rs` or `composites.rs` where it is several models, or, with the reason, to `refused.rs`.
 
+mod composites;
 mod defaults;
-mod other;
+mod learned;
 mod parts;
+mod pictures;
+mod placeless;
+mod plain;
+mod refused;
+mod relative;
+mod sinusoidal;
 mod text;
 mod vision;
 
 pub(super) use defaults::{Defaults, defaults};
-pub(super) use other::UNEXPRESSED;
-pub(super) use parts::PARTS;
+pub(super) use plain::{Count, Distance, Embeds, Grid, Leading, Plain, Reach, Scale, Scores, Span, Stack, Wave};
+pub(super) use refused::UNEXPRESSED;
 
 use crate::rotate::Pairing;
 
@@ -52,8 +59,8 @@ pub(super) struct Model {
     pub sinks: Sinks,
     /// The object that the settings of attention stand in.
     pub inner: Option<&'static str>,
-    /// Files with this value of this key describe something else: the reason.
-    pub refuses: Option<(&'static str, Setting, &'static str)>,
+    /// The class makes its table in f64.
+    pub exact: bool,
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -116,6 +123,8 @@ pub(super) enum Turning {
 pub(super) enum Setting {
     Flag(bool),
     Text(&'static str),
+    /// Anything but this text.
+    Not(&'static str),
 }
 
 impl Setting {
@@ -123,6 +132,7 @@ impl Setting {
         match self {
             Setting::Flag(on) => value.as_bool() == Some(on),
             Setting::Text(text) => value.as_str() == Some(text),
+            Setting::Not(text) => value.as_str() != Some(text),
         }
     }
 }
@@ -298,7 +308,7 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         cooling: Cooling::None,
         sinks: Sinks::None,
         inner: None,
-        refuses: None,
+        exact: false,
         note: "",
     }
 }
@@ -423,11 +433,8 @@ impl Model {
         Model { inner: Some(key), ..self }
     }
 
-    const fn refuses(self, key: &'static str, setting: Setting, reason: &'static str) -> Model {
-        Model {
-            refuses: Some((key, setting, reason)),
-            ..self
-        }
+    const fn exact(self) -> Model {
+        Model { exact: true, ..self }
     }
 
     const fn note(self, note: &'static str) -> Model {
@@ -486,9 +493,6 @@ impl Model {
             Sinks::All => text += "; sinks",
             Sinks::Flags => text += "; sinks in sliding layers",
         }
-        if let Some((key, _, reason)) = self.refuses {
-            text += &format!("; not read where `{key}` asks for {reason}");
-        }
         if !self.note.is_empty() {
             text += &format!(". Not said: {}", self.note);
         }
@@ -505,10 +509,35 @@ pub(super) fn find(name: &str) -> Option<&'static Model> {
     models().find(|model| model.name == name)
 }
 
+/// Every model type that is several models.
+pub(super) fn composites() -> impl Iterator<Item = &'static (&'static str, &'static [(&'static str, &'static str)])> {
+    parts::PARTS.iter().chain(composites::COMPOSITES)
+}
+
+/// Every model type whose positions are not rotary, or not in every file.
+pub(super) fn plains() -> impl Iterator<Item = &'static Plain> {
+    [
+        learned::MODELS,
+        sinusoidal::MODELS,
+        relative::MODELS,
+        pictures::MODELS,
+        placeless::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+pub(super) fn plain(name: &str) -> Option<&'static Plain> {
+    plains().find(|model| model.name == name)
+}
+
 /// Known names near this one.
 pub(super) fn nearest(name: &str) -> Vec<&'static str> {
     let stem: String = name.chars().take_while(|c| c.is_ascii_alphabetic()).take(4).collect();
-    let known = models().map(|model| model.name).chain(PARTS.iter().map(|(name, _)| *name));
+    let known = models()
+        .map(|model| model.name)
+        .chain(composites().map(|(name, _)| *name))
+        .chain(plains().map(|model| model.name));
     let mut near: Vec<&str> = known.filter(|known| stem.len() > 1 && known.starts_with(stem.as_str())).collect();
     near.sort_by_key(|known| known.len().abs_diff(name.len()));
     near.truncate(5);

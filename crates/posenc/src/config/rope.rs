@@ -113,7 +113,7 @@ impl Reader<'_> {
         let proportional = kind == "proportional";
         let mut rotary = Rotary {
             base,
-            precision: Precision::Reference,
+            precision: if self.model.exact { Precision::Exact } else { Precision::Reference },
             reversed: self.model.reversed,
             axes: axes_of,
             ..Rotary::new(self.model.pairing)
@@ -133,7 +133,11 @@ impl Reader<'_> {
             }
             _ => trace.note("pairing", format!("{:?}", rotary.pairing), Source::Model),
         }
-        trace.note("precision", "f32 angles, as the model was trained".into(), Source::Model);
+        let precision = match self.model.exact {
+            true => "f64 angles, rounded once",
+            false => "f32 angles, as the model was trained",
+        };
+        trace.note("precision", precision.into(), Source::Model);
         if proportional {
             rotary.scaling = Scaling::Proportional {
                 partial: rotary_dim as f64 / head_dim as f64,

@@ -32,7 +32,7 @@ pub use facts::{AxisFacts, Incomplete, RotaryFacts, Scaled, Wave};
 
 use super::Finding;
 use crate::attention::Attention;
-use crate::config::{LayerPlan, ModelConfig, Part, Provenance, Source};
+use crate::config::{LayerPlan, ModelConfig, Numbering, Part, Provenance, Source};
 use crate::dims::Dims;
 use crate::encoding::Method;
 use crate::error::{Error, Result};
@@ -73,6 +73,8 @@ pub struct PartExplanation {
     pub path: String,
     /// Its model type.
     pub model_type: String,
+    /// `encoder` or `decoder`, where one object of the file describes both.
+    pub stack: Option<&'static str>,
     /// How many layers; 0 where the file does not say.
     pub layers: usize,
     /// Which lengths the file names.
@@ -81,6 +83,8 @@ pub struct PartExplanation {
     pub length: Option<usize>,
     /// What acts on the embeddings, as it prints itself; `none` for nothing.
     pub embeddings: String,
+    /// Each value of that, and where it comes from.
+    pub values: Vec<Provenance>,
     /// What a sequence of this length meets there.
     pub on_embeddings: Vec<Finding>,
     /// Layers that are alike.
@@ -158,8 +162,11 @@ pub fn explain_model(model: &ModelConfig, file: &str, length: Option<usize>) -> 
 
 fn part(part: &Part, file: &str, asked: Option<usize>) -> Result<PartExplanation> {
     let lengths = lengths(part);
-    // A file may name a length past any that is counted with.
-    let length = asked.or(lengths.reach).filter(|length| (1..=u32::MAX as usize).contains(length));
+    // Cells of a picture are no tokens of a sequence. A file may name a length past any that is counted with.
+    let in_order = matches!(part.numbering, Numbering::Order | Numbering::Mask | Numbering::NotPadding { .. });
+    let length = asked
+        .or(lengths.reach)
+        .filter(|length| in_order && (1..=u32::MAX as usize).contains(length));
     let plans: Vec<PlanExplanation> = part
         .plans
         .iter()
@@ -173,6 +180,8 @@ fn part(part: &Part, file: &str, asked: Option<usize>) -> Result<PartExplanation
     let mut explained = PartExplanation {
         path: part.path.clone(),
         model_type: part.model_type.clone(),
+        stack: part.stack,
+        values: part.provenance.clone(),
         layers: part.layers.len(),
         lengths,
         length,
@@ -246,7 +255,9 @@ fn plan(part: &Part, index: usize, plan: &LayerPlan, lengths: &Lengths, length: 
         attention: plan.spec.attention.clone(),
         values: plan.provenance.clone(),
         rotary: facts,
-        at: length.map(|length| at::at(plan, lengths, length)).transpose()?,
+        at: length
+            .map(|length| at::at(plan, lengths, length, !part.embeddings.methods.is_empty()))
+            .transpose()?,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What the classes leave unsaid about sizes, windows, scales and patterns: `defaults.txt`, written by `golden/hf_defaults.py` from transformers 5.23.0.
+//! What the classes leave unsaid about sizes, windows, scales and patterns: `defaults.txt`, written by `golden/config/hf_defaults.py` from transformers 5.23.0.
 //!
 //! A line is a model type and an object; only the line that is asked for is parsed.
 

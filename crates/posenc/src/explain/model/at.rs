@@ -127,7 +127,8 @@ fn standing_of(class: Class) -> Standing {
     }
 }
 
-pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize) -> Result<AtLength> {
+/// `embedded`: positions came with the embeddings, so a layer without its own is not blind.
+pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: bool) -> Result<AtLength> {
     let mut at = AtLength {
         length,
         distances_below: within(plan, length),
@@ -164,7 +165,7 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize) -> Result<A
             };
             at.findings.extend(findings(&one, plan.dims, bound(trained), bound(length))?);
         }
-        if plan.spec.encoding.methods.is_empty() {
+        if plan.spec.encoding.methods.is_empty() && !embedded {
             at.findings = explain(&Encoding::none(), plan.dims, within(plan, trained), within(plan, length))?.methods;
         }
     }

@@ -185,6 +185,35 @@ fn a_layer_without_positions_says_so() {
     assert!(text.contains("no positions (NoPE)"), "{text}");
 }
 
+#[test]
+fn positions_that_are_not_rotary_are_explained_by_what_they_are() {
+    let at = |file: Value, length| explained(&file, Some(length)).parts.remove(0);
+    let gpt2 = json!({"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 1024});
+    let part = at(gpt2.clone(), 1025);
+    assert_eq!(
+        (part.standing, part.lengths.key.as_deref()),
+        (Some(Standing::Cannot), Some("n_positions"))
+    );
+    assert!(
+        part.plans[0].at.as_ref().unwrap().findings.is_empty(),
+        "its layers have positions from below"
+    );
+    assert_eq!(at(gpt2, 1024).standing, Some(Standing::Within));
+    let bloom = json!({"model_type": "bloom", "hidden_size": 64, "n_head": 4, "n_layer": 2, "seq_length": 2048});
+    assert_eq!(at(bloom.clone(), 4096).standing, Some(Standing::Provided));
+    assert_eq!(at(bloom, 2048).standing, Some(Standing::Within));
+    let t5 = json!({"model_type": "t5", "d_model": 64, "d_kv": 16, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3, "n_positions": 512});
+    let model = explained(&t5, Some(4096));
+    assert_eq!(
+        model.parts.iter().map(|part| (part.stack, part.layers)).collect::<Vec<_>>(),
+        [(Some("encoder"), 2), (Some("decoder"), 3)]
+    );
+    // The cells of a picture are no tokens of a sequence.
+    let vit = json!({"model_type": "vit", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "image_size": 224, "patch_size": 16});
+    let part = at(vit, 4096);
+    assert_eq!((part.length, part.standing), (None, None));
+}
+
 /// Every fixture that is read, in both languages, at lengths from one to the longest: no line too wide, no number that is none.
 #[test]
 fn every_fixture_has_a_text() {

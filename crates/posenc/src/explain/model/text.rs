@@ -71,6 +71,12 @@ impl PartExplanation {
         } else {
             format!("{} · {} ({})", of, self.path, self.model_type)
         };
+        match (self.stack, language) {
+            (Some(stack), Language::English) => head += &format!(", {stack}"),
+            (Some("encoder"), Language::Chinese) => head += "，编码器",
+            (Some(_), Language::Chinese) => head += "，解码器",
+            (None, _) => {}
+        }
         let plain = |en: String, zh: String| Words { en, zh }.get(language).to_string();
         head += if language == Language::English { ": " } else { "：" };
         let mut facts = Vec::new();
@@ -103,7 +109,13 @@ impl PartExplanation {
         wrap(&head, 0, out);
         if self.embeddings != "none" {
             let added = &self.embeddings;
+            out.push('\n');
             sentence(0, &words!("Embeddings: {added}", "词嵌入：{added}"), language, out);
+            table(
+                self.values.iter().map(|value| (value.value, value.shown.clone(), &value.source)),
+                language,
+                out,
+            );
         }
         if !self.note.is_empty() {
             let note = &self.note;
@@ -111,7 +123,7 @@ impl PartExplanation {
         }
         for plan in &self.plans {
             out.push('\n');
-            plan.write(self.layers, language, out);
+            plan.write(self.layers, self.embeddings != "none", language, out);
         }
         self.write_length(language, out);
     }
@@ -241,7 +253,7 @@ impl PlanExplanation {
         which.get(language).to_string()
     }
 
-    fn write(&self, all: usize, language: Language, out: &mut String) {
+    fn write(&self, all: usize, embedded: bool, language: Language, out: &mut String) {
         let mut title = self.who(all, language);
         title += if language == Language::English { ": " } else { "：" };
         let mut what = Vec::new();
@@ -249,7 +261,7 @@ impl PlanExplanation {
             what.push(kind.clone());
         }
         what.push(attention(&self.attention).get(language).to_string());
-        what.push(self.positions().get(language).to_string());
+        what.push(self.positions(embedded).get(language).to_string());
         title += &what.join(if language == Language::English { ", " } else { "，" });
         wrap(&title, 0, out);
         self.table(language, out);
@@ -258,8 +270,9 @@ impl PlanExplanation {
         }
     }
 
-    fn positions(&self) -> Words {
+    fn positions(&self, embedded: bool) -> Words {
         match (&self.rotary, self.encoding.as_str()) {
+            (_, "none") if embedded => words!("no positions of its own", "本层没有位置编码"),
             (_, "none") => words!("no positions (NoPE)", "没有位置编码（NoPE）"),
             (Some(_), _) => words!("rotary positions", "旋转位置编码"),
             (None, encoding) => words!("{encoding}", "{encoding}"),
@@ -280,50 +293,47 @@ impl PlanExplanation {
             "precision",
             "axes",
         ];
-        let shown = self
-            .values
-            .iter()
-            .filter(|value| self.rotary.is_some() || !OF_ROTARY.contains(&value.value));
+        let nope = self.rotary.is_none() && self.encoding == "none";
+        let shown = self.values.iter().filter(|value| !(nope && OF_ROTARY.contains(&value.value)));
         let value_of = |value: &Provenance| match value.value {
             // What every model's are; the rest of it is said below.
-            "precision" => "f32 angles".to_string(),
+            "precision" if self.rotary.is_some() => "f32 angles".to_string(),
             "temperature" => self.attention.temperature.map_or_else(|| value.shown.clone(), temperature),
             _ => value.shown.clone(),
         };
-        let rows: Vec<[String; 3]> = shown
-            .map(|value| {
-                [
-                    value.value.to_string(),
-                    value_of(value),
-                    source(&value.source).get(language).to_string(),
-                ]
-            })
-            .collect();
-        let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
-        let (first, second) = (widest(0, 30), widest(1, 32));
-        for [name, value, from] in &rows {
-            out.push_str("  ");
-            out.push_str(&padded(name, first));
-            let at = 2 + first + second;
-            if width(value) + 2 > second {
-                wrap(value, 2 + first, out);
-                out.push_str(&" ".repeat(at));
-            } else {
-                out.push_str(&padded(value, second));
+        table(shown.map(|value| (value.value, value_of(value), &value.source)), language, out);
+    }
+}
+
+/// Names, values and where they come from, in columns.
+fn table<'v>(values: impl Iterator<Item = (&'v str, String, &'v Source)>, language: Language, out: &mut String) {
+    let rows: Vec<[String; 3]> = values
+        .map(|(name, shown, from)| [name.to_string(), shown, source(from).get(language).to_string()])
+        .collect();
+    let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
+    let (first, second) = (widest(0, 30), widest(1, 32));
+    for [name, value, from] in &rows {
+        out.push_str("  ");
+        out.push_str(&padded(name, first));
+        let at = 2 + first + second;
+        if width(value) + 2 > second {
+            wrap(value, 2 + first, out);
+            out.push_str(&" ".repeat(at));
+        } else {
+            out.push_str(&padded(value, second));
+        }
+        // A path that is one long word begins further left, on a line of its own.
+        let longest = from.split(' ').map(width).max().unwrap_or(0);
+        if at + longest > COLUMNS {
+            let at = COLUMNS.saturating_sub(longest).min(at);
+            while out.ends_with(' ') {
+                out.pop();
             }
-            // A path that is one long word begins further left, on a line of its own.
-            let longest = from.split(' ').map(width).max().unwrap_or(0);
-            if at + longest > COLUMNS {
-                let at = COLUMNS.saturating_sub(longest).min(at);
-                while out.ends_with(' ') {
-                    out.pop();
-                }
-                out.push('\n');
-                out.push_str(&" ".repeat(at));
-                wrap(from, at, out);
-            } else {
-                wrap(from, at, out);
-            }
+            out.push('\n');
+            out.push_str(&" ".repeat(at));
+            wrap(from, at, out);
+        } else {
+            wrap(from, at, out);
         }
     }
 }

@@ -1,6 +1,6 @@
 """What each layer of each rotary model type does in transformers: types, widths, scales, soft caps, windows, chunks, and whether it turns.
 
-    python hf_layers.py TYPES [CONFIGS] > golden/hf_layers.json
+    python hf_layers.py TYPES [CONFIGS] > golden/config/hf_layers.json
 
 TYPES is a file of model types, one in a line; CONFIGS a folder of config.json files, which are run too. Needs torch and transformers 5.23.0.
 
