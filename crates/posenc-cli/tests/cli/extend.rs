@@ -143,7 +143,7 @@ fn refusals_are_one_line() {
     );
     folder.refuse(
         "extend config.json --to 8192 --method llama3 --low-freq-factor 4 --high-freq-factor 1",
-        &["high_freq_factor", "more than low_freq_factor"],
+        &["high_freq_factor", "least low_freq_factor"],
     );
     folder.refuse(
         "extend config.json --to 8192 --method yarn --original 0",
