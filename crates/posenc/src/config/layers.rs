@@ -103,7 +103,7 @@ impl Reader<'_> {
                     .copied()
                     .unwrap_or_else(|| if cycle.is_empty() { FULL } else { cycle[i % cycle.len()] }),
             }),
-            Pattern::FromEnd(n) => Box::new(move |i| slides((count - 1 - i) % n != 0)),
+            Pattern::FromEnd(n) => Box::new(move |i| slides(!(count - 1 - i).is_multiple_of(n))),
             Pattern::Chosen(key, chosen, others, without) => match node.numbers(key)? {
                 Some(list) => Box::new(move |i| if list.contains(&(i as f64)) { chosen } else { others }),
                 None => Box::new(move |_| without),

@@ -19,8 +19,18 @@
 //! # Ok::<(), posenc::config::ConfigError>(())
 //! ```
 //!
-//! **Layouts.** Hugging Face's `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
+//! **Formats**, told apart by their content ([`Format`]; the page `docs/config-formats.md` has the rules):
+//! - *Hugging Face's `config.json`*;
+//! - *GGUF*: bytes that begin with `GGUF`; the whole file, or its beginning: metadata, and for some architectures the list of tensors and the few that hold frequencies. An error says how many bytes are needed.
+//!   [`known_gguf`] lists the architectures;
+//! - *`params.json`* of Meta and of Mistral: objects with `dim`, `n_layers` and `n_heads` and no model type of transformers.
+//!
+//! A model's pairing is that of the file's weights: converters permute the projections of queries and keys for some formats ([`convert_rows`](crate::rotate::convert_rows) does it too), so one model is
+//! [`Pairing::Halves`](crate::Pairing::Halves) in one file and [`Pairing::Interleaved`](crate::Pairing::Interleaved) in another, with the same frequencies.
+//!
+//! **Layouts of Hugging Face's.** `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
+//! A position past 2²⁴ is an error when it is made: f32 does not tell it from its neighbour.
 //!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
 //! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.
@@ -34,23 +44,27 @@ mod embeddings;
 mod error;
 pub mod extend;
 mod filled;
+mod gguf;
 mod json;
 mod layers;
 #[cfg(test)]
 mod layers_of_transformers;
 mod numbering;
+mod params;
 mod plain;
 mod read;
 mod registry;
 mod rope;
 mod said;
 mod scale;
+mod stack;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod unturned;
 
 pub use error::ConfigError;
+pub use gguf::known_gguf;
 pub use numbering::Numbering;
 pub use read::{known, read};
 
@@ -70,13 +84,28 @@ pub enum Mode {
     Lenient,
 }
 
+/// Which code a file was written for: told by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Format {
+    /// `config.json` of Hugging Face's transformers.
+    HuggingFace,
+    /// The metadata at the start of a GGUF file, for llama.cpp and its like.
+    Gguf,
+    /// Meta's `params.json`.
+    Meta,
+    /// Mistral's `params.json`.
+    Mistral,
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A key of the file, by its path.
+    /// A key of the file, by its path; in a GGUF file also a tensor, by its name.
     Key(String),
-    /// The default of the model type's class in transformers.
+    /// The default of the code that the file was written for: the model type's class in transformers, llama.cpp's loader, the authors' own class.
     ClassDefault,
     /// What every model of this type does; no file says it.
     Model,
@@ -194,6 +223,8 @@ impl Part {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelConfig {
+    /// Which code the file was written for.
+    pub format: Format,
     /// The file's model type.
     pub model_type: String,
     /// Its stacks of layers; the language model first, where there is one.

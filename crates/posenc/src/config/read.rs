@@ -4,7 +4,7 @@ use super::json::{self, Node, shown};
 use super::registry::{self, Model};
 use super::rope::Dictionary;
 use super::said::{Entry, Said, class_dictionary};
-use super::{ConfigError, LayerPlan, Mode, ModelConfig, Numbering, Part, Source, Trace};
+use super::{ConfigError, Format, LayerPlan, Mode, ModelConfig, Numbering, Part, Source, Trace, gguf, params};
 use crate::attention::{Attention, LayerSpec};
 use crate::encoding::Encoding;
 use serde_json::{Map, Value};
@@ -57,11 +57,17 @@ const LANGUAGE: [&str; 4] = ["text_config", "llm_config", "language_config", "th
 /// # Errors
 /// Not JSON; a model type that is not known; what is needed is missing or of another kind; settings outside their range. In strict mode also contradictions and rotary settings without a meaning.
 pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
+    if gguf::is(bytes) {
+        return gguf::read(bytes, mode);
+    }
     let map = json::object(bytes)?;
     let top = Node {
         map: &map,
         path: String::new(),
     };
+    if params::is(&map) {
+        return params::read(&top, mode);
+    }
     let model_type = top.text("model_type")?.unwrap_or_default().to_string();
     let mut found = Found {
         mode,
@@ -71,6 +77,7 @@ pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
     };
     found.node(&top, None, Map::new(), 0)?;
     Ok(ModelConfig {
+        format: Format::HuggingFace,
         model_type,
         parts: found.parts,
         left: found.left,
@@ -503,10 +510,13 @@ impl Reader<'_> {
         };
         // Nothing is handed out that a plan would refuse.
         if let Some(rotary) = &described {
-            Encoding::from(rotary.clone()).plan(dims).map_err(|error| ConfigError::Setting {
-                path: node.path.clone(),
-                error,
-            })?;
+            let planned = Encoding::from(rotary.clone()).plan(dims).map(|_| ());
+            planned
+                .and_then(|()| super::stack::usable(rotary))
+                .map_err(|error| ConfigError::Setting {
+                    path: node.path.clone(),
+                    error,
+                })?;
         }
         Ok(LayerPlan {
             kind: kind.map(String::from),

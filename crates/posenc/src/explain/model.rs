@@ -217,7 +217,7 @@ fn stretched(scaling: &Scaling) -> (Option<usize>, f64) {
         Scaling::Yarn(yarn) => (Some(yarn.original_len), yarn.factor),
         Scaling::Longrope(long) => (Some(long.original_len), long.factor),
         Scaling::Linear { factor } | Scaling::Ntk { factor } | Scaling::Proportional { factor, .. } => (None, *factor),
-        Scaling::Unscaled | Scaling::Alpha { .. } => (None, 1.0),
+        Scaling::Unscaled | Scaling::Alpha { .. } | Scaling::Divided { .. } => (None, 1.0),
     }
 }
 

@@ -163,7 +163,7 @@ fn scaled(scaling: &Scaling, plain: &[f64], scaled: &[f64], factor: f64, length:
     match scaling {
         Scaling::Unscaled | Scaling::Proportional { factor: 1.0, .. } => None,
         // Each pair has its own divisor: none is "the whole factor".
-        Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. } => {
+        Scaling::Longrope(_) | Scaling::Dynamic { .. } | Scaling::Alpha { .. } | Scaling::Divided { .. } => {
             Some(compared(scaling.to_string(), plain, scaled, 1.0, length))
         }
         _ => Some(compared(scaling.to_string(), plain, scaled, factor, length)),
