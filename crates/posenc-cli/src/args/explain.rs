@@ -11,9 +11,10 @@ use posenc::Language;
 /// meet that training never showed it, what may one expect of its loss, what can one do? Whether it runs is found by
 /// asking the encoding, what is new is counted, and what to expect names the measurements that it rests on.
 ///
-/// FILE: a model's config.json (or a folder with one): what each layer does with positions, where each value comes
-/// from, how many tokens a turn takes, which pairs never complete one, and what is new at --length. What exists as a
-/// file, has a / in it or ends in .json or .gguf is a file; write ./rotary for a file of an encoding's name.
+/// FILE: a model's config.json (or a folder with one), a GGUF file, Meta's or Mistral's params.json: what each layer
+/// does with positions, where each value comes from, how many tokens a turn takes, which pairs never complete one,
+/// and what is new at --length. What exists as a file, has a / in it or ends in .json or .gguf is a file; write
+/// ./rotary for a file of an encoding's name.
 #[derive(Clone, Debug, Args)]
 #[command(
     verbatim_doc_comment,

@@ -124,6 +124,16 @@ fn contradictions_are_refused_and_read_on_request() {
 }
 
 #[test]
+fn other_formats_are_explained_and_not_extended() {
+    let folder = Folder::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../posenc/tests/formats/fixtures/llama31.gguf");
+    folder.write("model.gguf", std::fs::read(file).unwrap());
+    let text = folder.finish("explain model.gguf --length 262144").stdout;
+    assert!(text.contains("llama.context_length") && !text.contains("posenc extend"), "{text}");
+    folder.refuse("extend model.gguf --to 262144 --method yarn", &["config.json"]);
+}
+
+#[test]
 fn parts_are_explained_each() {
     let folder = Folder::new();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../posenc/src/config/fixtures/qwen2-vl-7b.json");

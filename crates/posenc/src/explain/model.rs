@@ -32,7 +32,7 @@ pub use facts::{AxisFacts, Incomplete, RotaryFacts, Scaled, Wave};
 
 use super::Finding;
 use crate::attention::Attention;
-use crate::config::{LayerPlan, ModelConfig, Numbering, Part, Provenance, Source};
+use crate::config::{Format, LayerPlan, ModelConfig, Numbering, Part, Provenance, Source};
 use crate::dims::Dims;
 use crate::encoding::Method;
 use crate::error::{Error, Result};
@@ -147,7 +147,13 @@ pub fn explain_model(model: &ModelConfig, file: &str, length: Option<usize>) -> 
     Ok(ModelExplanation {
         file: file.into(),
         model_type: model.model_type.clone(),
-        parts: model.parts.iter().map(|one| part(one, file, length)).collect::<Result<_>>()?,
+        parts: model
+            .parts
+            .iter()
+            .enumerate()
+            // `extend` writes the first part of a Hugging Face file.
+            .map(|(index, one)| part(one, file, length, index == 0 && model.format == Format::HuggingFace))
+            .collect::<Result<_>>()?,
         warnings: model.warnings.iter().map(ToString::to_string).collect(),
         left: model
             .left
@@ -160,7 +166,7 @@ pub fn explain_model(model: &ModelConfig, file: &str, length: Option<usize>) -> 
     })
 }
 
-fn part(part: &Part, file: &str, asked: Option<usize>) -> Result<PartExplanation> {
+fn part(part: &Part, file: &str, asked: Option<usize>, extends: bool) -> Result<PartExplanation> {
     let lengths = lengths(part);
     // Cells of a picture are no tokens of a sequence. A file may name a length past any that is counted with.
     let in_order = matches!(part.numbering, Numbering::Order | Numbering::Mask | Numbering::NotPadding { .. });
@@ -193,7 +199,7 @@ fn part(part: &Part, file: &str, asked: Option<usize>) -> Result<PartExplanation
         advice: Vec::new(),
         note: part.note.into(),
     };
-    at::conclude(&mut explained, file);
+    at::conclude(&mut explained, extends.then_some(file));
     Ok(explained)
 }
 

@@ -218,8 +218,8 @@ fn rounding(rotary: &Rotary, head_dim: usize, exact: &[f64], length: usize) -> R
     Ok(Some(worst))
 }
 
-/// The verdict over all plans of a part, and what can be done.
-pub(super) fn conclude(part: &mut PartExplanation, file: &str) {
+/// The verdict over all plans of a part, and what can be done; `file` names the file where it is one that can be extended.
+pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
     let Some(length) = part.length else { return };
     let embedded = part.on_embeddings.iter().map(|finding| standing_of(finding.class)).max();
     // A dictionary that no layer reads decides nothing.
@@ -283,7 +283,8 @@ pub(super) fn conclude(part: &mut PartExplanation, file: &str) {
             short_factor: None,
             long_factor: None,
         };
-        let takes = |by: &By| extend::takes(&part.model_type, by);
+        let takes = |by: &By| file.is_some() && extend::takes(&part.model_type, by);
+        let file = file.unwrap_or_default();
         let more = match (scaled, original) {
             (false, _) => String::new(),
             (true, Some(_)) => " --replace".into(),
