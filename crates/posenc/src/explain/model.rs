@@ -12,7 +12,7 @@
 //! assert_eq!(plan.layers, [0, 1]);
 //! // Of 8 pairs, 2 take more than 2048 tokens for a turn, so 8192 tokens turn them to new angles.
 //! let at = plan.at.as_ref().unwrap();
-//! assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Standing::Beyond, 2));
+//! assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Some(Standing::Beyond), 2));
 //! println!("{model}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
