@@ -173,7 +173,11 @@ impl Known {
             if word.starts_with("--") && !options.contains(*word) {
                 return Err(format!("`posenc {subcommand}` has no {word}"));
             }
-            if previous == "--encodings" || (subcommand == "explain" && previous.is_empty() && !word.starts_with("--")) {
+            let is_file = word.ends_with(".json");
+            if is_file && !root().join(word).exists() {
+                return Err(format!("there is no file {word}"));
+            }
+            if !is_file && (previous == "--encodings" || (subcommand == "explain" && previous.is_empty() && !word.starts_with("--"))) {
                 for name in word.split([',', '+']) {
                     if !self.encodings.contains(name) {
                         return Err(format!("`posenc list` does not know {name}"));
@@ -382,6 +386,35 @@ fn every_family_of_mistakes_has_its_test_or_its_issue() {
     assert!(mistakes(&renamed, &known).iter().any(|c| c.contains("no test is called")));
 }
 
+/// Commands on a page with what they print: `$ posenc …`, its stdout, or its stderr where stdout goes to a file.
+#[test]
+fn pages_show_what_commands_print() {
+    let page = fs::read_to_string(root().join("docs/explain-a-model.md")).expect("the page");
+    let blocks: Vec<&str> = page
+        .split("```console\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+        .collect();
+    assert!(blocks.len() >= 3, "{}", blocks.len());
+    for block in blocks {
+        let (command, shown) = block.split_once('\n').expect("a command and its output");
+        let typed = command.strip_prefix("$ posenc ").expect("a command of this program");
+        let (typed, redirected) = match typed.split_once(" > ") {
+            Some((typed, _)) => (typed, true),
+            None => (typed, false),
+        };
+        let ran = Command::new(env!("CARGO_BIN_EXE_posenc"))
+            .args(typed.split_whitespace())
+            .current_dir(root())
+            .output()
+            .expect("the binary runs");
+        let printed = if redirected { ran.stderr } else { ran.stdout };
+        let printed = String::from_utf8(printed).expect("text");
+        assert!(ran.status.success(), "{command}");
+        assert_eq!(printed.trim_end(), shown, "{command}: write its output into the page");
+    }
+}
+
 /// The check is one that can fail.
 #[test]
 fn a_wrong_name_is_found() {
@@ -397,6 +430,7 @@ fn a_wrong_name_is_found() {
         "posenc explain rotary+alibi --json",
         "posenc explain xpos",
         "cargo test -p posenc --features config bug_family_27_layers_without_positions",
+        "posenc explain crates/posenc/src/config/fixtures/llama-3.1-8b.json --length 262144",
     ] {
         assert_eq!(known.check(right), Ok(()), "{right}");
     }
@@ -415,6 +449,7 @@ fn a_wrong_name_is_found() {
         "posenc compare --step 600",
         "posenc compare --encodings rotary,albi",
         "posenc explain rotery --formula",
+        "posenc explain nowhere.json",
         "posenc show rotations",
         "posenc show rotation --frequency 3",
         "make test",

@@ -3,7 +3,9 @@
 pub mod compare;
 pub mod demo;
 pub mod explain;
+pub mod extend;
 pub mod list;
+mod model;
 pub mod show;
 
 use std::io::{self, Write};

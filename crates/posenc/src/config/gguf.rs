@@ -125,7 +125,7 @@ impl File<'_> {
     fn part(&mut self, count: usize) -> Result<Part, ConfigError> {
         let a = self.architecture;
         let max_len = self.size("context_length")?;
-        let mut stack = Stack::new("", a.name, max_len, a.note);
+        let mut stack = Stack::new("", a.name, max_len, a.note).long_by(Some(self.key("context_length")));
         let slides = self.slides(count)?;
         let window = self.window(&slides)?;
         let any_slides = window.is_some() && slides.iter().any(|s| *s);
@@ -327,7 +327,9 @@ impl File<'_> {
             true => ("encoder", ""),
             false => ("decoder", "attention to the encoder has no positions"),
         };
-        let mut stack = Stack::new("", self.architecture.name, self.size("context_length")?, note).of_two(name);
+        let mut stack = Stack::new("", self.architecture.name, self.size("context_length")?, note)
+            .long_by(Some(self.key("context_length")))
+            .of_two(name);
         let key = "attention.relative_buckets_count";
         let buckets = self.size(key)?.ok_or_else(|| self.missing(key, "the buckets of distances"))?;
         // UMT5 has a table in each layer, T5 in the first.

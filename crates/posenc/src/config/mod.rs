@@ -73,6 +73,7 @@ mod attend;
 mod biases;
 mod embeddings;
 mod error;
+pub mod extend;
 mod filled;
 mod gguf;
 mod json;
@@ -224,6 +225,8 @@ pub struct Part {
     pub provenance: Vec<Provenance>,
     /// The longest input that the file names.
     pub max_len: Option<usize>,
+    /// Where that stands in the file.
+    pub max_len_source: Option<Source>,
     /// Plans that differ. All that [`Part::layers`] counts, then those of dictionaries that no layer reads.
     pub plans: Vec<LayerPlan>,
     /// The plan of each layer, as an index. Empty where the file does not say how many layers there are.

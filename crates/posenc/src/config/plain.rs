@@ -178,6 +178,16 @@ impl Filled {
             None => None,
         };
         let embedded = self.embedded(&stack.embeds, narrow.or(width).unwrap_or(1), stack.count, &mut trace)?;
+        let (max_len, max_len_source) = match embedded.max_len {
+            Some(len) => {
+                let said = trace.0.iter().find(|value| ["max_len", "rows"].contains(&value.value));
+                (Some(len), said.map(|value| value.source.clone()))
+            }
+            None => match self.first(&["max_position_embeddings", "n_positions", "max_seq_len", "seq_length"]) {
+                Some(key) => (self.node().size(key)?, Some(self.source(key))),
+                None => (None, None),
+            },
+        };
         let mut part = Part {
             path: self.node().path,
             model_type: model.name.into(),
@@ -186,13 +196,8 @@ impl Filled {
             embedding_dim: narrow,
             numbering: embedded.numbering,
             provenance: trace.0,
-            max_len: match embedded.max_len {
-                Some(len) => Some(len),
-                None => match self.first(&["max_position_embeddings", "n_positions", "max_seq_len", "seq_length"]) {
-                    Some(key) => self.node().size(key)?,
-                    None => None,
-                },
-            },
+            max_len,
+            max_len_source,
             plans: Vec::new(),
             layers: Vec::new(),
             note: model.note,

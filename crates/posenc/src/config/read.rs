@@ -385,6 +385,7 @@ impl Reader<'_> {
             numbering: Numbering::Order,
             provenance: Vec::new(),
             max_len: self.max_len(node)?,
+            max_len_source: self.said.first(node, &LENGTHS).map(|key| self.said.source(node, key)),
             plans: Vec::new(),
             layers: Vec::new(),
             note: self.model.note,

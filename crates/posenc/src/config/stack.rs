@@ -1,6 +1,6 @@
 //! Layers, one after the other, as a part of a model: what the readers of other formats than Hugging Face's have in common.
 
-use super::{ConfigError, LayerPlan, Numbering, Part, Trace};
+use super::{ConfigError, LayerPlan, Numbering, Part, Source, Trace};
 use crate::attention::{Attention, LayerSpec};
 use crate::dims::Dims;
 use crate::encoding::Encoding;
@@ -38,10 +38,17 @@ impl Stack {
             numbering: Numbering::Order,
             provenance: Vec::new(),
             max_len,
+            max_len_source: None,
             plans: Vec::new(),
             layers: Vec::new(),
             note,
         })
+    }
+
+    /// The key of its length.
+    pub fn long_by(mut self, key: Option<String>) -> Stack {
+        self.0.max_len_source = self.0.max_len.and(key).map(Source::Key);
+        self
     }
 
     /// One of two stacks of the same object.

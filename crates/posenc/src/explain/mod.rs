@@ -24,6 +24,8 @@
 mod count;
 mod distances;
 pub(crate) mod formulas;
+#[cfg(feature = "config")]
+mod model;
 mod published;
 mod tables;
 mod text;
@@ -31,6 +33,11 @@ mod waves;
 
 pub use count::Common;
 pub use formulas::formula;
+#[cfg(feature = "config")]
+pub use model::{
+    Arcs, AtLength, AxisFacts, ExtensionReport, Incomplete, Left, Lengths as FileLengths, ModelExplanation, PartExplanation,
+    PlanExplanation, PlanReport, RotaryAt, RotaryFacts, Rounding, Scaled, Standing, Wave, explain_extension, explain_model,
+};
 pub use text::overview;
 
 use crate::bias::t5_bucket;

@@ -50,7 +50,7 @@ impl File<'_> {
         let temperature = self.temperature(&mut facts)?;
         let longest = top.first(&["max_position_embeddings", "max_seq_len"]);
         let max_len = longest.map(|key| top.size(key)).transpose()?.flatten();
-        let mut stack = Stack::new("", "mistral", max_len, "");
+        let mut stack = Stack::new("", "mistral", max_len, "").long_by(longest.map(Into::into));
         for layer in 0..count {
             let window = windows.get(layer % windows.len().max(1)).copied().flatten();
             let mut trace = Trace(facts.0.clone());
