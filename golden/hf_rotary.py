@@ -10,6 +10,7 @@ import glob
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -185,6 +186,62 @@ def grid(key, module, cls, config_class, config, rotary, tensors, generator):
     return record
 
 
+def record_of(key, module, cls, config_class, config, apply, ids, frequencies):
+    return dict(
+        key=key, cls=cls.__name__, dir=module.__name__.split(".")[-2], model_type=config_class.model_type, config_class=config_class.__name__,
+        config=json.loads(config.to_json_string(use_diff=False)), apply=apply, position_ids=ids, inv_freq=frequencies,
+        attention_scaling={}, cos_sin=[dict(name=f"{key}/all", layer_type=None, pos_rank=3)],
+    )
+
+
+def keep(tensors, name, **values):
+    for label, value in values.items():
+        tensors[f"{name}/{label}"] = value.float().contiguous().clone()
+
+
+def picture(key, module, cls, config_class, config, rotary, tensors, generator):
+    """A module that is given a picture (DINOv3 and its kin): 3 x 5 patches, whose coordinates run from -1 to 1."""
+    size = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    cos, sin = rotary.eval()(torch.zeros(1, 3, 3 * size, 5 * size))  # in training it moves the coordinates at random
+    coordinates = module.get_patches_center_coordinates(3, 5, dtype=torch.float32, device="cpu")
+    ids = (2 * math.pi * coordinates).T.tolist()
+    q, k = (torch.randn(1, 2, 15, cos.shape[-1], generator=generator) for _ in "qk")
+    q_out, k_out = module.apply_rotary_pos_emb(q, k, cos, sin)
+    keep(tensors, key, inv_freq=rotary.inv_freq)
+    keep(tensors, f"{key}/all", cos=cos[None], sin=sin[None], q=q, k=k, q_out=q_out, k_out=k_out)
+    return record_of(key, module, cls, config_class, config, "apply_rotary_pos_emb", ids, ["inv_freq"])
+
+
+def features(key, module, cls, config_class, config, rotary, tensors, generator):
+    """EfficientLoFTR: maps of features, pooled to 3 x 5, counted from 1; the whole width turns before it is split into heads."""
+    stride = config.q_aggregation_stride
+    cos, sin = rotary(torch.zeros(1, 8, 3 * stride, 5 * stride))
+    cos, sin = cos.flatten(1, 2), sin.flatten(1, 2)
+    ids = [[1 + t // 5 for t in range(15)], [1 + t % 5 for t in range(15)]]
+    # As its attention does it: [batch, tokens, 1, width].
+    q, k = (torch.randn(1, 15, 1, config.hidden_size, generator=generator) for _ in "qk")
+    q_out, k_out = module.apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim=2)
+    keep(tensors, key, inv_freq=rotary.inv_freq)
+    q, k, q_out, k_out = (x.transpose(1, 2) for x in (q, k, q_out, k_out))
+    keep(tensors, f"{key}/all", cos=cos, sin=sin, q=q, k=k, q_out=q_out, k_out=k_out)
+    return record_of(key, module, cls, config_class, config, "apply_rotary_pos_emb", ids, ["inv_freq"])
+
+
+def llama4(key, module, cls, config_class, tensors, generator):
+    """Llama 4's pictures: 3 x 3 patches counted from 1, and a token that stands for the picture and does not turn, last."""
+    config = config_class(image_size=42)
+    turns = cls(config)(torch.zeros(1))
+    ids = [[1 + t // 3 for t in range(9)] + [0], [1 + t % 3 for t in range(9)] + [0]]
+    width = config.hidden_size // config.num_attention_heads
+    q, k = (torch.randn(1, 10, 2, width, generator=generator) for _ in "qk")
+    q_out, k_out = module.vision_apply_rotary_emb(q, k, freqs_ci=turns)
+    q, k, q_out, k_out = (x.transpose(1, 2) for x in (q, k, q_out, k_out))
+    turns = turns.squeeze(1)[None]
+    keep(tensors, f"{key}/all", cos=turns.real, sin=turns.imag, q=q, k=k, q_out=q_out, k_out=k_out)
+    record = record_of(key, module, cls, config_class, config, "vision_apply_rotary_emb", ids, [])
+    return dict(record, present=[True] * 9 + [False])
+
+
 def main(out):
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
@@ -198,24 +255,42 @@ def main(out):
         module = importlib.import_module(f"transformers.models.{folder}.{file[:-3]}")
         for name, cls in classes(module, source):
             try:
-                config_class, config, rotary = build(module, cls)
+                if name == "Llama4VisionRotaryEmbedding":
+                    records.append(llama4(f"grid.{folder}.{name}", module, cls, module.Llama4VisionConfig, tensors, generator))
+                    continue
+                if name == "CohereCompassRotaryEmbedding":
+                    # Its class's defaults have no base for its layer type.
+                    config_class = configs(module, cls)[0]
+                    config = config_class(rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 50000.0}})
+                    rotary = cls(config)
+                else:
+                    config_class, config, rotary = build(module, cls)
+                if name == "EfficientLoFTRRotaryEmbedding":
+                    records.append(features(f"grid.{folder}.{name}", module, cls, config_class, config, rotary, tensors, generator))
+                if "pixel_values" in inspect.signature(rotary.forward).parameters:
+                    records.append(picture(f"grid.{folder}.{name}", module, cls, config_class, config, rotary, tensors, generator))
                 if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "axial":
                     records.append(grid(f"grid.{folder}.{name}", module, cls, config_class, config, rotary, tensors, generator))
                     continue
                 records.append(one(f"{folder}.{name}", module, cls, config_class, config, rotary, tensors, POSITIONS, generator))
-                body = inspect.getsource(cls)
+                body = "".join(inspect.getsource(c) for c in cls.__mro__ if c.__module__ == module.__name__)
                 if "mrope_section" in body:
-                    pairs = len(rotary.inv_freq)
-                    config.rope_parameters["mrope_section"] = [22, 22, 20] if "ernie" in folder else SECTIONS[pairs]
+                    ids = THREE
+                    if folder == "neomme":  # rows and columns take turns, without a setting
+                        ids = THREE[:2]
+                    elif folder == "cohere_compass":
+                        config.rope_parameters["full_attention"]["mrope_section"] = SECTIONS[64]
+                    else:
+                        config.rope_parameters["mrope_section"] = [22, 22, 20] if "ernie" in folder else SECTIONS[len(rotary.inv_freq)]
                     rotary = cls(config)
-                    records.append(one(f"mrope.{folder}.{name}", module, cls, config_class, config, rotary, tensors, THREE, generator))
+                    records.append(one(f"mrope.{folder}.{name}", module, cls, config_class, config, rotary, tensors, ids, generator))
             except Exception as failure:
                 left.append(f"{folder}.{name}: {failure!r}"[:160])
     name = "hf_rotary"
     if sys.argv[2:] == ["axes"]:
         name = "hf_axes"
-        # HunYuan-VL's module turns the two coordinates of a pair by the angles of two axes, which is no rotation; its authors' own code does not.
-        records = [r for r in records if r["key"].startswith(("grid.", "mrope.")) and "note" not in r and r["dir"] != "hunyuan_vl"]
+        # HunYuan-VL's module turns the two coordinates of a pair by the angles of two axes, which is no rotation: its record is a finding, and the test says so.
+        records = [r for r in records if r["key"].startswith(("grid.", "mrope.")) and "note" not in r]
         kept = tuple(r["key"] + "/" for r in records)
         tensors = {k: v for k, v in tensors.items() if k.startswith(kept)}
         for record in records:

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use posenc::catalogue::catalogue;
+use posenc::config::ConfigError;
+use posenc::config::extend::ExtendError;
 use posenc_lab::LabError;
 
 /// Everything that ends a command early.
@@ -25,6 +28,22 @@ pub enum Failure {
         wanted: Option<String>,
         present: Vec<String>,
     },
+    /// A model's file cannot be read.
+    Unreadable { path: PathBuf, source: io::Error },
+    /// A model's file is refused.
+    Config {
+        path: PathBuf,
+        error: Box<ConfigError>,
+        lenient: bool,
+    },
+    /// A model's file cannot be extended.
+    Extend {
+        path: PathBuf,
+        error: Box<ExtendError>,
+        lenient: bool,
+    },
+    /// A file that would be replaced.
+    Exists { path: PathBuf },
     /// A picture's file cannot be written.
     Unwritable { path: PathBuf, source: io::Error },
     /// A picture's file has the name of something else.
@@ -60,6 +79,26 @@ impl fmt::Display for Failure {
             } => write!(f, "cannot read the weights {}: {source}; name a safetensors file", path.display()),
             Failure::Weights { path, error } => write!(f, "{}: {error}", path.display()),
             Failure::Tensor { path, wanted, present } => tensor(f, path, wanted.as_deref(), present),
+            Failure::Unreadable { path, source } => unreadable(f, path, source),
+            Failure::Config { path, error, lenient } => config(f, path, error, *lenient),
+            Failure::Extend { path, error, lenient } => match &**error {
+                ExtendError::Config(error) => config(f, path, error, *lenient),
+                error => {
+                    write!(f, "{}: {error}", path.display())?;
+                    f.write_str(match error {
+                        ExtendError::Scaled { .. } => "; --replace replaces it",
+                        ExtendError::NoLength { .. } => "; --original says it",
+                        ExtendError::NoLists => "; --short-factors and --long-factors name files with them",
+                        ExtendError::NotRotary { .. } | ExtendError::Windowed { .. } => "; `posenc explain` says what its layers do",
+                        _ => "",
+                    })
+                }
+            },
+            Failure::Exists { path } => write!(
+                f,
+                "{} exists: nothing was written; --force replaces it, or choose another --out",
+                path.display()
+            ),
             Failure::Unwritable { path, source } => write!(
                 f,
                 "cannot write {}: {source}; choose another --out, or make this one writable",
@@ -77,6 +116,38 @@ impl fmt::Display for Failure {
             ),
             Failure::Output(error) => write!(f, "cannot write the output: {error}; free some space or write it elsewhere"),
         }
+    }
+}
+
+/// Why a model's file is refused, and whether reading it leniently would help.
+fn config(f: &mut fmt::Formatter<'_>, path: &Path, error: &ConfigError, lenient: bool) -> fmt::Result {
+    write!(f, "{}: {error}", path.display())?;
+    if !lenient && matches!(error, ConfigError::Conflict { .. } | ConfigError::UnknownKey { .. }) {
+        f.write_str("; --lenient reads it all the same, with a warning")?;
+    }
+    Ok(())
+}
+
+/// A file that is not there may be an encoding's name with a slip.
+fn unreadable(f: &mut fmt::Formatter<'_>, path: &Path, source: &io::Error) -> fmt::Result {
+    write!(
+        f,
+        "cannot read {}: {source}; name a model's config.json, or a folder with one",
+        path.display()
+    )?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let names: Vec<&str> = catalogue().iter().map(|entry| entry.name).collect();
+    let near = match posenc::Error::unknown_name("encoding", stem, &names) {
+        posenc::Error::UnknownName { nearest, .. } => nearest,
+        _ => None,
+    };
+    match near.or(names.contains(&stem).then(|| stem.to_string())) {
+        Some(near) if source.kind() == io::ErrorKind::NotFound => write!(
+            f,
+            "; if an encoding was meant: `posenc explain {near}` (there are {})",
+            names.join(", ")
+        ),
+        _ => Ok(()),
     }
 }
 

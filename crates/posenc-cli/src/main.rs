@@ -44,6 +44,7 @@ fn run() -> Result<(), Failure> {
         Command::Compare(arguments) => command::compare::run(&arguments),
         Command::List(arguments) => command::list::run(&arguments),
         Command::Explain(arguments) => command::explain::run(&arguments),
+        Command::Extend(arguments) => command::extend::run(&arguments),
         Command::Demo(arguments) => command::demo::run(&arguments),
         Command::Show(arguments) => command::show::run(&arguments),
         Command::Bench(arguments) => command::bench::run(&arguments),

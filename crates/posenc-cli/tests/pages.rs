@@ -1,4 +1,4 @@
-//! What the pages name exists: each row of `docs/capabilities.md` and the tests, examples, subcommands and options in it; each line of `docs/from-the-documents.md` in its program.
+//! What the pages name exists: each row of `docs/capabilities.md` and `docs/bug-families.md` and the tests, examples, subcommands and options in it; each line of `docs/from-the-documents.md` in its program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -173,7 +173,11 @@ impl Known {
             if word.starts_with("--") && !options.contains(*word) {
                 return Err(format!("`posenc {subcommand}` has no {word}"));
             }
-            if previous == "--encodings" || (subcommand == "explain" && previous.is_empty() && !word.starts_with("--")) {
+            let is_file = word.ends_with(".json");
+            if is_file && !root().join(word).exists() {
+                return Err(format!("there is no file {word}"));
+            }
+            if !is_file && (previous == "--encodings" || (subcommand == "explain" && previous.is_empty() && !word.starts_with("--"))) {
                 for name in word.split([',', '+']) {
                     if !self.encodings.contains(name) {
                         return Err(format!("`posenc list` does not know {name}"));
@@ -194,6 +198,14 @@ impl Known {
             return Err(format!("there is no package {package}"));
         }
         let (targets, filter): (Vec<_>, &[&str]) = match rest {
+            ["--features", feature, rest @ ..] => {
+                let manifest = fs::read_to_string(root().join(format!("crates/{package}/Cargo.toml"))).unwrap_or_default();
+                let has = manifest.lines().any(|line| line.starts_with(&format!("{feature} = [")));
+                return match has {
+                    true => self.check_test(package, rest),
+                    false => Err(format!("{package} has no feature {feature}")),
+                };
+            }
             ["--doc", page] => {
                 let key = (package.to_string(), page.to_string());
                 return self
@@ -224,13 +236,15 @@ impl Known {
     }
 }
 
-/// Every string under a key `name`.
+/// Every string under a key `name`, and in a list under `aliases`.
 fn names(value: &serde_json::Value, into: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(fields) => {
             if let Some(name) = fields.get("name").and_then(|name| name.as_str()) {
                 into.insert(name.to_string());
             }
+            let aliases = fields.get("aliases").and_then(|aliases| aliases.as_array());
+            into.extend(aliases.into_iter().flatten().filter_map(|alias| alias.as_str()).map(String::from));
             fields.values().for_each(|value| names(value, into));
         }
         serde_json::Value::Array(items) => items.iter().for_each(|item| names(item, into)),
@@ -305,6 +319,102 @@ fn every_command_of_the_capabilities_exists() {
     assert_eq!(complaints(&page, &Known::read()), [""; 0]);
 }
 
+/// What is wrong with the table of mistakes: thirty rows, each with a test or an issue, each test in the row of its own family, and none left out.
+fn mistakes(page: &str, known: &Known) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut named = BTreeSet::new();
+    let family = |test: &str| test.split("bug_family_").nth(1)?.split('_').next()?.parse::<usize>().ok();
+    let rows: Vec<Vec<String>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .map(cells)
+        .collect();
+    for (i, row) in rows.iter().enumerate() {
+        let [number, _, answer, shown] = &row[..] else {
+            complaints.push(format!("row {}: not four cells", i + 1));
+            continue;
+        };
+        if number != &(i + 1).to_string() {
+            complaints.push(format!("row {number} stands where row {} is due", i + 1));
+        }
+        let commands = spans(shown);
+        if commands.is_empty() && !answer.contains('#') {
+            complaints.push(format!("row {number}: neither a test nor an issue"));
+        }
+        for command in commands {
+            if let Err(why) = known.check(command) {
+                complaints.push(format!("row {number}: `{command}`: {why}"));
+            }
+            if family(command).is_some_and(|family| family != i + 1) {
+                complaints.push(format!("row {number}: `{command}` is of another family"));
+            }
+            named.extend(command.split_whitespace().next_back());
+        }
+    }
+    if rows.len() != 30 {
+        complaints.push(format!("{} rows of 30", rows.len()));
+    }
+    for test in known.tests.values().flatten().filter(|test| family(test).is_some()) {
+        if !named.contains(test.as_str()) {
+            complaints.push(format!("{test} is in no row"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn every_family_of_mistakes_has_its_test_or_its_issue() {
+    let (page, known) = (
+        fs::read_to_string(root().join("docs/bug-families.md")).expect("the page"),
+        Known::read(),
+    );
+    assert_eq!(mistakes(&page, &known), [""; 0]);
+    // The check is one that can fail.
+    let shorter: String = page
+        .lines()
+        .filter(|line| !line.starts_with("| 26 |"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let found = mistakes(&shorter, &known);
+    assert!(found.iter().any(|c| c.starts_with("29 rows")) && found.iter().any(|c| c.starts_with("bug_family_26")));
+    let exchanged = page.replace(
+        "bug_family_20_alibi_sign_offset_slopes_and_padding",
+        "bug_family_23_learned_offsets",
+    );
+    assert!(mistakes(&exchanged, &known).iter().any(|c| c.ends_with("is of another family")));
+    let renamed = page.replace("bug_family_22_t5", "bug_family_22_t6");
+    assert!(mistakes(&renamed, &known).iter().any(|c| c.contains("no test is called")));
+}
+
+/// Commands on a page with what they print: `$ posenc …`, its stdout, or its stderr where stdout goes to a file.
+#[test]
+fn pages_show_what_commands_print() {
+    let page = fs::read_to_string(root().join("docs/explain-a-model.md")).expect("the page");
+    let blocks: Vec<&str> = page
+        .split("```console\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("\n```").next())
+        .collect();
+    assert!(blocks.len() >= 3, "{}", blocks.len());
+    for block in blocks {
+        let (command, shown) = block.split_once('\n').expect("a command and its output");
+        let typed = command.strip_prefix("$ posenc ").expect("a command of this program");
+        let (typed, redirected) = match typed.split_once(" > ") {
+            Some((typed, _)) => (typed, true),
+            None => (typed, false),
+        };
+        let ran = Command::new(env!("CARGO_BIN_EXE_posenc"))
+            .args(typed.split_whitespace())
+            .current_dir(root())
+            .output()
+            .expect("the binary runs");
+        let printed = if redirected { ran.stderr } else { ran.stdout };
+        let printed = String::from_utf8(printed).expect("text");
+        assert!(ran.status.success(), "{command}");
+        assert_eq!(printed.trim_end(), shown, "{command}: write its output into the page");
+    }
+}
+
 /// The check is one that can fail.
 #[test]
 fn a_wrong_name_is_found() {
@@ -318,6 +428,9 @@ fn a_wrong_name_is_found() {
         "cargo test -p posenc-nn --doc FromTheDocuments",
         "posenc compare --encodings rotary,alibi --steps 600",
         "posenc explain rotary+alibi --json",
+        "posenc explain xpos",
+        "cargo test -p posenc --features config bug_family_27_layers_without_positions",
+        "posenc explain crates/posenc/src/config/fixtures/llama-3.1-8b.json --length 262144",
     ] {
         assert_eq!(known.check(right), Ok(()), "{right}");
     }
@@ -336,9 +449,11 @@ fn a_wrong_name_is_found() {
         "posenc compare --step 600",
         "posenc compare --encodings rotary,albi",
         "posenc explain rotery --formula",
+        "posenc explain nowhere.json",
         "posenc show rotations",
         "posenc show rotation --frequency 3",
         "make test",
+        "cargo test -p posenc --features konfig bug_family_27_layers_without_positions",
     ] {
         assert!(known.check(wrong).is_err(), "{wrong}");
     }

@@ -20,7 +20,7 @@ use crate::params::{Init, Params};
 use crate::plan::Plan;
 use crate::positions::Positions;
 use crate::reference::rotary::pair;
-use crate::rotate::{Rotary, Turn};
+use crate::rotate::{Rotary, Side, Turn};
 use crate::view::ViewMut;
 use std::f64::consts::TAU;
 
@@ -55,7 +55,7 @@ pub fn turned(rotary: &Rotary, head_dim: usize, vector: [f64; 2], pairs: &[usize
     let at = Positions::real(positions)?;
     let frequencies = rotary.frequencies(head_dim, rotary.length_of(&[&at]))?.pairs;
     let r = 2 * frequencies.len();
-    let rotation = rotary.rotation::<f64>(head_dim, &at)?;
+    let rotation = rotary.rotation_of::<f64>(Side::Query, head_dim, &at)?;
     let mut arrows = Vec::with_capacity(pairs.len() * positions.len());
     let mut row = vec![0.0; head_dim];
     for &i in pairs {

@@ -107,7 +107,7 @@ pub mod reference;
 #[cfg(test)]
 mod tiles;
 
-pub use attention::{Attends, Attention, Blocked, Grads, Inputs, LayerSpec, Mask, Outputs, Saved, Slots, Window, Workspace};
+pub use attention::{Attends, Attention, Blocked, Grads, Inputs, LayerSpec, Mask, Outputs, Saved, Slots, Temperature, Window, Workspace};
 pub use bias::{
     Alibi, ClippedBias, Direction, Form, SharedBias, Slopes, T5Bias, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes,
     alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,

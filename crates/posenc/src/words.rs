@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Columns of a terminal that text is wrapped at.
-const COLUMNS: usize = 100;
+pub(crate) const COLUMNS: usize = 100;
 
 /// A language that explanations are written in.
 ///

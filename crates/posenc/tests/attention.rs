@@ -1,7 +1,10 @@
 //! The tile driver beyond one tile and one length: queries and keys of different lengths, offsets, windows, masks that are finite, values that are empty.
 
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Alibi, Attention, Blocked, Call, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, View, ViewMut, Window};
+use posenc::{
+    Alibi, Attends, Attention, Blocked, Call, Dims, Encoding, Mask, Mode, Params, Plan, Positions, Real, Rng, Temperature, View, ViewMut,
+    Window,
+};
 
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
@@ -30,6 +33,8 @@ struct Case {
     first: usize,
     causal: bool,
     window: Window,
+    chunk: Option<usize>,
+    temperature: Option<Temperature>,
     sinks: bool,
 }
 
@@ -42,6 +47,8 @@ const fn case([q_len, k_len]: [usize; 2], first: usize) -> Case {
         first,
         causal: false,
         window: NO_WINDOW,
+        chunk: None,
+        temperature: None,
         sinks: false,
     }
 }
@@ -54,7 +61,7 @@ const fn causal(lengths: [usize; 2], first: usize) -> Case {
 }
 
 /// Row blocks hold 64 queries and tiles 128 keys: every case but the first crosses both.
-const CASES: [Case; 12] = [
+const CASES: [Case; 17] = [
     causal([3, 7], 4),
     causal([150, 300], 150),
     causal([150, 300], 150).seeing(Some(69), Some(69)),
@@ -67,6 +74,17 @@ const CASES: [Case; 12] = [
     case([70, 300], 100).seeing(None, Some(5)),
     case([65, 200], 100).seeing(Some(30), None).with_sinks(),
     causal([130, 140], 0).with_sinks(),
+    causal([150, 300], 150).in_chunks(70),
+    case([70, 300], 100).in_chunks(150).seeing(Some(40), Some(90)),
+    causal([130, 140], 0).in_chunks(1),
+    causal([150, 300], 150).in_chunks(200).tempered(Temperature::Steps {
+        scale: 0.5,
+        length: 20.0,
+        first: 1.0,
+    }),
+    case([65, 200], 0)
+        .tempered(Temperature::Smooth { scale: 0.5, length: 20.0 })
+        .with_sinks(),
 ];
 
 impl Case {
@@ -77,16 +95,28 @@ impl Case {
         }
     }
 
+    const fn in_chunks(self, size: usize) -> Case {
+        Case { chunk: Some(size), ..self }
+    }
+
+    const fn tempered(self, temperature: Temperature) -> Case {
+        Case {
+            temperature: Some(temperature),
+            ..self
+        }
+    }
+
     const fn with_sinks(self) -> Case {
         Case { sinks: true, ..self }
     }
 
-    /// The rule of causality and windows in words: order of the query and of the key, nothing else.
+    /// The rule of causality, windows and chunks in words: order of the query and of the key, nothing else.
     fn visible(&self, i: usize, j: usize) -> bool {
         let order = i + self.first;
         (!self.causal || j <= order)
             && self.window.left.is_none_or(|left| j + left >= order)
             && self.window.right.is_none_or(|right| j <= order + right)
+            && self.chunk.is_none_or(|chunk| j / chunk == order / chunk)
     }
 
     fn mask<R: Real>(&self) -> Mask<'static, R> {
@@ -99,6 +129,8 @@ impl Case {
     fn attention(&self) -> Attention {
         Attention {
             window: Some(self.window),
+            chunk: self.chunk,
+            temperature: self.temperature,
             sinks: self.sinks,
             ..Attention::default()
         }
@@ -190,7 +222,9 @@ fn every_length_offset_and_window_equals_plain_attention() {
                 let score = |j: usize| -> f64 {
                     let (q, k) = (&q[(h * case.q_len + i) * DIM..][..DIM], &k[(h / 2 * case.k_len + j) * DIM..][..DIM]);
                     let product: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
-                    product / (DIM as f64).sqrt() - slopes[h] * i.abs_diff(j) as f64
+                    // The queries' positions are 0, 1, 2, …: the bias is not multiplied.
+                    let tempered = product * case.temperature.map_or(1.0, |t| t.factor(i as f64));
+                    tempered / (DIM as f64).sqrt() - slopes[h] * i.abs_diff(j) as f64
                 };
                 let visible: Vec<usize> = (0..case.k_len).filter(|&j| case.visible(i, j)).collect();
                 let max = visible.iter().map(|&j| score(j)).fold(f64::NEG_INFINITY, f64::max);
@@ -448,6 +482,77 @@ fn each_row_has_its_own_first_query() {
     let inputs = Inputs::new(View::new(&q, [3, HEADS, 1, DIM]).unwrap(), k, k);
     let refused = refusal(&Attention::default(), &call, inputs, &mask);
     assert!(matches!(refused, posenc::Error::Shape { .. }));
+}
+
+/// The masks of transformers 5.23.0: `chunked_overlay(3, left_padding)` with `causal_mask_function`, row by row as its documentation draws it, and the same with left padding.
+/// Attended pairs have weight, and no others.
+#[test]
+fn chunks_are_those_of_transformers_with_left_padding() {
+    // masking_utils.py, `sdpa_mask(…, mask_function=chunked_causal_mask_function(3, torch.zeros(1, dtype=int)))` at 5 tokens; then left_padding = 2 at 8 tokens, padding tokens not attended to.
+    let unpadded = ["#....", "##...", "###..", "...#.", "...##"];
+    let padded = [
+        "........", "........", "..#.....", "..##....", "..###...", ".....#..", ".....##.", ".....###",
+    ];
+    for (rows, pad) in [(&unpadded[..], 0), (&padded[..], 2)] {
+        let len = rows.len();
+        let is_token: Vec<bool> = (0..len).map(|t| t >= pad).collect();
+        let attended: Vec<bool> = is_token.clone();
+        let params: Params<f64> = plan().init(0).unwrap();
+        let at = Positions::from_padding(&is_token, 1).unwrap();
+        let call = plan().call(&params, &at, &at).unwrap();
+        let (q, k): (Vec<f64>, Vec<f64>) = (random(HEADS * len * DIM, 1), random(KV_HEADS * len * DIM, 2));
+        let (q_view, k_view) = (
+            View::new(&q, [1, HEADS, len, DIM]).unwrap(),
+            View::new(&k, [1, KV_HEADS, len, DIM]).unwrap(),
+        );
+        let (mut out, mut weights) = (vec![f64::NAN; q.len()], vec![f64::NAN; HEADS * len * len]);
+        let attention = Attention {
+            chunk: Some(3),
+            ..Attention::default()
+        };
+        let mask = Mask::none()
+            .causal(0)
+            .attends(Attends(View::new(&attended, [1, 1, 1, len]).unwrap()));
+        let outputs = Outputs {
+            out: ViewMut::new(&mut out, [1, HEADS, len, DIM]).unwrap(),
+            saved: None,
+            weights: Some(ViewMut::new(&mut weights, [1, HEADS, len, len]).unwrap()),
+        };
+        let inputs = Inputs::new(q_view, k_view, k_view);
+        attention
+            .forward(&call, inputs, &mask, Mode::Evaluate, outputs, &mut Workspace::default())
+            .unwrap();
+        for (i, row) in rows.iter().enumerate() {
+            let drawn: String = (0..len).map(|j| if weights[i * len + j] > 0.0 { '#' } else { '.' }).collect();
+            assert_eq!(&drawn, row, "row {i} with {pad} tokens of padding");
+        }
+    }
+}
+
+/// A chunk of no keys, a temperature out of range, and queries of several axes are refused.
+#[test]
+fn chunks_and_temperatures_are_checked() {
+    let params: Params<f32> = plan().init(0).unwrap();
+    let at = Positions::absent(1);
+    let call = plan().call(&params, &at, &at).unwrap();
+    let (q, k) = (vec![1.0f32; HEADS * DIM], vec![1.0f32; KV_HEADS * DIM]);
+    let k = View::new(&k, [1, KV_HEADS, 1, DIM]).unwrap();
+    let inputs = Inputs::new(View::new(&q, [1, HEADS, 1, DIM]).unwrap(), k, k);
+    let of = |chunk, temperature| Attention {
+        chunk,
+        temperature,
+        ..Attention::default()
+    };
+    let refused = refusal(&of(Some(0), None), &call, inputs, &Mask::none());
+    assert_eq!(refused, posenc::Error::Zero { what: "chunk" });
+    let refused = refusal(&of(None, Some(Temperature::llama4(0.1, 0.0))), &call, inputs, &Mask::none());
+    assert!(matches!(refused, posenc::Error::Invalid { .. }));
+
+    let none = Encoding::none().plan(plan().dims()).unwrap();
+    let (params, grid) = (none.init::<f32>(0).unwrap(), Positions::whole_axes(&[0, 0], 2, 1).unwrap());
+    let call = none.call(&params, &grid, &grid).unwrap();
+    let refused = refusal(&of(None, Some(Temperature::llama4(0.1, 8.0))), &call, inputs, &Mask::none());
+    assert!(matches!(refused, posenc::Error::Unsupported { .. }));
 }
 
 /// Sinks must be given where attention has them, and only there.

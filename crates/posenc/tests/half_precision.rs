@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Alibi, Attention, Dims, Element, Encoding, Mask, Mode, Pairing, Positions, Rng, Rotary, Shaw, View, ViewMut};
+use posenc::rotate::Rounding;
+use posenc::{Alibi, Attention, Dims, Element, Encoding, Mask, Mode, Pairing, Positions, Rng, Rotary, Shaw, Turn, View, ViewMut};
 
 const SHAPE: [usize; 4] = [2, 2, 70, 8]; // [batch, heads, seq, head_dim]; more rows than a tile has
 const SIZE: usize = 2 * 2 * 70 * 8;
@@ -80,4 +81,46 @@ fn check<T: Element<Real = f32> + std::fmt::Debug + PartialEq>(epsilon: f32) {
 fn attention_in_f16_and_bf16_is_f32_rounded_once() {
     check::<f16>(f16::EPSILON.to_f32());
     check::<bf16>(bf16::EPSILON.to_f32());
+}
+
+/// Where each step of a rotation is rounded, attention reads the queries and keys that eager PyTorch would have stored: the same bits as attention without rotation on rows that were turned and
+/// stored before.
+#[test]
+fn attention_reads_rows_that_were_rounded_step_by_step() {
+    fn check<T: Element<Real = f32> + std::fmt::Debug + PartialEq>() {
+        let given: [Vec<T>; 3] = [randn(1), randn(2), randn(3)];
+        let forward = |encoding: Encoding, q: &[T], k: &[T]| {
+            let plan = encoding.plan(Dims::new(16, 2).unwrap()).unwrap();
+            let (params, at) = (plan.init::<f32>(1).unwrap(), Positions::range(300..370));
+            let call = plan.call(&params, &at, &at).unwrap();
+            let view = |x| View::new(x, SHAPE).unwrap();
+            let mut out = vec![T::narrow(f32::NAN); SIZE];
+            let outputs = Outputs {
+                out: ViewMut::new(&mut out, SHAPE).unwrap(),
+                saved: None,
+                weights: None,
+            };
+            let (inputs, mask) = (Inputs::new(view(q), view(k), view(&given[2])), Mask::none().causal(0));
+            let mut work = Workspace::default();
+            Attention::default()
+                .forward(&call, inputs, &mask, Mode::Evaluate, outputs, &mut work)
+                .unwrap();
+            out
+        };
+        let of = |rounding| Rotary {
+            rounding,
+            ..Rotary::new(Pairing::Halves)
+        };
+        let stored = |x: &[T]| {
+            let mut x = x.to_vec();
+            let rotation = of(Rounding::EachStep).rotation::<f32>(8, &Positions::range(300..370)).unwrap();
+            rotation.apply(Turn::Forward, ViewMut::new(&mut x, SHAPE).unwrap()).unwrap();
+            x
+        };
+        let stepwise = forward(of(Rounding::EachStep).into(), &given[0], &given[1]);
+        assert_eq!(stepwise, forward(Encoding::none(), &stored(&given[0]), &stored(&given[1])));
+        assert_ne!(stepwise, forward(of(Rounding::Once).into(), &given[0], &given[1]));
+    }
+    check::<f16>();
+    check::<bf16>();
 }

@@ -1,10 +1,10 @@
 //! Every encoding of the library under the laws of `posenc::laws`, in layers that differ in more than the encoding: grouped heads, soft cap, window, dropout.
 
-use posenc::rotate::{Axes, Scaling, Slice, Yarn};
+use posenc::rotate::{Axes, Scaling, Slice, XPos, Yarn};
 use posenc::{
     Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
     MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
-    Sinusoidal, T5Bias, TransformerXl, Window, XlNet, laws,
+    Sinusoidal, T5Bias, Temperature, TransformerXl, Window, XlNet, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -24,8 +24,20 @@ fn plan(method: impl Into<Method>) -> Plan {
 laws! { none: Encoding::none().plan(dims()).unwrap() }
 laws! { none_capped_and_windowed: (
     Encoding::none().plan(dims()).unwrap(),
-    Attention { softcap: Some(2.0), window: Some(Window { left: Some(3), right: None }), scale: Some(0.7), dropout: 0.3, sinks: false },
+    Attention { softcap: Some(2.0), window: Some(Window { left: Some(3), right: None }), scale: Some(0.7), dropout: 0.3, ..Attention::default() },
 ) => [adjoint_matches_differences, fused_equals_naive] }
+
+// Chunks run through a packed row, so documents that begin within one are cut elsewhere than alone: one law less.
+laws! { chunked_and_tempered: (
+    Encoding::from(Rotary::new(Pairing::Halves)).with(Shaw::new(2)).with(Alibi::new()).plan(dims()).unwrap(),
+    Attention { chunk: Some(4), temperature: Some(Temperature::llama4(0.7, 3.0)), ..Attention::default() },
+) => [
+    adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding, left_padded_equals_unpadded, batch_order_is_irrelevant, threads_do_not_matter
+] }
+laws! { none_tempered: (
+    Encoding::none().plan(dims()).unwrap(),
+    Attention { temperature: Some(Temperature::log_n(3.0)), ..Attention::default() },
+) }
 
 laws! { learned: plan(Learned::new(256)) }
 
@@ -43,6 +55,9 @@ laws! { rotary_trailing: plan(Rotary { slice: Slice::Trailing, ..Rotary::new(Pai
 laws! { rotary_reversed: plan(Rotary { reversed: true, ..Rotary::new(Pairing::Halves) }) }
 laws! { rotary_proportional: plan(Rotary::new(Pairing::Halves).with_scaling(Scaling::Proportional { partial: 0.5, factor: 1.0 })) }
 laws! { rotary_of_several_axes: plan(Rotary { axes: Axes::Chunked { sections: vec![1, 1] }, ..Rotary::new(Pairing::Halves) }) }
+laws! { rotary_xpos: plan(Rotary::new(Pairing::Interleaved).with_decay(XPos { scale_base: 20.0, center: 5.0 })) }
+laws! { rotary_xpos_fades_with_distance_only: plan(Rotary::new(Pairing::Halves).with_decay(XPos::new())) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { rotary_across_heads: Encoding::from(Rotary { across_heads: true, ..Rotary::new(Pairing::Interleaved) }).plan(Dims::new(12, 3).unwrap()).unwrap() }
 laws! { rotary_is_relative: plan(Rotary::new(Pairing::Halves)) => [rotation_preserves_norms, scores_depend_on_distance_only, ids_equal_ranges] }
 
 laws! { alibi: plan(Alibi::new()) }
@@ -58,6 +73,7 @@ laws! { input_table: plan(InputTable::new(256)) }
 laws! { input_table_projected: Encoding::from(InputTable::new(256).projected()).plan(Dims::new(8, 2).unwrap()).unwrap() }
 laws! { shaw: plan(Shaw::new(3)) }
 laws! { shaw_keys_only: plan(Shaw::keys_only(3)) }
+laws! { shaw_nearer_after_the_query: plan(Shaw::new(3).with_max_after(1)) }
 laws! { shaw_is_relative: plan(Shaw::new(3)) => [scores_depend_on_distance_only, ids_equal_ranges] }
 laws! { music_transformer: plan(MusicTransformer::new(256)) }
 laws! { music_transformer_clamped: plan(MusicTransformer::new(3).with_overflow(Overflow::Clamp)) => [

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod compare;
 pub mod demo;
 pub mod explain;
+pub mod extend;
 pub mod list;
 pub mod show;
 pub mod units;
@@ -18,6 +19,7 @@ use bench::BenchArguments;
 use compare::CompareArguments;
 use demo::DemoArguments;
 use explain::ExplainArguments;
+use extend::ExtendArguments;
 use list::ListArguments;
 use posenc::Language;
 use show::ShowArguments;
@@ -30,6 +32,8 @@ Examples:
   posenc compare                                      train and judge the default encodings
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
+  posenc explain config.json                          what a model's own file does with positions
+  posenc extend config.json --to 131072 --method yarn a model's file for longer texts
   posenc demo order                                   what word order is without an encoding, and with each
   posenc show rotation                                a picture, as SVG and PNG
   posenc bench                                        how fast the hooks are on this machine
@@ -47,7 +51,8 @@ pub enum Command {
     // Boxed: they have many times the options of the others.
     Compare(Box<CompareArguments>),
     List(ListArguments),
-    Explain(ExplainArguments),
+    Explain(Box<ExplainArguments>),
+    Extend(Box<ExtendArguments>),
     Demo(DemoArguments),
     Show(Box<ShowArguments>),
     Bench(BenchArguments),

@@ -4,7 +4,9 @@ pub mod bench;
 pub mod compare;
 pub mod demo;
 pub mod explain;
+pub mod extend;
 pub mod list;
+mod model;
 pub mod show;
 
 use std::io::{self, Write};

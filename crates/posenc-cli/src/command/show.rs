@@ -121,12 +121,40 @@ fn read(path: &Path, wanted: Option<&str>) -> Result<Tensor, Failure> {
     })
 }
 
+/// The formats of a picture's file.
+#[derive(Clone, Copy)]
+pub enum Format {
+    Svg,
+    Png,
+}
+
+impl Format {
+    /// By a file's name.
+    pub fn of(path: &Path) -> Result<Format, Failure> {
+        match path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .map(str::to_lowercase)
+            .as_deref()
+        {
+            Some("svg") => Ok(Format::Svg),
+            Some("png") => Ok(Format::Png),
+            _ => Err(Failure::Usage(format!("{}: a picture's name ends in .svg or .png", path.display()))),
+        }
+    }
+}
+
+/// One picture under the name that was asked for; what stands there is replaced if it is a picture of this program.
+pub fn write_one(picture: &Picture, path: &Path, format: Format) -> Result<(), Failure> {
+    let contents = match format {
+        Format::Svg => svg(picture, Theme::Viewer).into_bytes(),
+        Format::Png => png(picture, false),
+    };
+    write_all(&[(path.to_path_buf(), contents)])
+}
+
 /// Draws, then looks at what is there, then writes: nothing is replaced that is not a picture, and nothing is written if anything is refused.
 fn write(pictures: &[Picture], arguments: &ShowArguments) -> Result<Vec<PathBuf>, Failure> {
-    let unwritable = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| Failure::Unwritable { path, source }
-    };
     fs::create_dir_all(&arguments.out).map_err(unwritable(&arguments.out))?;
     let file = |picture: &Picture, suffix: &str, ending: &str| arguments.out.join(format!("{}{suffix}.{ending}", picture.name));
     let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
@@ -137,18 +165,29 @@ fn write(pictures: &[Picture], arguments: &ShowArguments) -> Result<Vec<PathBuf>
             files.push((file(picture, table.suffix, "csv"), table.csv.clone().into_bytes()));
         }
     }
-    for (path, contents) in &files {
+    write_all(&files)?;
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let path = path.to_path_buf();
+    move |source| Failure::Unwritable { path, source }
+}
+
+/// All of these files, or none where one of them is something else.
+fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<(), Failure> {
+    for (path, contents) in files {
         if !is_free(path, contents).map_err(unwritable(path))? {
             return Err(Failure::Foreign { path: path.clone() });
         }
     }
-    for (path, contents) in &files {
+    for (path, contents) in files {
         write_whole(path, contents).map_err(|error| match error {
             LabError::FolderUnwritable { path, source } => Failure::Unwritable { path, source },
             other => Failure::Lab(other),
         })?;
     }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+    Ok(())
 }
 
 /// Nothing has this name, or an earlier picture of the same kind: an SVG and a PNG say who wrote them, and a CSV begins with the same header.

@@ -267,12 +267,18 @@ fn references(out: &mut String, chart: &Chart, x: &Axis, y: &Axis, frame: &Frame
         } else {
             (frame.right - 4.0, "end")
         };
+        // It stands above its line, or below where the next line is too near.
+        let crowded = |(other, _): &(f64, String)| (0.1..18.0).contains(&(at - y.place(*other)));
+        let text_at = if chart.references.iter().any(crowded) {
+            at + 13.0
+        } else {
+            at - 5.0
+        };
         let _ = write!(
             out,
-            "<path class=\"reference\" d=\"M{} {at:.1}H{:.1}\"/><text class=\"tick halo\" x=\"{end:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<path class=\"reference\" d=\"M{} {at:.1}H{:.1}\"/><text class=\"tick halo\" x=\"{end:.1}\" y=\"{text_at:.1}\" text-anchor=\"{anchor}\">{}</text>",
             frame.left,
             frame.right,
-            at - 5.0,
             escape(text)
         );
     }

@@ -3,8 +3,10 @@
 mod compare;
 mod demo;
 mod explain;
+mod extend;
 mod input;
 mod list;
+mod model;
 mod ran;
 mod resume;
 mod show;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::compare::{TINY, tiny_folder};
 use crate::ran::{Folder, Ran};
 
-const COMMANDS: [&str; 5] = ["compare", "list", "explain", "demo", "show"];
+const COMMANDS: [&str; 6] = ["compare", "list", "explain", "extend", "demo", "show"];
 
 #[test]
 fn help_is_on_stdout_and_a_success() {

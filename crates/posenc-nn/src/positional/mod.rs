@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{join, rows};
 use crate::storage::Storage;
-use posenc::{Attention, Call, Dims, Encoding, Error, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rng, Site};
+use posenc::{Attention, Call, Dims, Encoding, Error, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rng, Site, Temperature};
 use std::fmt;
 
 /// Multi-head attention with any encoding that acts inside attention: on the inputs of queries and keys, on the projected queries and keys, or on the
@@ -399,6 +399,8 @@ impl fmt::Display for PositionalMultiheadAttention {
             scale,
             softcap,
             window,
+            chunk,
+            temperature,
             sinks,
             dropout,
         } = &self.attn.attention;
@@ -410,6 +412,14 @@ impl fmt::Display for PositionalMultiheadAttention {
         if let Some(window) = window {
             let side = |keys: Option<usize>| keys.map_or_else(|| "all".to_string(), |keys| keys.to_string());
             write!(f, ", window {} back and {} ahead", side(window.left), side(window.right))?;
+        }
+        if let Some(chunk) = chunk {
+            write!(f, ", chunks of {chunk}")?;
+        }
+        match temperature {
+            Some(Temperature::Steps { scale, length, .. }) => write!(f, ", queries grow by {scale}·ln every {length} tokens")?,
+            Some(Temperature::Smooth { scale, length }) => write!(f, ", queries grow by {scale}·ln after {length} tokens")?,
+            None => {}
         }
         if *sinks {
             write!(f, ", sinks")?;

@@ -9,6 +9,7 @@ mod layers;
 mod mpnet;
 mod onnx;
 mod oracle;
+mod positions;
 mod rotary;
 mod rotation;
 mod set;
@@ -21,15 +22,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
-const SETS: [&str; 8] = [
+const SETS: [&str; 10] = [
     "attention",
     "encodings",
     "hf_axes",
+    "hf_positions",
     "hf_rotary",
     "layers",
     mpnet::NAME,
     "onnx",
     "rope_scaling",
+    "rounding",
 ];
 
 /// What came of one set.
@@ -79,9 +82,11 @@ fn run_set(folder: &Path, name: &str) -> Report {
         "attention" => attention::check,
         "encodings" => encodings::check,
         "hf_axes" | "hf_rotary" => rotary::models::check,
+        "hf_positions" => positions::check,
         "layers" => layers::check,
         "onnx" => onnx::check,
         "rope_scaling" => rotary::scaling::check,
+        "rounding" => rotary::rounding::check,
         _ => {
             let reason = "this set is not known here";
             for _ in &set.records {

@@ -1,6 +1,7 @@
-//! The sets `rope_scaling` and `hf_rotary`: from a model's configuration to its frequencies, tables and turned queries and keys.
+//! The sets `rope_scaling`, `hf_rotary` and `rounding`: from a model's configuration to its frequencies, tables and turned queries and keys.
 
 pub mod models;
+pub mod rounding;
 pub mod scaling;
 
 use super::compare::Worst;
@@ -19,12 +20,12 @@ fn ulp(x: f64) -> f64 {
 ///
 /// Each rounds the product of position and frequency to the nearest f32: half an ulp of the angle each, and p times the 2 ulp in which the frequencies differ. Neither
 /// function is steeper than 1. Each result is within an ulp of f32 below 1 (2U), and its product with the table's factor is rounded once more (U).
-fn table_bound(p: f64, frequency: f64, factor: f64) -> f64 {
+pub(super) fn table_bound(p: f64, frequency: f64, factor: f64) -> f64 {
     factor * (p.abs() * 2.0 * ulp(frequency) + ulp(p * frequency) + 2.0 * 3.0 * U)
 }
 
 /// Each number within its bound of the record's.
-fn near(tensor: &str, ours: &[f64], theirs: &[f32], bound: impl Fn(usize) -> f64) -> Outcome<Worst> {
+pub(super) fn near(tensor: &str, ours: &[f64], theirs: &[f32], bound: impl Fn(usize) -> f64) -> Outcome<Worst> {
     if ours.len() != theirs.len() {
         return fail(format!("{tensor}: {} numbers, the record has {}", ours.len(), theirs.len()));
     }

@@ -334,7 +334,7 @@ pub fn groups<R: Number>() -> Vec<(&'static str, Vec<Case<R>>)> {
                         softcap: Some(1.5),
                         window: Some(narrow),
                         sinks: true,
-                        dropout: 0.0,
+                        ..Attention::default()
                     },
                     at: ids,
                     causal: Some(1),

@@ -1,7 +1,7 @@
 //! The five named constructors: names, initial values, text, files.
 
 use crate::{BATCH, HEADS, WIDTH, random, with_params};
-use posenc::{Attention, Dims, Error, LayerSpec, Mode, Pairing, ParamSpec, Params, Rotary, T5Bias, Window};
+use posenc::{Attention, Dims, Error, LayerSpec, Mode, Pairing, ParamSpec, Params, Rotary, T5Bias, Temperature, Window};
 use posenc_nn::{AttentionTrace, Linear, PositionalArgs, PositionalMultiheadAttention, Streams, weights};
 
 /// A parameter's name and shape.
@@ -150,6 +150,8 @@ fn text_shows_every_attribute() {
                 left: Some(7),
                 right: None,
             }),
+            chunk: Some(9),
+            temperature: Some(Temperature::mistral(0.1, 16.0)),
             sinks: true,
             dropout: 0.125,
         },
@@ -168,6 +170,8 @@ fn text_shows_every_attribute() {
         "scale 0.25",
         "softcap 50",
         "window 7 back and all ahead",
+        "chunks of 9",
+        "queries grow by 0.1·ln every 16 tokens",
         "sinks [4]",
         "dropout 0.125",
         "rotary(halves, base 10000)",

@@ -2,7 +2,7 @@
 
 use crate::gradients::check_gradients;
 use crate::{BATCH, WIDTH, gradients, random, rounding, with_params};
-use posenc::{Alibi, Attention, Dims, Encoding, LayerSpec, Mode, Pairing, Params, Positions, Rotary, Shaw, T5Bias, Window};
+use posenc::{Alibi, Attention, Dims, Encoding, LayerSpec, Mode, Pairing, Params, Positions, Rotary, Shaw, T5Bias, Temperature, Window};
 use posenc_nn::{AttentionTrace, AttnMask, PositionalArgs, PositionalMultiheadAttention, Streams};
 
 const LEN: usize = 6;
@@ -379,6 +379,8 @@ fn everything_at_once_has_its_adjoint() {
             left: Some(3),
             right: Some(2),
         }),
+        chunk: Some(4),
+        temperature: Some(Temperature::llama4(0.5, 2.0)),
         sinks: true,
         dropout: 0.0,
     };

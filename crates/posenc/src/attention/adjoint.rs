@@ -84,7 +84,8 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             for h in 0..item.heads {
                 for i in 0..rows {
                     let row = &mut scratch.dq[(h * ld.rows + i) * ld.d..][..shape.head_dim];
-                    self.turn(Side::Query, Turn::Adjoint, item.batch, q0 + i, row);
+                    self.sharpen(item.batch, q0 + i, row);
+                    self.turn::<T>(Side::Query, Turn::Adjoint, [item.batch, item.head0 + h, q0 + i], row);
                     store(row, job.dq[h].row_mut(q0 + i));
                 }
             }
@@ -92,7 +93,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         for g in 0..item.kv_heads {
             for j in 0..shape.k_len {
                 let row = &mut scratch.dk[(g * ld.k_len + j) * ld.d..][..shape.head_dim];
-                self.turn(Side::Key, Turn::Adjoint, item.batch, j, row);
+                self.turn::<T>(Side::Key, Turn::Adjoint, [item.batch, item.kv0 + g, j], row);
                 store(row, job.dk[g].row_mut(j));
                 store(&scratch.dv[(g * ld.k_len + j) * ld.dv..][..shape.value_dim], job.dv[g].row_mut(j));
             }

@@ -339,6 +339,12 @@ impl Attention {
         }
         call.q_at().check_fit("query positions [batch, seq]", batch, q_len)?;
         call.k_at().check_fit("key positions [batch, seq]", batch, k_len)?;
+        if self.temperature.is_some() && call.q_at().axes() != 1 {
+            return Err(Error::Unsupported {
+                method: "attention",
+                what: "the queries' positions have several axes; a temperature reads one",
+            });
+        }
         // Its own tables are in head space, so its part of a value is as wide as a head.
         if value_dim != dims.head_dim && call.terms().any(|t| t.needs().values) {
             return Err(Error::Shape {

@@ -1,7 +1,8 @@
 //! Which pairs may attend. Masks compare the order of tokens, never their position ids.
 
-use super::Window;
+use super::{Attention, Window};
 use crate::error::{Error, Result};
+use crate::positions::Positions;
 use crate::real::Real;
 use crate::view::View;
 
@@ -130,8 +131,8 @@ impl<'a, R: Real> Mask<'a, R> {
         self
     }
 
-    /// The mask with every part repeated to the shape of the scores.
-    pub(crate) fn resolve(&self, shape: [usize; 4], window: Option<Window>) -> Result<ResolvedMask<'a, R>> {
+    /// The mask with every part repeated to the shape of the scores, and what the attention's settings hide from a query of keys at these positions.
+    pub(crate) fn resolve(&self, shape: [usize; 4], attention: &Attention, k_at: &Positions) -> Result<ResolvedMask<'a, R>> {
         let [batch, _, q_len, k_len] = shape;
         if let First::Rows(firsts) = self.first
             && firsts.len() != batch
@@ -164,7 +165,8 @@ impl<'a, R: Real> Mask<'a, R> {
         Ok(ResolvedMask {
             causal: self.causal,
             first: self.first,
-            window: window.unwrap_or_default(),
+            window: attention.window.unwrap_or_default(),
+            chunks: attention.chunk.map(|size| Chunks::new(size, k_at)),
             parts,
             k_len,
         })
@@ -177,8 +179,41 @@ pub(crate) struct ResolvedMask<'a, R> {
     causal: bool,
     first: First<'a>,
     window: Window,
+    chunks: Option<Chunks>,
     parts: Vec<Part<'a, R>>,
     k_len: usize,
+}
+
+/// Where each row's chunks of keys lie, by order.
+#[derive(Debug)]
+struct Chunks {
+    size: usize,
+    /// Keys before the first chunk: one number per batch row, or one for all.
+    before: Vec<usize>,
+}
+
+impl Chunks {
+    /// Chunks are counted from a row's first key that has a position; from its first key where none has.
+    fn new(size: usize, k_at: &Positions) -> Chunks {
+        let first = |b| (0..k_at.len()).find(|&j| k_at.get(0, b, j).is_some()).unwrap_or(0);
+        Chunks {
+            size,
+            before: (0..k_at.batch()).map(first).collect(),
+        }
+    }
+
+    /// The chunk of a query of this order; before the first chunk, what lies there.
+    #[inline]
+    fn of(&self, batch: usize, order: usize) -> std::ops::Range<usize> {
+        let before = self.before[if self.before.len() == 1 { 0 } else { batch }];
+        match order.checked_sub(before) {
+            Some(order) => {
+                let start = before + order / self.size * self.size;
+                start..start.saturating_add(self.size)
+            }
+            None => 0..before,
+        }
+    }
 }
 
 impl<R: Real> ResolvedMask<'_, R> {
@@ -189,7 +224,8 @@ impl<R: Real> ResolvedMask<'_, R> {
         let start = self.window.left.map_or(0, |left| order.saturating_sub(left));
         let right = if self.causal { Some(0) } else { self.window.right };
         let end = right.map_or(self.k_len, |right| order.saturating_add(right).saturating_add(1));
-        start.min(self.k_len)..end.min(self.k_len)
+        let chunk = self.chunks.as_ref().map_or(0..self.k_len, |chunks| chunks.of(batch, order));
+        start.max(chunk.start).min(self.k_len)..end.min(chunk.end).min(self.k_len)
     }
 
     /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.

@@ -9,8 +9,10 @@ mod driver;
 mod forward;
 mod mask;
 mod spec;
+mod temperature;
 mod tile;
 
 pub use driver::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 pub use mask::{Attends, Blocked, Mask};
 pub use spec::{Attention, LayerSpec, Window};
+pub use temperature::Temperature;

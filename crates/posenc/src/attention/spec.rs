@@ -1,5 +1,6 @@
 //! A layer's attention as data, beside its encoding.
 
+use super::Temperature;
 use crate::dropout::check_dropout;
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
@@ -22,6 +23,13 @@ pub struct Attention {
     pub softcap: Option<f64>,
     /// How far a query can see, by order.
     pub window: Option<Window>,
+    /// A query sees only keys of its own chunk of this many tokens (Llama 4's `attention_chunk_size`): those for which order ÷ chunk is the same. As in transformers, order
+    /// counts from the row's first key that has a position, so that left padding ([`Positions::from_padding`](crate::Positions::from_padding)) changes nothing; documents that are
+    /// packed into one row share its chunks.
+    #[doc(alias = "attention_chunk_size")]
+    pub chunk: Option<usize>,
+    /// What a query is multiplied by, by its position; 1 for a token that has none.
+    pub temperature: Option<Temperature>,
     /// Each head has a learned logit that takes part in the softmax beside the keys and has no value (StreamingLLM's and gpt-oss's sink): see
     /// [`Inputs::with_sinks`](crate::attention::Inputs::with_sinks).
     #[doc(alias = "attention_sink")]
@@ -47,7 +55,7 @@ impl Attention {
     /// Every setting lies in its range.
     ///
     /// # Errors
-    /// A scale or cap that is not a positive number, a dropout outside [0, 1).
+    /// A scale or cap that is not a positive number, a chunk of no keys, a temperature out of range, a dropout outside [0, 1).
     pub fn check(&self) -> Result<()> {
         let positive = |what, value: Option<f64>| match value {
             Some(x) if !(x.is_finite() && x > 0.0) => Err(Error::Invalid {
@@ -59,6 +67,12 @@ impl Attention {
         };
         positive("scale", self.scale)?;
         positive("softcap", self.softcap)?;
+        if self.chunk == Some(0) {
+            return Err(Error::Zero { what: "chunk" });
+        }
+        if let Some(temperature) = self.temperature {
+            temperature.check()?;
+        }
         check_dropout(self.dropout)
     }
 }

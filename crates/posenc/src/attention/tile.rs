@@ -2,7 +2,7 @@
 
 use super::driver::{Item, Shape};
 use super::mask::ResolvedMask;
-use super::{Attention, Inputs, Mask};
+use super::{Attention, Inputs, Mask, Temperature};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
@@ -27,6 +27,7 @@ pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
     pub shape: Shape,
     pub scale: f64,
     pub softcap: Option<f64>,
+    temperature: Option<Temperature>,
     pub mask: ResolvedMask<'m, R>,
     pub dropout: Option<Dropout>,
     granularity: Granularity,
@@ -112,7 +113,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         mode: Mode,
         whole_rows: bool,
     ) -> Result<Self> {
-        let mask = mask.resolve([shape.batch, shape.heads, shape.q_len, shape.k_len], attention.window)?;
+        let mask = mask.resolve([shape.batch, shape.heads, shape.q_len, shape.k_len], attention, call.k_at())?;
         let has = |g| call.terms().any(|t| t.needs().granularity == g);
         let all_heads = has(Granularity::AllHeads);
         let whole_rows = whole_rows || has(Granularity::WholeRows);
@@ -121,6 +122,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             shape,
             scale: attention.scale_for(shape.head_dim),
             softcap: attention.softcap,
+            temperature: attention.temperature,
             mask,
             dropout: mode.dropout(attention.dropout),
             granularity: if all_heads { Granularity::AllHeads } else { Granularity::Tile },
@@ -218,7 +220,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for j in 0..k_len {
                 let row = &mut scratch.k[(g * ld.k_len + j) * ld.d..][..head_dim];
                 load(inputs.k.row([item.batch, item.kv0 + g, j, 0]), row);
-                self.turn(Side::Key, Turn::Forward, item.batch, j, row);
+                self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, j], row);
                 for (p, x) in row.iter().enumerate() {
                     scratch.kt[(g * ld.d + p) * ld.k_len + j] = *x;
                 }
@@ -233,7 +235,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    /// Queries (rotated) of a block of rows, widened.
+    /// Queries (rotated, times their temperature) of a block of rows, widened.
     pub fn pack_queries<T: Element<Real = R>>(&self, item: Item, q: View<'_, T, 4>, q0: usize, rows: usize, scratch: &mut Scratch<R>) {
         let ld = self.strides();
         zeros(&mut scratch.q, item.heads * ld.rows * ld.d);
@@ -241,14 +243,26 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             for i in 0..rows {
                 let row = &mut scratch.q[(h * ld.rows + i) * ld.d..][..self.shape.head_dim];
                 load(q.row([item.batch, item.head0 + h, q0 + i, 0]), row);
-                self.turn(Side::Query, Turn::Forward, item.batch, q0 + i, row);
+                self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0 + i], row);
+                self.sharpen(item.batch, q0 + i, row);
             }
         }
     }
 
-    pub fn turn(&self, side: Side, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
+    /// Multiplies a query, or its gradient, by its temperature.
+    pub fn sharpen(&self, batch: usize, token: usize, row: &mut [R]) {
+        if let Some(temperature) = self.temperature
+            && let Some(position) = self.call.q_at().get(0, batch, token)
+        {
+            let factor = R::of(temperature.factor(position));
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+
+    /// Turns a row of numbers that are stored as `T`: [batch, head, token].
+    pub fn turn<T: Element<Real = R>>(&self, side: Side, turn: Turn, place: [usize; 3], row: &mut [R]) {
         if let Some(pair) = self.call.rotations().first() {
-            pair.side(side).turn_row(turn, batch, token, row);
+            pair.side(side).turn_head::<T>(turn, place, row);
         }
     }
 

@@ -127,7 +127,14 @@ pub(crate) const INPUT_TABLE: Entry = Entry {
 
 pub(crate) const ROTARY: Entry = Entry {
     name: "rotary",
-    aliases: &["rope", "rotary-halves", "rotary-interleaved", "rope-halves", "rope-interleaved"],
+    aliases: &[
+        "rope",
+        "rotary-halves",
+        "rotary-interleaved",
+        "rope-halves",
+        "rope-interleaved",
+        "xpos",
+    ],
     title: said("rotary positions (RoPE)", "旋转位置编码（RoPE）"),
     acts: said(
         "queries and keys of every layer, after their projections",

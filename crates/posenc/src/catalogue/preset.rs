@@ -8,7 +8,7 @@ use crate::encoding::{Encoding, Method};
 use crate::error::{Error, Result};
 use crate::input::InputTable;
 use crate::params::Init;
-use crate::rotate::{Pairing, Rotary};
+use crate::rotate::{Pairing, Rotary, XPos};
 
 /// What a preset must know besides a name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +51,7 @@ impl PresetOptions {
 /// | `sinusoidal` | the paper's |
 /// | `input-table` | L rows of zeros per layer |
 /// | `rotary`, `rotary-halves`, `rotary-interleaved` | base 10 000, the whole head |
+/// | `xpos` | the same with scores that fade over 512 positions; f32 reaches some 18 000 positions |
 /// | `shaw` | ±16 (at most L/2), keys and values |
 /// | `music-transformer` | L distances; `clamp` reads the farthest row past them; with any other policy it refuses |
 /// | `transformer-xl` | the paper's: sines first, keys up to the query, not clamped |
@@ -100,6 +101,7 @@ fn method(name: &str, options: &PresetOptions) -> Result<Option<Method>> {
         "learned" => Learned::new(trained).with_overflow(options.overflow).into(),
         "sinusoidal" => Sinusoidal::paper().into(),
         "input-table" => InputTable::new(trained).with_overflow(options.overflow).into(),
+        "rotary" if lower == "xpos" => Rotary::new(pairing).with_decay(XPos::new()).into(),
         "rotary" => Rotary::new(pairing).into(),
         "shaw" => Shaw::new(half.min(16)).into(),
         "music-transformer" => match options.overflow {

@@ -1,5 +1,6 @@
 //! Why a configuration was refused, or what was wrong with one that was read all the same.
 
+use super::Mode;
 use std::fmt;
 
 /// Why a model's configuration was refused; in [`Mode::Lenient`](super::Mode::Lenient) some of these are warnings instead. Keys are named by their path in the file.
@@ -14,6 +15,31 @@ pub enum ConfigError {
         column: usize,
         /// What the parser expected.
         message: String,
+    },
+    /// Not what the format puts there: a GGUF file's bytes.
+    Bytes {
+        /// Offset of the first byte of what is wrong.
+        at: usize,
+        /// What stands there.
+        given: String,
+        /// What the format allows.
+        expected: &'static str,
+    },
+    /// The file ends before what is needed does.
+    Cut {
+        /// What is not whole.
+        what: String,
+        /// Bytes of the file that were given.
+        given: usize,
+        /// Bytes from its start that are needed, at least.
+        needed: u64,
+    },
+    /// Frequencies or tables that this file does not say, and that change what layers do: they stand in a tensor, or in another file.
+    Unread {
+        /// The tensor, or what holds it.
+        tensor: String,
+        /// What is known, and what to do.
+        reason: String,
     },
     /// More of something than any model has.
     TooMany {
@@ -83,6 +109,14 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Json { line, column, message } => write!(f, "line {line}, column {column}: {message}"),
+            ConfigError::Bytes { at, given, expected } => write!(f, "byte {at}: {given}, expected {expected}"),
+            ConfigError::Cut { what, given, needed } => {
+                write!(
+                    f,
+                    "{what} does not end within the {given} bytes given: at least the first {needed} are needed"
+                )
+            }
+            ConfigError::Unread { tensor, reason } => write!(f, "`{tensor}`: {reason}"),
             ConfigError::TooMany { what, given, limit } => write!(f, "{given} {what}; at most {limit} are read"),
             ConfigError::Missing { key, needed_for } => write!(f, "`{key}` is missing: {needed_for} cannot be known without it"),
             ConfigError::Wrong { key, given, expected } => write!(f, "`{key}` is {given}, expected {expected}"),
@@ -100,7 +134,7 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownModel { model_type, nearest } => {
                 write!(
                     f,
-                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry"
+                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry (an architecture of GGUF: in config/gguf/architectures.rs)"
                 )?;
                 if !nearest.is_empty() {
                     write!(f, "; similar names: {}", nearest.join(", "))?;
@@ -120,5 +154,31 @@ impl std::error::Error for ConfigError {
             ConfigError::Setting { error, .. } => Some(error),
             _ => None,
         }
+    }
+}
+
+/// What is an error in one mode and a warning in the other.
+pub(super) struct Doubts {
+    mode: Mode,
+    pub warnings: Vec<ConfigError>,
+}
+
+impl Doubts {
+    pub fn new(mode: Mode) -> Doubts {
+        Doubts {
+            mode,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// An error in strict mode, else a warning.
+    pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
+        if self.mode == Mode::Strict {
+            return Err(wrong);
+        }
+        if !self.warnings.contains(&wrong) {
+            self.warnings.push(wrong);
+        }
+        Ok(())
     }
 }

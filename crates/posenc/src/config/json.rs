@@ -8,6 +8,9 @@ use std::fmt;
 /// Bytes of a file that are read: a hundred times the largest configuration with labels for every class.
 const LONGEST: usize = 16 << 20;
 
+/// Numbers of a list that are read, in each layer anew: a thousand times as many as a head has pairs.
+pub(super) const LONGEST_LIST: usize = 1 << 16;
+
 /// The object in these bytes.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
     if bytes.len() > LONGEST {
@@ -157,8 +160,20 @@ impl<'a> Node<'a> {
         self.typed(key, "a list", |value| value.as_array().map(Vec::as_slice))
     }
 
-    /// A list of numbers.
+    /// A list of numbers, one per layer or per pair.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, ConfigError> {
+        if let Some(given) = self
+            .find(key)
+            .and_then(Value::as_array)
+            .map(Vec::len)
+            .filter(|given| *given > LONGEST_LIST)
+        {
+            return Err(ConfigError::TooMany {
+                what: "numbers in a list",
+                given,
+                limit: LONGEST_LIST,
+            });
+        }
         self.typed(key, "a list of numbers", |value| {
             value.as_array()?.iter().map(Value::as_f64).collect()
         })

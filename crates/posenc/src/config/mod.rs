@@ -19,26 +19,86 @@
 //! # Ok::<(), posenc::config::ConfigError>(())
 //! ```
 //!
-//! **Layouts.** Hugging Face's `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
+//! **Formats**, told apart by their content ([`Format`]; the page `docs/config-formats.md` has the rules):
+//! - *Hugging Face's `config.json`*;
+//! - *GGUF*: bytes that begin with `GGUF`; the whole file, or its beginning: metadata, and for some architectures the list of tensors and the few that hold frequencies. An error says how many bytes are needed.
+//!   [`known_gguf`] lists the architectures;
+//! - *`params.json`* of Meta and of Mistral: objects with `dim`, `n_layers` and `n_heads` and no model type of transformers.
+//!
+//! A model's pairing is that of the file's weights: converters permute the projections of queries and keys for some formats ([`convert_rows`](crate::rotate::convert_rows) does it too), so one model is
+//! [`Pairing::Halves`](crate::Pairing::Halves) in one file and [`Pairing::Interleaved`](crate::Pairing::Interleaved) in another, with the same frequencies.
+//!
+//! **Layouts of Hugging Face's.** `rope_parameters` (flat, or one dictionary per layer type), the older `rope_theta` with `rope_scaling`, and the spellings before it; parts nested under `text_config`,
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
+//! A position past 2²⁴ is an error when it is made: f32 does not tell it from its neighbour.
+//!
+//! **What a file leaves out** is its class's default: sizes, windows, patterns of layer types, scales, whole parts. Each such value says so ([`Source::ClassDefault`]). A key that the file has, even with `null`, stands above it.
+//!
+//! **Layers** differ by type, window, chunk, width, scale, temperature of queries, and by whether they turn; layers of linear attention and of convolutions are named and have no positions
+//! ([`LayerPlan::attends`]). What is read is compared with what reaches the softmax in transformers' own modules, for every rotary model type (`golden/config/`).
 //!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
 //! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.
 //!
-//! **Rules** are those of transformers 5.23.0, with these differences. A dictionary's `truncate` is read where it stands (transformers reads it beside nested dictionaries, where it is not). `head_dim: null` is an
-//! absent `head_dim` for every kind of scaling. `attn_factor` multiplies YaRN's own magnitude, as in vLLM (transformers ignores it). HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+//! **Rules** are those of transformers 5.23.0, with these differences, each of which a test holds to what transformers does instead.
+//!
+//! - A dictionary's `truncate` is read where it stands; transformers reads it beside nested dictionaries, where it is not.
+//! - `partial_rotary_factor` counts for every kind of scaling, as in vLLM; classes without a share of their own (Llama) ignore it there when nothing is scaled.
+//! - `attn_factor` multiplies YaRN's own magnitude, as in vLLM; transformers ignores it.
+//! - An older OLMo 3 file's `rope_theta` is the base of its sliding layers, too; transformers gives them the class's.
+//! - A base or share beside no dictionary stands above that of the class's own dictionary (Ministral 3, Apertus); transformers drops it.
+//! - HunYuan-VL's sections are chunks of pairs, as in its authors' code.
+//! - MPT's `alibi_bias_max` counts, as in its authors' code; transformers always takes 8.
+//!
+//! `head_dim: null` is an absent `head_dim` for every kind of scaling, here and there.
+//!
+//! **Positions that are not rotary.** What acts on the embeddings is [`Part::embeddings`]: a learned table with its offset and padding row, or sinusoids; [`Part::numbering`] says how the model counts its tokens. What acts in
+//! layers stands in each [`LayerSpec`]: buckets, slopes, relative attention, scale, window. An encoder and a decoder in one file are two parts ([`Part::stack`]); cross-attention has no positions unless a note says so.
+//!
+//! ```
+//! use posenc::config::{Mode, Numbering, read};
+//! let t5 = read(br#"{"model_type": "t5", "num_layers": 12, "d_model": 768, "num_heads": 12}"#, Mode::Strict)?;
+//! assert_eq!((t5.parts[0].stack, t5.parts[1].stack), (Some("encoder"), Some("decoder")));
+//! let layer = t5.parts[1].layer(0).unwrap();
+//! assert_eq!(layer.spec.encoding.to_string(), "t5 bias(unidirectional, 32 buckets to 128, one table per model)");
+//! assert_eq!((layer.spec.attention.scale, layer.source("buckets").unwrap().to_string().as_str()), (Some(1.0), "class default"));
+//!
+//! let roberta = read(br#"{"model_type": "roberta", "max_position_embeddings": 514}"#, Mode::Strict)?;
+//! assert_eq!(roberta.parts[0].embeddings.to_string(), "learned(max_len 514, offset 2, padding row 1)");
+//! assert_eq!(roberta.parts[0].numbering, Numbering::NotPadding { id: 1 });
+//! # Ok::<(), posenc::config::ConfigError>(())
+//! ```
 
+mod attend;
+mod biases;
+mod embeddings;
 mod error;
+pub mod extend;
+mod filled;
+mod gguf;
 mod json;
 mod layers;
+#[cfg(test)]
+mod layers_of_transformers;
+mod numbering;
+mod params;
+mod plain;
+#[cfg(test)]
+mod published;
 mod read;
 mod registry;
 mod rope;
+mod said;
 mod scale;
+mod stack;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unturned;
 
 pub use error::ConfigError;
+pub use gguf::known_gguf;
+pub use numbering::Numbering;
 pub use read::{known, read};
 
 use crate::attention::LayerSpec;
@@ -57,13 +117,28 @@ pub enum Mode {
     Lenient,
 }
 
+/// Which code a file was written for: told by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Format {
+    /// `config.json` of Hugging Face's transformers.
+    HuggingFace,
+    /// The metadata at the start of a GGUF file, for llama.cpp and its like.
+    Gguf,
+    /// Meta's `params.json`.
+    Meta,
+    /// Mistral's `params.json`.
+    Mistral,
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A key of the file, by its path.
+    /// A key of the file, by its path; in a GGUF file also a tensor, by its name.
     Key(String),
-    /// The default of the model type's class in transformers.
+    /// The default of the code that the file was written for: the model type's class in transformers, llama.cpp's loader, the authors' own class.
     ClassDefault,
     /// What every model of this type does; no file says it.
     Model,
@@ -109,6 +184,8 @@ impl Trace {
 pub struct LayerPlan {
     /// The layer type, where the file has several.
     pub kind: Option<String>,
+    /// Whether it attends: layers of linear attention, of convolutions and of recurrences do not, and have no positions.
+    pub attends: bool,
     /// The dictionary of rotary settings that these layers read, where the file has one per layer type.
     pub dictionary: Option<String>,
     /// Widths.
@@ -136,10 +213,20 @@ pub struct Part {
     pub path: String,
     /// Its model type.
     pub model_type: String,
+    /// `encoder` or `decoder`, where one object of the file describes both.
+    pub stack: Option<&'static str>,
     /// What acts on the embeddings, once.
     pub embeddings: Encoding,
+    /// Width of the embeddings, where it is not the layers' own: the model projects them after `embeddings` has acted (ALBERT, ELECTRA).
+    pub embedding_dim: Option<usize>,
+    /// How tokens are numbered before `embeddings` and the layers see their positions.
+    pub numbering: Numbering,
+    /// Where each value of `embeddings` and `numbering` comes from.
+    pub provenance: Vec<Provenance>,
     /// The longest input that the file names.
     pub max_len: Option<usize>,
+    /// Where that stands in the file.
+    pub max_len_source: Option<Source>,
     /// Plans that differ. All that [`Part::layers`] counts, then those of dictionaries that no layer reads.
     pub plans: Vec<LayerPlan>,
     /// The plan of each layer, as an index. Empty where the file does not say how many layers there are.
@@ -149,6 +236,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// Where a value of the embeddings comes from, by its name in [`Provenance::value`].
+    pub fn source(&self, value: &str) -> Option<&Source> {
+        self.provenance.iter().find(|p| p.value == value).map(|p| &p.source)
+    }
+
     /// The plan of a layer.
     pub fn layer(&self, index: usize) -> Option<&LayerPlan> {
         self.plans.get(*self.layers.get(index)?)
@@ -164,6 +256,8 @@ impl Part {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelConfig {
+    /// Which code the file was written for.
+    pub format: Format,
     /// The file's model type.
     pub model_type: String,
     /// Its stacks of layers; the language model first, where there is one.

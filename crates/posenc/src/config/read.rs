@@ -3,9 +3,9 @@
 use super::json::{self, Node, shown};
 use super::registry::{self, Model};
 use super::rope::Dictionary;
-use super::{ConfigError, LayerPlan, Mode, ModelConfig, Part, Source, Trace};
-use crate::attention::{Attention, LayerSpec, Window};
-use crate::dims::Dims;
+use super::said::{Entry, Said, class_dictionary};
+use super::{ConfigError, Format, LayerPlan, Mode, ModelConfig, Numbering, Part, Source, Trace, gguf, params};
+use crate::attention::{Attention, LayerSpec};
 use crate::encoding::Encoding;
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub(super) const DEEPEST: usize = 4096;
 
 /// Keys of the number of layers, in the order in which they are looked for.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 11] = [
     "num_hidden_layers",
     "n_layer",
     "n_layers",
@@ -23,6 +23,8 @@ const LAYERS: [&str; 9] = [
     "decoder_layers",
     "num_decoder_layers",
     "memory_attention_num_layers",
+    "num_attention_layers",
+    "decoder_num_hidden_layers",
 ];
 /// Of the query heads.
 const HEADS: [&str; 8] = [
@@ -38,7 +40,7 @@ const HEADS: [&str; 8] = [
 /// Of the width of the residual stream.
 const WIDTHS: [&str; 5] = ["hidden_size", "n_embd", "d_model", "embed_dim", "dim"];
 /// Of the key heads.
-const KEY_HEADS: [&str; 3] = ["num_key_value_heads", "num_kv_heads", "n_head_kv"];
+pub(super) const KEY_HEADS: [&str; 4] = ["num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads"];
 /// Of the longest input.
 const LENGTHS: [&str; 6] = [
     "max_position_embeddings",
@@ -56,11 +58,17 @@ const LANGUAGE: [&str; 4] = ["text_config", "llm_config", "language_config", "th
 /// # Errors
 /// Not JSON; a model type that is not known; what is needed is missing or of another kind; settings outside their range. In strict mode also contradictions and rotary settings without a meaning.
 pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
+    if gguf::is(bytes) {
+        return gguf::read(bytes, mode);
+    }
     let map = json::object(bytes)?;
     let top = Node {
         map: &map,
         path: String::new(),
     };
+    if params::is(&map) {
+        return params::read(&top, mode);
+    }
     let model_type = top.text("model_type")?.unwrap_or_default().to_string();
     let mut found = Found {
         mode,
@@ -68,8 +76,9 @@ pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
         left: Vec::new(),
         warnings: Vec::new(),
     };
-    found.node(&top, None, 0)?;
+    found.node(&top, None, Map::new(), 0)?;
     Ok(ModelConfig {
+        format: Format::HuggingFace,
         model_type,
         parts: found.parts,
         left: found.left,
@@ -79,7 +88,16 @@ pub fn read(bytes: &[u8], mode: Mode) -> Result<ModelConfig, ConfigError> {
 
 /// Model types that are read, in the order of their names, each with what its layers do with positions, in a few words, or with the reason why they are not read.
 pub fn known() -> Vec<(&'static str, Result<String, &'static str>)> {
-    let mut all: Vec<(&'static str, Result<String, &'static str>)> = registry::models().map(|m| (m.name, Ok(m.summary()))).collect();
+    let turning = registry::models().map(|m| {
+        let text = match registry::plain(m.name) {
+            Some(other) => format!("{}; {}", other.summary(), m.summary()),
+            None => m.summary(),
+        };
+        (m.name, Ok(text))
+    });
+    let mut all: Vec<(&'static str, Result<String, &'static str>)> = turning.collect();
+    let others = registry::plains().filter(|m| registry::find(m.name).is_none());
+    all.extend(others.map(|m| (m.name, Ok(m.summary()))));
     let parts = |parts: &[(&str, &str)]| {
         let one = |(key, of): &(&str, &str)| match of.is_empty() {
             true => format!("`{key}`"),
@@ -87,26 +105,32 @@ pub fn known() -> Vec<(&'static str, Result<String, &'static str>)> {
         };
         parts.iter().map(one).collect::<Vec<_>>().join(", ")
     };
+    all.extend(registry::composites().map(|(name, of)| (*name, Ok(format!("parts: {}", parts(of))))));
     all.extend(
-        registry::PARTS
+        registry::UNEXPRESSED
             .iter()
-            .map(|(name, of)| (*name, Ok(format!("parts: {}", parts(of))))),
+            .filter(|(name, _)| registry::plain(name).is_none())
+            .map(|(name, reason)| (*name, Err(*reason))),
     );
-    all.extend(registry::UNEXPRESSED.iter().map(|(name, reason)| (*name, Err(*reason))));
     all.sort_by_key(|(name, _)| *name);
     all
 }
 
-struct Found {
+pub(super) struct Found {
     mode: Mode,
-    parts: Vec<Part>,
-    left: Vec<(String, ConfigError)>,
+    pub parts: Vec<Part>,
+    pub left: Vec<(String, ConfigError)>,
     warnings: Vec<ConfigError>,
 }
 
 impl Found {
-    /// Reads an object whose model type is its own, or else `implied`.
-    fn node(&mut self, node: &Node<'_>, implied: Option<&str>, depth: usize) -> Result<(), ConfigError> {
+    /// An error in strict mode, else a warning.
+    pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
+        complain(self.mode, &mut self.warnings, wrong)
+    }
+
+    /// Reads an object whose model type is its own, or else `implied`. `changes` are defaults of the whole that differ from those of the part's class.
+    fn node(&mut self, node: &Node<'_>, implied: Option<&str>, changes: Map<String, Value>, depth: usize) -> Result<(), ConfigError> {
         let own = node.text("model_type")?.filter(|own| !own.is_empty());
         let Some(model_type) = own.or(implied) else {
             return Err(ConfigError::Missing {
@@ -114,18 +138,16 @@ impl Found {
                 needed_for: "what the model's class leaves unsaid",
             });
         };
-        if let Some((_, parts)) = registry::PARTS.iter().find(|(name, _)| *name == model_type) {
-            return self.composite(node, parts, depth);
+        if let Some((name, parts)) = registry::composites().find(|(name, _)| *name == model_type) {
+            return self.composite(node, name, parts, depth);
+        }
+        if let Some(model) = registry::plain(model_type)
+            && model.describes(node)
+        {
+            return self.plain(node, model, depth);
         }
         if let Some(model) = registry::find(model_type) {
-            let mut reader = Reader {
-                model,
-                mode: self.mode,
-                warnings: &mut self.warnings,
-            };
-            let part = reader.part(node)?;
-            self.parts.push(part);
-            return Ok(());
+            return self.stack(node, model, changes);
         }
         if let Some((_, reason)) = registry::UNEXPRESSED.iter().find(|(name, _)| *name == model_type) {
             return Err(ConfigError::NotExpressed {
@@ -143,7 +165,7 @@ impl Found {
                     model_type: model_type.into(),
                     nearest: registry::nearest(model_type),
                 });
-                return self.node(&inner, None, depth + 1);
+                return self.node(&inner, None, Map::new(), depth + 1);
             }
         }
         Err(ConfigError::UnknownModel {
@@ -152,8 +174,22 @@ impl Found {
         })
     }
 
+    /// Reads one stack of layers.
+    fn stack(&mut self, node: &Node<'_>, model: &'static Model, changes: Map<String, Value>) -> Result<(), ConfigError> {
+        let said = Said::over(node, model, registry::defaults(model.name), changes);
+        let part = Reader {
+            model,
+            mode: self.mode,
+            warnings: &mut self.warnings,
+            said,
+        }
+        .part(node)?;
+        self.parts.push(part);
+        Ok(())
+    }
+
     /// The first part is the model; what is wrong with another is listed.
-    fn composite(&mut self, node: &Node<'_>, parts: &[(&'static str, &'static str)], depth: usize) -> Result<(), ConfigError> {
+    fn composite(&mut self, node: &Node<'_>, name: &str, parts: &[(&'static str, &'static str)], depth: usize) -> Result<(), ConfigError> {
         if depth >= 4 {
             return Err(ConfigError::TooMany {
                 what: "models within models",
@@ -161,41 +197,115 @@ impl Found {
                 limit: 4,
             });
         }
+        let defaults = registry::defaults(name);
         for (index, (key, implied)) in parts.iter().enumerate() {
-            let implied = Some(*implied).filter(|implied| !implied.is_empty());
-            let outcome = match node.object(key)? {
-                Some(inner) => self.node(&inner, implied, depth + 1),
+            let fixed = Some(*implied).filter(|implied| !implied.is_empty());
+            let implied = fixed.or_else(|| defaults.implied(key));
+            let outcome = match self.object(node, key)? {
+                Some(mut map) => {
+                    // Some files write the whole's model type into a part whose class is fixed.
+                    if fixed.is_some() && map.get("model_type").and_then(Value::as_str) == Some(name) {
+                        map.remove("model_type");
+                    }
+                    let inner = Node {
+                        map: &map,
+                        path: node.path(key),
+                    };
+                    self.node(&inner, implied, Map::new(), depth + 1)
+                }
                 // Older files have the language model's keys at the top.
-                None if index == 0 && node.first(&WIDTHS).is_some() => {
-                    let Some(model) = implied.and_then(registry::find) else {
-                        return Err(ConfigError::Missing {
+                None if index == 0 && node.first(&WIDTHS).is_some() && implied.and_then(registry::plain).is_none() => {
+                    match implied.and_then(registry::find) {
+                        Some(model) => self.stack(node, model, Map::new()),
+                        None => Err(ConfigError::Missing {
                             key: node.path(key),
                             needed_for: "the language model",
-                        });
-                    };
-                    let mut reader = Reader {
-                        model,
-                        mode: self.mode,
-                        warnings: &mut self.warnings,
-                    };
-                    reader.part(node).map(|part| self.parts.push(part))
+                        }),
+                    }
                 }
-                None => Err(ConfigError::Missing {
-                    key: node.path(key),
-                    needed_for: "this part of the model",
-                }),
+                // Absent, not `null`: the class makes one of its own.
+                None => match defaults.absent(key).filter(|_| !node.map.contains_key(*key)) {
+                    Some(absent) => {
+                        let map = Map::new();
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
+                        self.node(&inner, Some(&absent.model_type), absent.changes, depth + 1)
+                    }
+                    // As far as the class's defaults are known.
+                    None if implied.is_some_and(|implied| registry::plain(implied).is_some()) && !node.map.contains_key(*key) => {
+                        let map = Map::new();
+                        let inner = Node {
+                            map: &map,
+                            path: node.path(key),
+                        };
+                        self.node(&inner, implied, Map::new(), depth + 1)
+                    }
+                    None => Err(ConfigError::Missing {
+                        key: node.path(key),
+                        needed_for: "this part of the model",
+                    }),
+                },
             };
             match outcome {
                 Ok(()) => {}
-                Err(error @ (ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }))
-                    if index > 0 =>
-                {
-                    self.left.push((node.path(key), error));
-                }
+                Err(error) if index > 0 && self.may_be_left(&error) => self.left.push((node.path(key), error)),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Whether a part that is not the first may be listed instead of read.
+    pub fn may_be_left(&self, error: &ConfigError) -> bool {
+        matches!(
+            error,
+            ConfigError::UnknownModel { .. } | ConfigError::NotExpressed { .. } | ConfigError::Missing { .. }
+        )
+    }
+
+    /// Reads the model under a key; its class's default where the file has none.
+    pub fn inner(&mut self, node: &Node<'_>, key: &str, implied: &'static str, depth: usize) -> Result<(), ConfigError> {
+        let map = self.object(node, key)?.unwrap_or_default();
+        let inner = Node {
+            map: &map,
+            path: node.path(key),
+        };
+        self.node(&inner, Some(implied), Map::new(), depth + 1)
+    }
+
+    /// The object under a key. Files of CLIP's line say some parts twice, the second time under `…_dict`; the class takes the second.
+    fn object(&mut self, node: &Node<'_>, key: &str) -> Result<Option<Map<String, Value>>, ConfigError> {
+        let (first, second) = (node.object(key)?, node.object(&format!("{key}_dict"))?);
+        let Some(second) = second else {
+            return Ok(first.map(|first| first.map.clone()));
+        };
+        let mut map = first.map(|first| first.map.clone()).unwrap_or_default();
+        for (name, value) in second.map {
+            let old = map.insert(name.clone(), value.clone());
+            if let Some(old) = old.filter(|old| old != value && !old.is_null() && !value.is_null()) {
+                self.complain(ConfigError::Conflict {
+                    first: (format!("{}.{name}", node.path(key)), shown(&old)),
+                    second: (second.path(name), shown(value)),
+                    taken: second.path(name),
+                })?;
+            }
+        }
+        Ok(Some(map))
+    }
+}
+
+/// An error in strict mode, else a warning.
+fn complain(mode: Mode, warnings: &mut Vec<ConfigError>, wrong: ConfigError) -> Result<(), ConfigError> {
+    match mode {
+        Mode::Strict => Err(wrong),
+        Mode::Lenient => {
+            if !warnings.contains(&wrong) {
+                warnings.push(wrong);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -204,50 +314,54 @@ pub(super) struct Reader<'w> {
     pub model: &'static Model,
     pub mode: Mode,
     pub warnings: &'w mut Vec<ConfigError>,
+    /// What the file and the class say.
+    pub said: Said,
 }
 
 impl Reader<'_> {
     /// An error in strict mode, else a warning.
     pub fn complain(&mut self, wrong: ConfigError) -> Result<(), ConfigError> {
-        match self.mode {
-            Mode::Strict => Err(wrong),
-            Mode::Lenient => {
-                if !self.warnings.contains(&wrong) {
-                    self.warnings.push(wrong);
-                }
-                Ok(())
-            }
-        }
+        complain(self.mode, self.warnings, wrong)
     }
 
     pub fn max_len(&self, node: &Node<'_>) -> Result<Option<usize>, ConfigError> {
-        node.first(&LENGTHS).map_or(Ok(None), |key| node.size(key))
+        self.said.first(node, &LENGTHS).map_or(Ok(None), |key| node.size(key))
     }
 
     pub fn width_key(&self, node: &Node<'_>) -> Result<&'static str, ConfigError> {
-        node.first(&WIDTHS).ok_or_else(|| ConfigError::Missing {
+        self.said.first(node, &WIDTHS).ok_or_else(|| ConfigError::Missing {
             key: node.path(WIDTHS[0]),
             needed_for: "the width of a head",
         })
     }
 
     pub fn heads_key(&self, node: &Node<'_>) -> Result<&'static str, ConfigError> {
-        node.first(&HEADS).ok_or_else(|| ConfigError::Missing {
+        self.said.first(node, &HEADS).ok_or_else(|| ConfigError::Missing {
             key: node.path(HEADS[0]),
             needed_for: "the width of a head",
         })
     }
 
-    fn part(&mut self, node: &Node<'_>) -> Result<Part, ConfigError> {
-        if let Some((key, setting, reason)) = self.model.refuses
-            && node.find(key).is_some_and(|value| setting.is(value))
+    /// What is said, as an object of the file.
+    fn whole<'m>(map: &'m Map<String, Value>, file: &Node<'_>) -> Node<'m> {
+        Node {
+            map,
+            path: file.path.clone(),
+        }
+    }
+
+    pub fn part(mut self, file: &Node<'_>) -> Result<Part, ConfigError> {
+        if let Some(key) = self.model.needs
+            && file.find(key).is_none()
         {
-            return Err(ConfigError::NotExpressed {
-                model_type: self.model.name.into(),
-                reason,
+            return Err(ConfigError::Missing {
+                key: file.path(key),
+                needed_for: "which architecture of this name it is",
             });
         }
-        let count = match node.first(&LAYERS) {
+        let everything = self.said.map.clone();
+        let node = &Self::whole(&everything, file);
+        let count = match self.said.first(node, &LAYERS) {
             Some(key) => node.size(key)?,
             None => None,
         };
@@ -260,12 +374,18 @@ impl Reader<'_> {
                 limit: DEEPEST,
             });
         }
-        let dictionaries = self.dictionaries(node)?;
+        let class: Option<Map<String, Value>> = serde_json::from_str(self.model.dictionary).ok();
+        let dictionaries = self.dictionaries(node, class.as_ref())?;
         let mut part = Part {
             path: node.path.clone(),
             model_type: self.model.name.into(),
+            stack: None,
             embeddings: Encoding::none(),
+            embedding_dim: None,
+            numbering: Numbering::Order,
+            provenance: Vec::new(),
             max_len: self.max_len(node)?,
+            max_len_source: self.said.first(node, &LENGTHS).map(|key| self.said.source(node, key)),
             plans: Vec::new(),
             layers: Vec::new(),
             note: self.model.note,
@@ -280,8 +400,7 @@ impl Reader<'_> {
         let mut layers = Vec::new();
         let seen: Vec<Option<&str>> = types.iter().flatten().map(|kind| self.label_of(kind)).collect();
         for layer in 0..count.unwrap_or(0) {
-            let kind = types.as_ref().and_then(|types| types.get(layer)).map(String::as_str);
-            layers.push(add(self.layer(node, &dictionaries, kind, None, layer)?));
+            layers.push(add(self.layer(file, &dictionaries, types.as_deref(), None, layer)?));
         }
         // Dictionaries that no layer read, and files that do not say how many layers there are.
         for dictionary in &dictionaries {
@@ -290,12 +409,18 @@ impl Reader<'_> {
             if read {
                 continue;
             }
-            let kind = types.as_ref().and_then(|types| {
-                types
-                    .iter()
-                    .find(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label)
-            });
-            add(self.layer(node, &dictionaries, kind.map(String::as_str).or(label), label, 0)?);
+            // As a layer of the type that reads it does, or as one of the label's own name.
+            let all = types.as_deref().unwrap_or_default();
+            let at = all
+                .iter()
+                .position(|kind| self.label_of(kind) == label || Some(kind.as_str()) == label);
+            let one: Vec<String> = label.map(|label| vec![label.to_string()]).unwrap_or_default();
+            let (types, layer) = match (at, label) {
+                (Some(at), _) => (Some(all), at),
+                (None, Some(_)) => (Some(one.as_slice()), 0),
+                (None, None) => (None, 0),
+            };
+            add(self.layer(file, &dictionaries, types, Some(label), layer)?);
         }
         part.layers = layers;
         Ok(part)
@@ -307,7 +432,7 @@ impl Reader<'_> {
     }
 
     /// Every dictionary of rotary settings: one, or one per label. A label whose dictionary is `null` is not in the list.
-    fn dictionaries<'f>(&mut self, node: &Node<'f>) -> Result<Vec<Dictionary<'f>>, ConfigError> {
+    fn dictionaries<'f>(&mut self, node: &Node<'f>, class: Option<&'f Map<String, Value>>) -> Result<Vec<Dictionary<'f>>, ConfigError> {
         let (new, old) = (node.object("rope_parameters")?, node.object("rope_scaling")?);
         // An empty object says nothing.
         let (new, old) = (new.filter(|n| !n.map.is_empty()), old.filter(|o| !o.map.is_empty()));
@@ -320,12 +445,11 @@ impl Reader<'_> {
                 taken: old.path.clone(),
             })?;
         }
-        let given = old.or(new);
-        let default: Option<Map<String, Value>> = match self.model.dictionary {
-            "" => None,
-            text => serde_json::from_str(text).ok(),
-        };
+        let default = class.cloned();
         let nested = |map: &Map<String, Value>| !map.is_empty() && map.values().all(|value| value.is_object() || value.is_null());
+        // Without any, the class's; a base beside it stands above its own.
+        let aged = self.model.old_theta.iter().any(|(_, key)| self.said.is_own(node, key));
+        let given = old.or(new).or_else(|| class.filter(|_| !aged).map(class_dictionary));
         let nested_default = default.as_ref().filter(|map| nested(map));
         let old_theta = |label: &str| self.model.old_theta.iter().find(|(of, _)| *of == label).map(|(_, key)| *key);
         let entry = |map: &Map<String, Value>, label: &str| map.get(label).and_then(Value::as_object).cloned();
@@ -369,39 +493,44 @@ impl Reader<'_> {
         }
     }
 
-    /// A layer of this type, or of this label where no layer reads it.
+    /// One layer. `label`: its dictionary is the one of this label, whether or not its type reads that.
     fn layer(
+        &mut self,
+        file: &Node<'_>,
+        dictionaries: &[Dictionary<'_>],
+        types: Option<&[String]>,
+        label: Option<Option<&str>>,
+        layer: usize,
+    ) -> Result<LayerPlan, ConfigError> {
+        let kind = types.and_then(|types| types.get(layer)).map(String::as_str);
+        // What a layer has of its own stands above what all have.
+        let own = self.own_of(file, types.unwrap_or_default(), layer)?;
+        let before = self.said.exchange(own);
+        // Out of the reader while a layer is read, for where values come from stands beside it.
+        let everything = std::mem::take(&mut self.said.map);
+        let plan = self.plan(&Self::whole(&everything, file), dictionaries, kind, label, layer);
+        self.said.map = everything;
+        self.said.exchange(before);
+        plan
+    }
+
+    fn plan(
         &mut self,
         node: &Node<'_>,
         dictionaries: &[Dictionary<'_>],
         kind: Option<&str>,
-        label: Option<&str>,
+        label: Option<Option<&str>>,
         layer: usize,
     ) -> Result<LayerPlan, ConfigError> {
-        // What a layer has of its own stands above what all have.
-        let own = match node.object("per_layer_config")? {
-            Some(per_layer) if label.is_none() => per_layer.map.get(&format!("{layer:02}")).or(per_layer.map.get(&layer.to_string())),
-            // Any layer of the type that reads the label.
-            Some(per_layer) => self.first_of(node, label).and_then(|i| per_layer.map.get(&format!("{i:02}"))),
-            None => None,
-        };
-        let merged = own.and_then(Value::as_object).map(|own| {
-            let mut map = node.map.clone();
-            map.extend(own.clone());
-            map
-        });
-        let node = &Node {
-            map: merged.as_ref().unwrap_or(node.map),
-            path: node.path.clone(),
-        };
         let mut trace = Trace::default();
-        let wanted = label.or(kind.and_then(|kind| self.label_of(kind)));
+        let wanted = label.flatten().or(kind.and_then(|kind| self.label_of(kind)));
         let dictionary = match dictionaries {
             [one] if one.label.is_none() => Some(one),
             several => several.iter().find(|d| d.label.as_deref() == wanted),
         };
         let turned = dictionary.map(|d| self.turned(node, d, layer, &mut trace)).transpose()?;
-        let turns = turned.is_some() && self.turns(node, kind, layer, &mut trace)?;
+        let attends = kind.is_none_or(attends);
+        let turns = turned.is_some() && attends && self.turns(node, kind, layer, &mut trace)?;
 
         let head_dim = match &turned {
             Some(turned) => turned.head_dim,
@@ -412,7 +541,10 @@ impl Reader<'_> {
             }
         };
         let dims = self.dims(node, head_dim, &mut trace)?;
-        let mut attention = self.attention(node, kind, head_dim, &mut trace)?;
+        let mut attention = match attends {
+            true => self.attention(node, dictionary, kind, turns, head_dim, &mut trace)?,
+            false => Attention::default(),
+        };
         if let Some(factor) = turned.as_ref().and_then(|turned| turned.softmax_factor) {
             attention.scale = Some(attention.scale_for(head_dim) * factor);
         }
@@ -423,13 +555,17 @@ impl Reader<'_> {
         };
         // Nothing is handed out that a plan would refuse.
         if let Some(rotary) = &described {
-            Encoding::from(rotary.clone()).plan(dims).map_err(|error| ConfigError::Setting {
-                path: node.path.clone(),
-                error,
-            })?;
+            let planned = Encoding::from(rotary.clone()).plan(dims).map(|_| ());
+            planned
+                .and_then(|()| super::stack::usable(rotary))
+                .map_err(|error| ConfigError::Setting {
+                    path: node.path.clone(),
+                    error,
+                })?;
         }
         Ok(LayerPlan {
             kind: kind.map(String::from),
+            attends,
             dictionary: dictionary.and_then(|d| d.label.clone()),
             dims,
             spec: LayerSpec { encoding, attention },
@@ -438,98 +574,75 @@ impl Reader<'_> {
         })
     }
 
-    /// The first layer that reads a label.
-    fn first_of(&self, node: &Node<'_>, label: Option<&str>) -> Option<usize> {
-        let types = node.find("layer_types")?.as_array()?;
-        types
-            .iter()
-            .position(|kind| kind.as_str().and_then(|kind| self.label_of(kind)) == label)
-    }
-
-    fn dims(&self, node: &Node<'_>, head_dim: usize, trace: &mut Trace) -> Result<Dims, ConfigError> {
-        let heads_key = match self.model.head {
-            registry::Head::Over(_, heads) => heads,
-            _ => self.heads_key(node)?,
-        };
-        let width_key = match self.model.head {
-            registry::Head::Over(width, _) => width,
-            _ => self.width_key(node)?,
-        };
-        let missing = |key| ConfigError::Missing {
-            key: node.path(key),
-            needed_for: "the widths of the model",
-        };
-        let heads = node.size(heads_key)?.ok_or_else(|| missing(heads_key))?;
-        let model_dim = node.size(width_key)?.ok_or_else(|| missing(width_key))?;
-        trace.note("heads", heads.to_string(), Source::Key(node.path(heads_key)));
-        let kv_heads = match node.first(&KEY_HEADS) {
-            Some(key) => {
-                let given = node.size(key)?.unwrap_or(heads);
-                trace.note("kv_heads", given.to_string(), Source::Key(node.path(key)));
-                given
-            }
-            None => {
-                trace.note(
-                    "kv_heads",
-                    heads.to_string(),
-                    Source::Derived(format!("{}: no key heads", node.path(heads_key))),
-                );
-                heads
-            }
-        };
-        Dims {
-            model_dim,
-            heads,
-            kv_heads,
-            head_dim,
-        }
-        .checked()
-        .map_err(|error| ConfigError::Setting {
-            path: node.path.clone(),
-            error,
-        })
-    }
-
-    fn attention(&self, node: &Node<'_>, kind: Option<&str>, head_dim: usize, trace: &mut Trace) -> Result<Attention, ConfigError> {
-        let mut attention = Attention {
-            sinks: self.model.sinks,
-            ..Attention::default()
-        };
-        if let Some(scalar) = node.number("query_pre_attn_scalar")? {
-            attention.scale = Some(1.0 / scalar.sqrt());
-            trace.note("scale", format!("1/√{scalar}"), Source::Key(node.path("query_pre_attn_scalar")));
-        } else if let Some(scale) = node.number("attention_multiplier")? {
-            attention.scale = Some(scale);
-            trace.note("scale", scale.to_string(), Source::Key(node.path("attention_multiplier")));
-        } else {
-            trace.note("scale", format!("1/√{head_dim}"), Source::Derived("1 / √head_dim".into()));
-        }
-        if let Some(cap) = node.number("attn_logit_softcapping")? {
-            attention.softcap = Some(cap);
-            trace.note("softcap", cap.to_string(), Source::Key(node.path("attn_logit_softcapping")));
-        }
-        if kind.is_some_and(|kind| kind.contains("sliding")) {
-            let setting = |error| ConfigError::Setting {
-                path: node.path("sliding_window"),
-                error,
+    /// What one layer has of its own: from `per_layer_config`, from lists of one value per layer, and from the keys of its layer type.
+    fn own_of(&self, file: &Node<'_>, types: &[String], layer: usize) -> Result<Vec<Entry>, ConfigError> {
+        let node = &Self::whole(&self.said.map, file);
+        if let Some(per_layer) = node.object("per_layer_config")? {
+            let name = [format!("{layer:02}"), layer.to_string()]
+                .into_iter()
+                .find(|name| per_layer.map.contains_key(name));
+            let Some((name, Value::Object(own))) = name.and_then(|name| per_layer.map.get_key_value(&name)) else {
+                return Ok(Vec::new());
             };
-            if let Some(keys) = node.size("sliding_window")? {
-                attention.window = Some(Window::last(keys).map_err(setting)?);
-                trace.note("window", format!("the last {keys} keys"), Source::Key(node.path("sliding_window")));
-            } else if let Some(keys) = node.size("local_attention")? {
-                let side = Some(keys / 2);
-                attention.window = Some(Window { left: side, right: side });
-                trace.note(
-                    "window",
-                    format!("{} keys on each side", keys / 2),
-                    Source::Key(node.path("local_attention")),
-                );
-            }
+            let entry = |(key, value): (&String, &Value)| {
+                let source = Source::Key(format!("{}.{key}", per_layer.path(name)));
+                (key.clone(), Some(value.clone()), Some(source))
+            };
+            return Ok(own.iter().map(entry).collect());
         }
-        attention.check().map_err(|error| ConfigError::Setting {
-            path: node.path.clone(),
-            error,
-        })?;
-        Ok(attention)
+        let kind = types.get(layer).map(String::as_str);
+        let mut entries = Vec::new();
+        for own in self.model.own {
+            if !own.kinds.is_empty() && !kind.is_some_and(|kind| own.kinds.contains(&kind)) {
+                continue;
+            }
+            if let Some((flag, default)) = own.only_if
+                && !node.flag(flag)?.unwrap_or(default)
+            {
+                continue;
+            }
+            if let Some(flag) = own.unless
+                && node.flag(flag)?.unwrap_or(false)
+            {
+                continue;
+            }
+            if own.every_second && types.iter().take(layer).filter(|other| Some(other.as_str()) == kind).count() % 2 == 0 {
+                continue;
+            }
+            let (value, source) = match nested(node, own.from)? {
+                Some((Value::Array(list), path)) => match list.get(layer) {
+                    Some(value) => (value.clone(), Source::Key(format!("{path}[{layer}]"))),
+                    None => continue,
+                },
+                Some((value, path)) if own.times != 1 => match value.as_u64() {
+                    Some(x) => (
+                        Value::from(x.saturating_mul(own.times)),
+                        Source::Derived(format!("{} · {path}", own.times)),
+                    ),
+                    None => continue,
+                },
+                Some((value, _)) if !own.from.contains('.') => (value.clone(), self.said.source(node, own.from)),
+                Some((value, path)) => (value.clone(), Source::Key(path)),
+                None => match own.default {
+                    Some(default) => (Value::from(default), Source::ClassDefault),
+                    None => continue,
+                },
+            };
+            entries.push((own.key.to_string(), Some(value), Some(source)));
+        }
+        Ok(entries)
     }
+}
+
+/// A value by its path, `a` or `a.b`.
+pub(super) fn nested<'m>(node: &Node<'m>, path: &str) -> Result<Option<(&'m Value, String)>, ConfigError> {
+    match path.split_once('.') {
+        None => Ok(node.find(path).map(|value| (value, node.path(path)))),
+        Some((outer, inner)) => Ok(node.object(outer)?.and_then(|node| Some((node.find(inner)?, node.path(inner))))),
+    }
+}
+
+/// Whether layers of this type attend at all.
+pub(super) fn attends(kind: &str) -> bool {
+    !matches!(kind, "linear_attention" | "conv" | "recurrent" | "mamba" | "mamba2" | "moe" | "mlp")
 }

@@ -1,14 +1,23 @@
 //! What a model's file does not say: a line for each model type.
 //!
-//! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs`, `vision.rs`, `parts.rs` or `other.rs`.
+//! The defaults stand in the classes of Hugging Face transformers 5.23.0; that they are right is checked against its modules (`golden/hf_rotary.json`, `golden/hf_axes.json`). To add a model type, add a line to `text.rs` or `vision.rs` where layers turn, to `learned.rs`, `sinusoidal.rs`, `relative.rs`, `pictures.rs` or `placeless.rs` where they do not, to `parts.rs` or `composites.rs` where it is several models, or, with the reason, to `refused.rs`.
 
-mod other;
+mod composites;
+mod defaults;
+mod learned;
 mod parts;
+mod pictures;
+mod placeless;
+mod plain;
+mod refused;
+mod relative;
+mod sinusoidal;
 mod text;
 mod vision;
 
-pub(super) use other::UNEXPRESSED;
-pub(super) use parts::PARTS;
+pub(super) use defaults::{Defaults, defaults};
+pub(super) use plain::{Count, Distance, Embeds, Grid, Leading, Plain, Reach, Scale, Scores, Span, Stack, Wave};
+pub(super) use refused::UNEXPRESSED;
 
 use crate::rotate::Pairing;
 
@@ -37,10 +46,23 @@ pub(super) struct Model {
     pub pattern: Pattern,
     /// `rotary_dim` in the file is not what turns: the class has the key and does not read it.
     pub deaf_to_rotary_dim: bool,
-    /// Heads have a learned sink.
-    pub sinks: bool,
-    /// Files with this value of this key describe something else: the reason.
-    pub refuses: Option<(&'static str, Setting, &'static str)>,
+    /// The last layer has full attention, whatever the list says.
+    pub ends_full: bool,
+    /// Keys of other values for layers of some types.
+    pub own: &'static [Own],
+    pub scale: ScoreScale,
+    /// The key of the soft cap.
+    pub softcap: Option<&'static str>,
+    pub sliding: Sliding,
+    pub cooling: Cooling,
+    /// Heads with a learned sink.
+    pub sinks: Sinks,
+    /// The object that the settings of attention stand in.
+    pub inner: Option<&'static str>,
+    /// The class makes its table in f64.
+    pub exact: bool,
+    /// Without this key a file is for another architecture of the same name.
+    pub needs: Option<&'static str>,
     /// A part of its positions that a list of layers does not say.
     pub note: &'static str,
 }
@@ -56,8 +78,12 @@ pub(super) enum Head {
     Latent,
     /// `head_dim`; the last share of it turns.
     Last,
+    /// As [`Head::Own`], but all heads together turn as one width; the share, above 1, is that of the exponents.
+    Across,
     /// The model's width stands under the first key, its heads under the second.
     Over(&'static str, &'static str),
+    /// Twice the model's width over its heads: inputs are two streams side by side.
+    Twice,
     /// As [`Head::Over`], but at least this many coordinates turn, and half a head at most.
     HalfAtLeast(&'static str, usize),
 }
@@ -90,8 +116,8 @@ pub(super) enum Turning {
     SlidingIfAny,
     /// Those with 1 in `no_rope_layers`, else all but each `no_rope_layer_interval`-th, else all but each fourth.
     Listed,
-    /// Those whose base in `layer_rope_theta` is not 0.
-    Bases,
+    /// Those whose base in `layer_rope_theta` is not 0; without the list those of these layer types, or all where none is named.
+    Bases(&'static [&'static str]),
     /// All if this key has this value, else none; the last is the class's default.
     If(&'static str, Setting, bool),
 }
@@ -101,30 +127,181 @@ pub(super) enum Turning {
 pub(super) enum Setting {
     Flag(bool),
     Text(&'static str),
+    /// Anything but this text.
+    Not(&'static str),
 }
 
 impl Setting {
+    /// That a key has this value, in words; and whether a file that does not say it means it.
+    pub fn words(self, key: &str, default: bool) -> String {
+        let default = if default { " (default)" } else { "" };
+        match self {
+            Setting::Flag(on) => format!("`{key}` is {on}{default}"),
+            Setting::Text(text) => format!("`{key}` is \"{text}\"{default}"),
+            Setting::Not(text) => format!("`{key}` is not \"{text}\"{default}"),
+        }
+    }
+
     pub fn is(self, value: &serde_json::Value) -> bool {
         match self {
             Setting::Flag(on) => value.as_bool() == Some(on),
             Setting::Text(text) => value.as_str() == Some(text),
+            Setting::Not(text) => value.as_str() != Some(text),
         }
     }
 }
 
-/// Layer types of a file that lists none: full attention in every n-th layer, sliding in the others.
+/// Layer types of a file that lists none.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pattern {
     /// All layers are alike.
     None,
-    /// Counted by this key, or n: layer i is full where (i + 1) mod n = 0.
+    /// Full attention where (i + 1) mod n = 0, sliding in the others; n stands under this key, or is this.
     EveryLast(&'static str, usize),
-    /// Layer i is full where i mod n = 0.
+    /// Full attention where i mod n = 0.
     EveryFirst(&'static str, usize),
-    /// Sliding in all, where the file has a window.
-    Sliding,
-    /// Sliding from `max_window_layers` on, where `use_sliding_window` is true.
-    Above,
+    /// The type of the last name where (i + 1) mod n = 0, linear attention in the others.
+    Linear(&'static str, usize, &'static str),
+    /// The same type in all.
+    All(&'static str),
+    /// This type in all where the file has a window, else full attention.
+    Slides(&'static str),
+    /// Sliding from `max_window_layers` on, where there is a window and this key, if any, is true.
+    Above(Option<&'static str>),
+    /// Sliding in every other layer below `max_window_layers`, where `use_sliding_window` is true.
+    Below,
+    /// Sliding in all, where `use_sliding_window` is true.
+    Used,
+    /// The first layers, then these in turn by the layer's index, and the last layer, if it is another.
+    Written(&'static [&'static str], &'static [&'static str], Option<&'static str>),
+    /// Full attention where (layers − 1 − i) mod n = 0, sliding in the others.
+    FromEnd(usize),
+    /// A list of indices under this key names the layers of the first type; the others are of the second. No list: as the third.
+    Chosen(&'static str, &'static str, &'static str, &'static str),
+    /// A list with a number for each layer under this path: not 0 is the first type, 0 the second. No list: as the third.
+    Flags(&'static str, &'static str, &'static str, &'static str),
+    /// A list with each layer's window under this key, 0 for none. No list: these in turn.
+    Windows(&'static str, &'static [&'static str]),
+    /// Layers that turn see chunks.
+    Chunks,
+    /// Layers that do not turn slide, where `use_sliding_window` is true.
+    StillSlides,
+    /// As [`Pattern::EveryLast`] under `prefix_dense_sliding_window_pattern` in the first `first_k_dense_replace` layers, and from there counted anew under `sliding_window_pattern`.
+    Prefixed,
+    /// `compress_ratios`: 0, 4 and 128 name types.
+    Ratios,
+    /// These types in turn, as the file's list of them goes round.
+    Round(&'static str),
+}
+
+/// A key of other values for layers of some types.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    /// The types; none: all.
+    pub kinds: &'static [&'static str],
+    /// What is another.
+    pub key: &'static str,
+    /// Where it stands: a value, or a list of one per layer.
+    pub from: &'static str,
+    /// The class's default.
+    pub default: Option<usize>,
+    /// Only if this flag, with its default, is true.
+    pub only_if: Option<(&'static str, bool)>,
+    /// Not if this flag is true.
+    pub unless: Option<&'static str>,
+    /// Only in every second layer of its type.
+    pub every_second: bool,
+    /// So many times what stands there.
+    pub times: u64,
+}
+
+/// Layers of this type have this key's value from another key, or by default.
+pub(super) const fn own(kinds: &'static [&'static str], key: &'static str, from: &'static str, default: Option<usize>) -> Own {
+    Own {
+        kinds,
+        key,
+        from,
+        default,
+        only_if: None,
+        unless: None,
+        every_second: false,
+        times: 1,
+    }
+}
+
+impl Own {
+    const fn only_if(self, flag: &'static str, default: bool) -> Own {
+        Own {
+            only_if: Some((flag, default)),
+            ..self
+        }
+    }
+
+    const fn unless(self, flag: &'static str) -> Own {
+        Own {
+            unless: Some(flag),
+            ..self
+        }
+    }
+
+    const fn every_second(self) -> Own {
+        Own {
+            every_second: true,
+            ..self
+        }
+    }
+
+    const fn times(self, times: u64) -> Own {
+        Own { times, ..self }
+    }
+}
+
+/// What scores are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ScoreScale {
+    /// 1/√head_dim.
+    HeadDim,
+    One,
+    /// 1/√ this key.
+    Of(&'static str),
+    /// This key.
+    Is(&'static str),
+    /// 1/√(head_dim / 2).
+    HalfHead,
+}
+
+/// How far layers see whose type slides.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sliding {
+    /// As many keys as this key says, the query's own among them.
+    Last(&'static str),
+    /// The same in every layer, whatever its type.
+    Always(&'static str),
+    /// So many on each side.
+    Sides(&'static str),
+    /// Half as many on each side.
+    HalfSides(&'static str),
+    /// Half as many, the query's own among them.
+    LastHalf(&'static str),
+}
+
+/// Which layers multiply their queries by a factor of the position.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cooling {
+    None,
+    /// Those that do not turn, where `attn_temperature_tuning` is on: `attn_scale`, `floor_scale`.
+    Still,
+    /// All: `llama_4_scaling_beta` in the dictionary of rotary settings.
+    Beta,
+}
+
+/// Which heads have a learned sink.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sinks {
+    None,
+    All,
+    /// By layer type: `add_swa_attention_sink_bias` (default: yes), `add_full_attention_sink_bias` (no).
+    Flags,
 }
 
 fn own_label(_: &str) -> Option<&'static str> {
@@ -147,8 +324,16 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         flat_scales: &[],
         pattern: Pattern::None,
         deaf_to_rotary_dim: false,
-        sinks: false,
-        refuses: None,
+        ends_full: false,
+        own: &[],
+        scale: ScoreScale::HeadDim,
+        softcap: None,
+        sliding: Sliding::Last("sliding_window"),
+        cooling: Cooling::None,
+        sinks: Sinks::None,
+        inner: None,
+        exact: false,
+        needs: None,
         note: "",
     }
 }
@@ -238,15 +423,47 @@ impl Model {
         }
     }
 
-    const fn sinks(self) -> Model {
-        Model { sinks: true, ..self }
+    const fn ends_full(self) -> Model {
+        Model { ends_full: true, ..self }
     }
 
-    const fn refuses(self, key: &'static str, setting: Setting, reason: &'static str) -> Model {
+    const fn own(self, own: &'static [Own]) -> Model {
+        Model { own, ..self }
+    }
+
+    const fn scale(self, scale: ScoreScale) -> Model {
+        Model { scale, ..self }
+    }
+
+    const fn softcap(self, key: &'static str) -> Model {
         Model {
-            refuses: Some((key, setting, reason)),
+            softcap: Some(key),
             ..self
         }
+    }
+
+    const fn sliding(self, sliding: Sliding) -> Model {
+        Model { sliding, ..self }
+    }
+
+    const fn cooling(self, cooling: Cooling) -> Model {
+        Model { cooling, ..self }
+    }
+
+    const fn sinks(self, sinks: Sinks) -> Model {
+        Model { sinks, ..self }
+    }
+
+    const fn inner(self, key: &'static str) -> Model {
+        Model { inner: Some(key), ..self }
+    }
+
+    const fn exact(self) -> Model {
+        Model { exact: true, ..self }
+    }
+
+    const fn needs(self, key: &'static str) -> Model {
+        Model { needs: Some(key), ..self }
     }
 
     const fn note(self, note: &'static str) -> Model {
@@ -267,18 +484,23 @@ impl Model {
         match self.head {
             Head::Latent => text += ", the last `qk_rope_head_dim`",
             Head::Last => text += ", the last share of a head",
+            Head::Across => text += ", across all heads",
             _ => {}
         }
-        if let Some(share) = self.partial {
-            text += &format!(", {share} of a head");
+        match (self.partial, self.head) {
+            (Some(share), Head::Across) => text += &format!(", exponents over {share} heads"),
+            (Some(share), _) => text += &format!(", {share} of a head"),
+            (None, _) => {}
         }
         match self.axes {
             AxesRule::One => {}
             AxesRule::Chunked(s) => text += &format!(", three axes in chunks {s:?}"),
+            AxesRule::Spread([_, _]) => text += ", row and column in turn over all pairs",
             AxesRule::Spread(s) => text += &format!(", three axes spread {s:?}"),
             AxesRule::GridFirst(s) => text += &format!(", row and column in turn, then time {s:?}"),
             AxesRule::Grid([0, 1]) => text += ", row then column",
             AxesRule::Grid(_) => text += ", column then row",
+            AxesRule::InTurn([0, 1]) => text += ", row and column in turn",
             AxesRule::InTurn(_) => text += ", column and row in turn",
             AxesRule::Dealt(_) => text += ", frequencies dealt to row and column",
             AxesRule::Three => text += ", time, row and column",
@@ -292,14 +514,73 @@ impl Model {
             Turning::Types(types) => text += &format!("; only layers of type {}", types.join(", ")),
             Turning::SlidingIfAny => text += "; only sliding layers, where there is a window",
             Turning::Listed => text += "; not in the layers that `no_rope_layers` names (default: each fourth)",
-            Turning::Bases => text += "; not in layers whose base in `layer_rope_theta` is 0",
-            Turning::If(key, _, default) => text += &format!("; if `{key}` says so (default: {})", if default { "yes" } else { "no" }),
+            Turning::Bases(types) => {
+                text += "; not in layers whose base in `layer_rope_theta` is 0";
+                if !types.is_empty() {
+                    text += &format!(" (default: only layers of type {})", types.join(", "));
+                }
+            }
+            Turning::If(key, setting, default) => text += &format!("; if {}", setting.words(key, default)),
         }
-        if self.sinks {
-            text += "; sinks";
+        match self.pattern {
+            Pattern::None | Pattern::All("full_attention") => {}
+            Pattern::EveryLast(key, n) => text += &format!("; full attention in each {n}th layer (`{key}`), else sliding"),
+            Pattern::EveryFirst(key, n) => text += &format!("; full attention in each {n}th layer from the first (`{key}`), else sliding"),
+            Pattern::Linear(key, n, _) => text += &format!("; attention in each {n}th layer (`{key}`), else linear attention"),
+            Pattern::All(name) => text += &format!("; all layers {name}"),
+            Pattern::Slides(_) => text += "; all layers slide, where there is a window",
+            Pattern::Above(_) => text += "; layers from `max_window_layers` on can slide",
+            Pattern::Below => text += "; every other layer below `max_window_layers` can slide",
+            Pattern::Used => text += "; all layers slide with `use_sliding_window`",
+            Pattern::Written(first, cycle, last) => {
+                let names = |list: &[&str]| {
+                    list.iter()
+                        .map(|name| name.trim_end_matches("_attention"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                };
+                text += "; layer types";
+                if !first.is_empty() && !cycle.is_empty() {
+                    text += &format!(" {} and then", names(first));
+                }
+                text += match cycle.is_empty() {
+                    true => " written out",
+                    false => " in turn ",
+                };
+                text += &names(cycle);
+                if let Some(last) = last {
+                    text += &format!(", the last {}", names(&[last]));
+                }
+            }
+            Pattern::FromEnd(n) => text += &format!("; full attention in each {n}th layer from the end, else sliding"),
+            Pattern::Chosen(key, chosen, others, _) => text += &format!("; {chosen} in layers of `{key}`, else {others}"),
+            Pattern::Flags(path, on, off, _) => text += &format!("; {on} or {off} by `{path}`"),
+            Pattern::Windows(key, _) => text += &format!("; sliding or full by `{key}`"),
+            Pattern::Chunks => text += "; chunks (`attention_chunk_size`) in layers that turn",
+            Pattern::StillSlides => text += "; layers that do not turn can slide",
+            Pattern::Prefixed => text += "; sliding and full by `sliding_window_pattern`, counted anew after `first_k_dense_replace`",
+            Pattern::Ratios => text += "; layer types by `compress_ratios`",
+            Pattern::Round(key) => text += &format!("; layer types in turn by `{key}`"),
         }
-        if let Some((key, _, reason)) = self.refuses {
-            text += &format!("; not read where `{key}` asks for {reason}");
+        match self.scale {
+            ScoreScale::HeadDim => {}
+            ScoreScale::One => text += "; scores are not scaled",
+            ScoreScale::Of(key) => text += &format!("; scores times 1/√`{key}`"),
+            ScoreScale::Is(key) => text += &format!("; scores times `{key}`"),
+            ScoreScale::HalfHead => text += "; scores times 1/√(head_dim / 2)",
+        }
+        if let Some(key) = self.softcap {
+            text += &format!("; soft cap `{key}`");
+        }
+        match self.cooling {
+            Cooling::None => {}
+            Cooling::Still => text += "; queries times a factor of their position in layers that do not turn",
+            Cooling::Beta => text += "; queries times a factor of their position (`llama_4_scaling_beta`)",
+        }
+        match self.sinks {
+            Sinks::None => {}
+            Sinks::All => text += "; sinks",
+            Sinks::Flags => text += "; sinks in sliding layers",
         }
         if !self.note.is_empty() {
             text += &format!(". Not said: {}", self.note);
@@ -317,10 +598,35 @@ pub(super) fn find(name: &str) -> Option<&'static Model> {
     models().find(|model| model.name == name)
 }
 
+/// Every model type that is several models.
+pub(super) fn composites() -> impl Iterator<Item = &'static (&'static str, &'static [(&'static str, &'static str)])> {
+    parts::PARTS.iter().chain(composites::COMPOSITES)
+}
+
+/// Every model type whose positions are not rotary, or not in every file.
+pub(super) fn plains() -> impl Iterator<Item = &'static Plain> {
+    [
+        learned::MODELS,
+        sinusoidal::MODELS,
+        relative::MODELS,
+        pictures::MODELS,
+        placeless::MODELS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+pub(super) fn plain(name: &str) -> Option<&'static Plain> {
+    plains().find(|model| model.name == name)
+}
+
 /// Known names near this one.
 pub(super) fn nearest(name: &str) -> Vec<&'static str> {
     let stem: String = name.chars().take_while(|c| c.is_ascii_alphabetic()).take(4).collect();
-    let known = models().map(|model| model.name).chain(PARTS.iter().map(|(name, _)| *name));
+    let known = models()
+        .map(|model| model.name)
+        .chain(composites().map(|(name, _)| *name))
+        .chain(plains().map(|model| model.name));
     let mut near: Vec<&str> = known.filter(|known| stem.len() > 1 && known.starts_with(stem.as_str())).collect();
     near.sort_by_key(|known| known.len().abs_diff(name.len()));
     near.truncate(5);

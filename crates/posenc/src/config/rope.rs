@@ -6,6 +6,7 @@
 use super::json::{Node, shown};
 use super::read::Reader;
 use super::registry::{AxesRule, Head, Turning};
+use super::said::{at, is_class};
 use super::{ConfigError, Source, Trace};
 use crate::rotate::{Axes, Pairing, Precision, Rotary, Scaling, Slice};
 use serde_json::{Map, Value};
@@ -112,7 +113,7 @@ impl Reader<'_> {
         let proportional = kind == "proportional";
         let mut rotary = Rotary {
             base,
-            precision: Precision::Reference,
+            precision: if self.model.exact { Precision::Exact } else { Precision::Reference },
             reversed: self.model.reversed,
             axes: axes_of,
             ..Rotary::new(self.model.pairing)
@@ -127,12 +128,16 @@ impl Reader<'_> {
                 trace.note(
                     "pairing",
                     format!("{:?}", rotary.pairing),
-                    Source::Key(node.path("rope_interleave")),
+                    self.said.source(node, "rope_interleave"),
                 );
             }
             _ => trace.note("pairing", format!("{:?}", rotary.pairing), Source::Model),
         }
-        trace.note("precision", "f32 angles, as the model was trained".into(), Source::Model);
+        let precision = match self.model.exact {
+            true => "f64 angles, rounded once",
+            false => "f32 angles, as the model was trained",
+        };
+        trace.note("precision", precision.into(), Source::Model);
         if proportional {
             rotary.scaling = Scaling::Proportional {
                 partial: rotary_dim as f64 / head_dim as f64,
@@ -147,6 +152,10 @@ impl Reader<'_> {
                 Head::Latent | Head::Last => {
                     rotary.slice = Slice::Trailing;
                     rotary.rotary_dim = Some(rotary_dim);
+                }
+                Head::Across => {
+                    rotary.across_heads = true;
+                    rotary.exponent_dim = Some(rotary_dim);
                 }
                 _ if rotary_dim != head_dim => rotary.rotary_dim = Some(rotary_dim),
                 _ => {}
@@ -170,7 +179,7 @@ impl Reader<'_> {
     }
 
     fn base(&mut self, node: &Node<'_>, dictionary: &Dictionary<'_>, layer: usize, trace: &mut Trace) -> Result<f64, ConfigError> {
-        if let (Turning::Bases, Some(key)) = (self.model.turning, node.first(&["layer_rope_theta"])) {
+        if let (Turning::Bases(_), Some(key)) = (self.model.turning, node.first(&["layer_rope_theta"])) {
             // 0 marks a layer that does not turn.
             let (base, path) = per_layer(node, key, layer)?;
             if base > 0.0 {
@@ -184,9 +193,11 @@ impl Reader<'_> {
         };
         // An older key of another layer type is not this one's base.
         let beside = key.map(|key| per_layer(node, key, layer)).transpose()?;
+        // What the file says beside it stands above the class's dictionary.
         let inside = dictionary
             .given
             .as_ref()
+            .filter(|given| beside.is_none() || !is_class(given))
             .map(|given| given.number("rope_theta"))
             .transpose()?
             .flatten();
@@ -202,7 +213,7 @@ impl Reader<'_> {
                         taken: path.clone(),
                     })?;
                 }
-                (x, Source::Key(path))
+                (x, at(path))
             }
             (None, Some((y, path))) => (y, Source::Key(path)),
             (None, None) => {
@@ -231,13 +242,14 @@ impl Reader<'_> {
     /// `partial_rotary_factor` under any of its names, with where it stands.
     fn share(&mut self, node: &Node<'_>, dictionary: &Dictionary<'_>, layer: usize) -> Result<Option<(f64, Source)>, ConfigError> {
         let list = node.first(&["partial_rotary_factors"]);
+        let beside = node.first(&SHARES).or(list);
         let inside = match &dictionary.given {
-            Some(given) => given
+            Some(given) if beside.is_none() || !is_class(given) => given
                 .number("partial_rotary_factor")?
-                .map(|x| (x, Source::Key(given.path("partial_rotary_factor")))),
-            None => None,
+                .map(|x| (x, at(given.path("partial_rotary_factor")))),
+            _ => None,
         };
-        let found = match (inside, node.first(&SHARES).or(list)) {
+        let found = match (inside, beside) {
             (Some(inside), _) => Some(inside),
             (None, Some(key)) => {
                 let (x, path) = per_layer(node, key, layer)?;
@@ -252,8 +264,10 @@ impl Reader<'_> {
                 in_default.or(self.model.partial).map(|x| (x, Source::ClassDefault))
             }
         };
+        // Where all heads turn together a share may be of several; its width is checked against theirs.
+        let most = if let Head::Across = self.model.head { f64::MAX } else { 1.0 };
         match found {
-            Some((x, source)) if !(x > 0.0 && x <= 1.0) => Err(ConfigError::Wrong {
+            Some((x, source)) if !(x > 0.0 && x <= most) => Err(ConfigError::Wrong {
                 key: source.to_string(),
                 given: x.to_string(),
                 expected: "a share of the head: above 0 and at most 1",
@@ -284,7 +298,7 @@ impl Reader<'_> {
                 key: node.path(key),
                 needed_for: "the part of a head that turns",
             })?;
-            trace.note("rotary_dim", format!("last {width}"), Source::Key(node.path(key)));
+            trace.note("rotary_dim", format!("last {width}"), self.said.source(node, key));
             return Ok((head_dim, width));
         }
         if let Head::HalfAtLeast(_, least) = self.model.head {
@@ -312,7 +326,7 @@ impl Reader<'_> {
             .is_some_and(|given| given.find("partial_rotary_factor").is_some());
         let (width, source) = match (named, self.share(node, dictionary, layer)?) {
             (Some(key), share) if !inside && !matches!(share, Some((_, Source::Key(_)))) => {
-                (node.size(key)?.unwrap_or(head_dim), Source::Key(node.path(key)))
+                (node.size(key)?.unwrap_or(head_dim), self.said.source(node, key))
             }
             (_, Some((share, source))) => (
                 (head_dim as f64 * share) as usize,
@@ -320,14 +334,19 @@ impl Reader<'_> {
             ),
             (_, None) => (head_dim, Source::Derived("the whole head".into())),
         };
-        if width > head_dim {
+        if width > head_dim && !matches!(self.model.head, Head::Across) {
             return Err(ConfigError::Wrong {
                 key: source.to_string(),
                 given: width.to_string(),
                 expected: "at most the width of a head",
             });
         }
-        trace.note("rotary_dim", width.to_string(), source);
+        let name = if let Head::Across = self.model.head {
+            "exponent_dim"
+        } else {
+            "rotary_dim"
+        };
+        trace.note(name, width.to_string(), source);
         Ok((head_dim, width))
     }
 
@@ -361,10 +380,14 @@ impl Reader<'_> {
                 Ok((sum, Source::Derived("qk_nope_head_dim + qk_rope_head_dim".into())))
             }
             Head::Over(width, heads) => divided(width, heads),
+            Head::Twice => {
+                let (half, source) = divided(self.width_key(node)?, self.heads_key(node)?)?;
+                Ok((2 * half, Source::Derived(format!("2 · {source}"))))
+            }
             Head::HalfAtLeast(width, _) => divided(width, "num_attention_heads"),
-            Head::Key(key) if node.find(key).is_some() => Ok((node.size(key)?.unwrap_or(0), Source::Key(node.path(key)))),
-            Head::Own | Head::Last | Head::Key(_) => match node.size("head_dim")? {
-                Some(d) => Ok((d, Source::Key(node.path("head_dim")))),
+            Head::Key(key) if node.find(key).is_some() => Ok((node.size(key)?.unwrap_or(0), self.said.source(node, key))),
+            Head::Own | Head::Last | Head::Across | Head::Key(_) => match node.size("head_dim")? {
+                Some(d) => Ok((d, self.said.source(node, "head_dim"))),
                 None => divided(self.width_key(node)?, self.heads_key(node)?),
             },
         }
@@ -393,15 +416,15 @@ impl Reader<'_> {
                         taken: given.path("rope_type"),
                     })?;
                 }
-                trace.note("rope_type", new.1.into(), Source::Key(given.path("rope_type")));
+                trace.note("rope_type", new.1.into(), at(given.path("rope_type")));
                 new.1
             }
             (Some(new), None) => {
-                trace.note("rope_type", new.1.into(), Source::Key(given.path("rope_type")));
+                trace.note("rope_type", new.1.into(), at(given.path("rope_type")));
                 new.1
             }
             (None, Some(old)) => {
-                trace.note("rope_type", old.1.into(), Source::Key(given.path("type")));
+                trace.note("rope_type", old.1.into(), at(given.path("type")));
                 old.1
             }
             (None, None) => "default",
@@ -466,7 +489,7 @@ impl Reader<'_> {
                                 _ => return Err(wrong),
                             }
                         }
-                        trace.note("axes", format!("{sections:?}"), Source::Key(given.path(key)));
+                        trace.note("axes", format!("{sections:?}"), at(given.path(key)));
                         (sections, false)
                     }
                     None => {

@@ -4,6 +4,7 @@ use super::json::Node;
 use super::read::Reader;
 use super::registry::Head;
 use super::rope::Dictionary;
+use super::said::at;
 use super::{ConfigError, Source, Trace};
 use crate::rotate::{LongRope, Magnitude, Scaling, Yarn};
 
@@ -21,8 +22,7 @@ impl Reader<'_> {
         let Some(given) = dictionary.given.clone().filter(|_| kind != "default") else {
             return Ok(Scaling::Unscaled);
         };
-        let number =
-            |key: &str| -> Result<Option<(f64, Source)>, ConfigError> { Ok(given.number(key)?.map(|x| (x, Source::Key(given.path(key))))) };
+        let number = |key: &str| -> Result<Option<(f64, Source)>, ConfigError> { Ok(given.number(key)?.map(|x| (x, at(given.path(key))))) };
         let needed = |key: &str, what| -> Result<f64, ConfigError> {
             given.number(key)?.ok_or_else(|| ConfigError::Missing {
                 key: given.path(key),
@@ -40,8 +40,8 @@ impl Reader<'_> {
         let original = |trace: &mut Trace| -> Result<usize, ConfigError> {
             let key = "original_max_position_embeddings";
             let (len, source) = match (node.size(key)?, given.size(key)?) {
-                (Some(len), _) if !dictionary.nested => (len, Source::Key(node.path(key))),
-                (_, Some(len)) => (len, Source::Key(given.path(key))),
+                (Some(len), _) if !dictionary.nested => (len, self.said.source(node, key)),
+                (_, Some(len)) => (len, at(given.path(key))),
                 _ => (
                     max_len()?,
                     Source::Derived(format!("{}: no {key}", node.path("max_position_embeddings"))),
@@ -135,7 +135,7 @@ impl Reader<'_> {
                 })
             }
         };
-        trace.note("scaling", scaling.to_string(), Source::Key(given.path.clone()));
+        trace.note("scaling", scaling.to_string(), at(given.path.clone()));
         scaling.check(base, over).map_err(|error| ConfigError::Setting {
             path: given.path.clone(),
             error,

@@ -287,7 +287,11 @@ fn bug_family_27_layers_without_positions() {
         turns(llama(json!({"model_type": "cohere2", "sliding_window": 8}))),
         [true, true, true, false]
     );
-    assert_eq!(turns(llama(json!({"model_type": "exaone4"}))), [true; 4], "no window: all turn");
+    assert_eq!(
+        turns(llama(json!({"model_type": "exaone4", "sliding_window": null}))),
+        [true; 4],
+        "no window: all turn"
+    );
     assert_eq!(
         turns(llama(json!({"model_type": "exaone4", "sliding_window": 8}))),
         [true, true, true, false]
@@ -407,11 +411,13 @@ fn every_model_type_is_read() {
         assert_ne!(pair[0], pair[1]);
     }
     for model in super::registry::models() {
+        // Where the whole width turns, there are as many key heads as query heads.
+        let key_heads = if let super::registry::Head::Across = model.head { 8 } else { 1 };
         let file = json!({
             "model_type": model.name, "hidden_size": 1024, "d_model": 1024, "embed_dim": 1024, "projection_dim": 1024, "num_attention_heads": 8,
             "n_heads": 8, "num_heads": 8, "decoder_num_attention_heads": 8, "speech_encoder_attention_heads": 8, "memory_attention_hidden_size": 128,
             "memory_attention_num_attention_heads": 1, "attention_head_dim": 128, "kv_channels": 128, "head_dim": 128, "qk_nope_head_dim": 64,
-            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096
+            "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": key_heads
         });
         let model = strict(file).unwrap_or_else(|error| panic!("{}: {error}", model.name));
         for plan in &model.parts[0].plans {
@@ -421,17 +427,120 @@ fn every_model_type_is_read() {
     }
 }
 
+/// Model types whose class defaults describe no model that could run: the reason.
+const NOT_ALONE: [(&str, &str); 7] = [
+    ("chatglm", "its class is not in transformers"),
+    ("deepseek", "its class is not in transformers"),
+    ("internlm2", "its class is not in transformers"),
+    ("kimi_k2", "its class is not in transformers"),
+    ("minicpm", "its class is not in transformers"),
+    ("phi-msft", "its class is not in transformers"),
+    ("qwen3_omni_moe_text", "the class's heads have an odd width"),
+];
+
+/// A model type alone is the model of its class's defaults, and every value says so.
+#[test]
+fn a_model_type_alone_is_its_class() {
+    let mut wrong = Vec::new();
+    for model in super::registry::models() {
+        let alone = strict(json!({ "model_type": model.name }));
+        let known = NOT_ALONE.iter().find(|(name, _)| *name == model.name);
+        match (alone, known) {
+            (Ok(read), None) => {
+                for plan in &read.parts[0].plans {
+                    let invented: Vec<&str> = plan
+                        .provenance
+                        .iter()
+                        .filter(|p| matches!(&p.source, super::Source::Key(_)))
+                        .map(|p| p.value)
+                        .collect();
+                    // EfficientLoFTR counts pairs of layers, under a key of its own.
+                    let uncounted = read.parts[0].layers.is_empty() && model.name != "efficientloftr";
+                    if !invented.is_empty() || uncounted {
+                        wrong.push(format!(
+                            "{}: {invented:?} from no key, {} layers",
+                            model.name,
+                            read.parts[0].layers.len()
+                        ));
+                    }
+                }
+            }
+            (Err(error), None) => wrong.push(format!("{}: {error}", model.name)),
+            (Ok(_), Some(_)) => wrong.push(format!("{}: is read all the same", model.name)),
+            (Err(_), Some(_)) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each key of each class's defaults with values of other kinds and sizes: an error or a plan, no panic.
+#[test]
+fn hostile_values_are_refused_at_every_default() {
+    let hostile = [
+        json!(0),
+        json!(-1),
+        json!(1e15),
+        json!("x"),
+        json!([]),
+        json!([0.5, -3]),
+        json!({"a": 1}),
+        json!(true),
+    ];
+    let more = [
+        "layer_types",
+        "no_rope_layers",
+        "layer_rope_theta",
+        "sliding_window_pattern",
+        "per_layer_config",
+        "attn_layer_indices",
+        "compress_ratios",
+    ];
+    for model in super::registry::models() {
+        let keys: Vec<String> = super::registry::defaults(model.name).fields.keys().cloned().collect();
+        for key in keys.iter().map(String::as_str).chain(more) {
+            for value in &hostile {
+                let _ = read(json!({"model_type": model.name, key: value}).to_string().as_bytes(), Mode::Lenient);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_known_and_not_read_says_why() {
-    assert!(matches!(
-        strict(llama(json!({"model_type": "bloom"}))),
-        Err(ConfigError::NotExpressed { .. })
-    ));
+    let error = strict(llama(json!({"model_type": "swin"}))).unwrap_err();
+    assert!(matches!(error, ConfigError::NotExpressed { reason, .. } if !reason.is_empty()));
     assert!(strict(llama(json!({"model_type": "falcon", "alibi": false}))).is_ok());
-    assert!(matches!(
-        strict(llama(json!({"model_type": "falcon", "alibi": true}))),
-        Err(ConfigError::NotExpressed { .. })
+}
+
+/// Types whose classes are in their authors' repositories, not in transformers.
+#[test]
+fn published_code_beside_transformers() {
+    // GLM-4-9b-chat: half of a head of 128 turns, neighbours together, at ten thousand times `rope_ratio`.
+    let glm = one(json!({
+        "model_type": "chatglm", "hidden_size": 4096, "num_attention_heads": 32, "num_layers": 40, "kv_channels": 128, "multi_query_attention": true,
+        "multi_query_group_num": 2, "seq_length": 131072, "rope_ratio": 500, "original_rope": true
+    }));
+    assert_eq!(
+        (rotary(&glm).base, rotary(&glm).rotary_dim, rotary(&glm).pairing),
+        (5e6, Some(64), Pairing::Interleaved)
+    );
+    assert_eq!((glm.dims.kv_heads, glm.dims.head_dim), (2, 128));
+    // The first ChatGLM, of two positions per token, has the same name.
+    let first =
+        json!({"model_type": "chatglm", "hidden_size": 4096, "num_attention_heads": 32, "num_layers": 28, "position_encoding_2d": true});
+    assert!(matches!(strict(first), Err(ConfigError::Missing { .. })));
+    let internlm = one(llama(
+        json!({"model_type": "internlm2", "rope_theta": 1e6, "rope_scaling": {"type": "dynamic", "factor": 2.0}}),
     ));
+    assert!(matches!(rotary(&internlm).scaling, Scaling::Dynamic { original_len: 4096, .. }));
+    let phi = one(json!({"model_type": "phi-msft", "n_embd": 2560, "n_head": 32, "n_layer": 32, "n_positions": 2048, "rotary_dim": 32}));
+    assert_eq!((rotary(&phi).rotary_dim, phi.dims.head_dim), (Some(32), 80));
+    let kimi = one(json!({
+        "model_type": "kimi_k2", "hidden_size": 7168, "num_attention_heads": 64, "num_key_value_heads": 64, "num_hidden_layers": 61, "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64, "max_position_embeddings": 131072, "rope_theta": 50000.0, "rope_scaling": {"beta_fast": 1.0, "beta_slow": 1.0,
+            "factor": 32.0, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "type": "yarn"}
+    }));
+    assert_eq!(rotary(&kimi).pairing, Pairing::InterleavedToHalves);
 }
 
 /// `docs/models.md` is the registry as a page; `POSENC_WRITE_PAGES=1` writes it.

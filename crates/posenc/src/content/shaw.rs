@@ -14,7 +14,7 @@
 //!
 //! **Shapes.** Tables `relative_keys` `[2k + 1, head_dim]` and `relative_values` `[2k + 1, head_dim]`, shared by the heads of a layer; values are as wide as queries.
 //!
-//! **Conventions that differ between codebases.** The order of the rows: the paper, tensor2tensor and wav2vec2-bert count key − query; the `relative_key` of BERT in
+//! **Conventions that differ between codebases.** The tables can be clipped at another distance after the query than before it ([`Shaw::with_max_after`]). The order of the rows: the paper, tensor2tensor and wav2vec2-bert count key − query; the `relative_key` of BERT in
 //! transformers (until version 4) counts query − key, so its rows are read in reverse. Many models have the keys only (Music Transformer, SpeechT5, BERT):
 //! [`Shaw::keys_only`]. The term is scaled with the scores. Where queries are rotated too, it reads them rotated.
 //!
@@ -52,6 +52,9 @@ use std::sync::Arc;
 pub struct Shaw {
     /// k: distances beyond ±k are read as ±k. 16 in the paper's large model.
     pub max_distance: usize,
+    /// Distances of keys after the query are clipped here instead (wav2vec2-bert: 64 before, 8 after).
+    #[serde(default)]
+    pub max_after: Option<usize>,
     /// Vectors are added to the values too.
     #[serde(default = "crate::encoding::written::yes")]
     pub values: bool,
@@ -68,6 +71,7 @@ impl Shaw {
     pub fn new(max_distance: usize) -> Shaw {
         Shaw {
             max_distance,
+            max_after: None,
             values: true,
             init: Init::XavierUniform,
             scope: Scope::Layer,
@@ -82,6 +86,26 @@ impl Shaw {
         }
     }
 
+    /// The same with another largest distance for keys after the query: the tables have `max_distance` + 1 + `max_after` rows.
+    ///
+    /// ```
+    /// use posenc::{Dims, Encoding, Shaw};
+    /// let plan = Encoding::from(Shaw::keys_only(64).with_max_after(8)).plan(Dims::new(64, 4)?)?;
+    /// assert_eq!(plan.parameters()[0].shape, [73, 16]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn with_max_after(self, max_after: usize) -> Shaw {
+        Shaw {
+            max_after: Some(max_after),
+            ..self
+        }
+    }
+
+    /// The largest distance of keys after the query.
+    fn after(&self) -> usize {
+        self.max_after.unwrap_or(self.max_distance)
+    }
+
     /// The same with another beginning.
     pub fn with_init(self, init: Init) -> Shaw {
         Shaw { init, ..self }
@@ -93,7 +117,7 @@ impl Shaw {
     }
 
     fn spec(&self, name: &str, dims: &Dims) -> ParamSpec {
-        ParamSpec::new(name, [2 * self.max_distance + 1, dims.head_dim], self.init).scoped(self.scope)
+        ParamSpec::new(name, [self.max_distance + self.after() + 1, dims.head_dim], self.init).scoped(self.scope)
     }
 }
 
@@ -101,17 +125,19 @@ impl fmt::Display for Shaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.values { "keys and values" } else { "keys" };
         let owner = owner(self.scope);
-        write!(
-            f,
-            "shaw({what}, key − query, ±{}, one table per {owner}, {})",
-            self.max_distance, self.init
-        )
+        write!(f, "shaw({what}, key − query, ")?;
+        match self.max_after {
+            Some(after) => write!(f, "−{} to {after}", self.max_distance)?,
+            None => write!(f, "±{}", self.max_distance)?,
+        }
+        write!(f, ", one table per {owner}, {})", self.init)
     }
 }
 
 impl Prepare for Shaw {
     fn check(&self, _dims: &Dims) -> Result<()> {
-        check_distance(self.max_distance)
+        check_distance(self.max_distance)?;
+        check_distance(self.after())
     }
 
     fn parameters(&self, dims: &Dims) -> Vec<ParamSpec> {
@@ -127,14 +153,15 @@ impl Prepare for Shaw {
         q_at.check_whole()?;
         k_at.check_whole()?;
         Ok(Arc::new(PreparedShaw {
-            reach: self.max_distance as i64,
+            reach: [self.max_distance as i64, self.after() as i64],
             specs: self.parameters(dims),
         }))
     }
 }
 
 struct PreparedShaw {
-    reach: i64,
+    /// Before and after the query.
+    reach: [i64; 2],
     /// Of the keys and, if there are any, of the values.
     specs: Vec<ParamSpec>,
 }
@@ -157,10 +184,11 @@ impl<R: Real> Prepared<R> for PreparedShaw {
     }
 }
 
-/// A vector per clipped distance, `[2·reach + 1, dim]`.
+/// A vector per clipped distance, `[before + 1 + after, dim]`.
 #[derive(Clone, Copy)]
 struct Table<'p, R> {
-    reach: i64,
+    /// Before and after the query.
+    reach: [i64; 2],
     dim: usize,
     rows: &'p [R],
 }
@@ -192,7 +220,7 @@ impl<'p, R: Real> Table<'p, R> {
     /// Visits the keys as runs of columns at the same clipped distance from a query at `q`: table row, columns. Pairs without a position are left out.
     #[inline]
     fn runs(&self, q: Option<i64>, keys: &[KeyRun], mut visit: impl FnMut(usize, Range<usize>)) {
-        let (Some(q), reach) = (q, self.reach) else { return };
+        let (Some(q), [before, after]) = (q, self.reach) else { return };
         // Runs of keys far from the query meet in the first row or the last.
         let (mut row, mut pending) = (0, 0..0);
         let mut join = |r: usize, cols: Range<usize>| {
@@ -206,17 +234,17 @@ impl<'p, R: Real> Table<'p, R> {
             }
         };
         for KeyRun { cols, first } in keys {
-            // Keys up to q − reach share the first row, keys from q + reach the last; between them each has its own.
+            // Keys up to q − before share the first row, keys from q + after the last; between them each has its own.
             // Counted in distances: no position is moved, so those next to the ends of i64 are read like any other.
             let from = first.saturating_sub(q);
             let column = |distance: i64| cols.start + distance.saturating_sub(from).clamp(0, cols.len() as i64) as usize;
-            let near = column(1 - reach);
-            let far = column(reach).max(near);
+            let near = column(1 - before);
+            let far = column(after).max(near);
             join(0, cols.start..near);
             for j in near..far {
-                join((from + (j - cols.start) as i64 + reach) as usize, j..j + 1);
+                join((from + (j - cols.start) as i64 + before) as usize, j..j + 1);
             }
-            join(2 * reach as usize, far..cols.end);
+            join((before + after) as usize, far..cols.end);
         }
         if !pending.is_empty() {
             visit(row, pending);
@@ -427,6 +455,54 @@ mod tests {
             for i in (0..p.len()).step_by(23) {
                 let slope = difference(&p, i, &|x| run(&params, &q, x).1);
                 assert!((dp[i] - slope).abs() <= bound, "{name}, weight entry {i}");
+            }
+        }
+    }
+
+    /// Clipping nearer after the query is the same as rows that repeat from there on: the same products in the same order, bit for bit, forward; the gradient of the repeated rows is their sum.
+    #[test]
+    fn another_distance_after_the_query_is_rows_that_repeat() {
+        for (before, after) in [(3, 1), (4, 0), (2, 5)] {
+            let far = before.max(after);
+            let (own, wide) = (plan(Shaw::new(before).with_max_after(after)), plan(Shaw::new(far)));
+            let params: Params<f64> = own.init(1).unwrap();
+            let mut repeated: Params<f64> = wide.init(1).unwrap();
+            let source = |row: usize| (row.max(far - before) - (far - before)).min(before + after);
+            for name in ["relative_keys", "relative_values"] {
+                let table = params.get(name).unwrap();
+                let rows: Vec<f64> = (0..2 * far + 1)
+                    .flat_map(|row| table[source(row) * DIM..][..DIM].to_vec())
+                    .collect();
+                repeated.set(name, &[2 * far + 1, DIM], &rows).unwrap();
+            }
+            for (name, q_at, k_at, batch) in tiles::cases() {
+                let rows = batch * HEADS * q_at.len();
+                let (q, p): (Vec<f64>, Vec<f64>) = (normal(2, rows * DIM), normal(3, rows * k_at.len()));
+                let run = |plan: &Plan, params: &Params<f64>| {
+                    let call = plan.call(params, &q_at, &k_at).unwrap();
+                    let tiles = Tiles {
+                        call: &call,
+                        batch,
+                        tile: (4, 7),
+                        q: &q,
+                        k: &[],
+                        scale: 0.5,
+                    };
+                    let mut grads = params.zeros_like();
+                    let (dx, slots) = tiles.adjoint(&p);
+                    tiles.term().collect(&slots, &mut (&mut grads).into()).unwrap();
+                    (tiles.add(&p), tiles.values(&p), dx, grads)
+                };
+                let (a, b) = (run(&own, &params), run(&wide, &repeated));
+                let what = format!("−{before} to {after}, {name}");
+                assert_eq!(a.0, b.0, "{what}");
+                assert_close(&a.1, &b.1, bound(k_at.len()), &what);
+                assert_close(&a.2[0], &b.2[0], bound(k_at.len() * DIM), &what);
+                let mut summed = vec![0.0; (before + after + 1) * DIM];
+                for (i, grad) in b.3.get("relative_keys").unwrap().iter().enumerate() {
+                    summed[source(i / DIM) * DIM + i % DIM] += grad;
+                }
+                assert_close(a.3.get("relative_keys").unwrap(), &summed, bound(p.len() * DIM), &what);
             }
         }
     }

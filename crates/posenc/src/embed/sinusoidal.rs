@@ -211,7 +211,7 @@ impl Sinusoidal {
         Sinusoidal::of(layout, exponent, OddWidth::ZeroPad)
     }
 
-    /// ViT-MAE, AIMv2: half the columns for the row of the patch, half for its column, each \[sin ‖ cos\]. For [`Positions::grid`].
+    /// AIMv2: half the columns for the row of the patch, half for its column, each \[sin ‖ cos\]. For [`Positions::grid`]. The published ViT-MAE models have the column's half first: axes `[1, 0]`.
     ///
     /// ```
     /// use posenc::{Positions, Sinusoidal, ViewMut, embed::sinusoid};

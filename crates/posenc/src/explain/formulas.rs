@@ -114,6 +114,9 @@ which     interleaved  (x, y) = (x[2i], x[2i + 1])
 score     q′(m) · k′(n) = Σ_i Re( q_i · conj(k_i) · e^(j·(m − n)·θ(1, i)) )
           depends on the distance m − n alone; norms do not change
 
+xpos      q′(m) · ζ(i)^(m/512),  k′(n) / ζ(i)^(n/512),  ζ(i) = (2i + 0.4·d) / (1.4·d)
+          fades besides: each term of the score times ζ(i)^((m − n)/512)
+
 turn      λ(i) = 2π · base^(2i/d) positions for one turn: from 6.3 (pair 0) to nearly 2π · base
 ",
     "\
@@ -135,6 +138,9 @@ turn      λ(i) = 2π · base^(2i/d) positions for one turn: from 6.3 (pair 0) t
 
 分数      q′(m) · k′(n) = Σ_i Re( q_i · conj(k_i) · e^(j·(m − n)·θ(1, i)) )
           只取决于距离 m − n；向量长度不变
+
+xpos      q′(m) · ζ(i)^(m/512)，  k′(n) / ζ(i)^(n/512)，  ζ(i) = (2i + 0.4·d) / (1.4·d)
+          另外随距离衰减：分数的每一项乘以 ζ(i)^((m − n)/512)
 
 一圈      λ(i) = 2π · base^(2i/d) 个位置转一圈：从 6.3 个（第 0 对）到接近 2π · base 个
 ",

@@ -24,6 +24,8 @@
 mod count;
 mod distances;
 pub(crate) mod formulas;
+#[cfg(feature = "config")]
+mod model;
 mod published;
 mod tables;
 mod text;
@@ -31,6 +33,11 @@ mod waves;
 
 pub use count::Common;
 pub use formulas::formula;
+#[cfg(feature = "config")]
+pub use model::{
+    Arcs, AtLength, AxisFacts, ExtensionReport, Incomplete, Left, Lengths as FileLengths, ModelExplanation, PartExplanation,
+    PlanExplanation, PlanReport, RotaryAt, RotaryFacts, Rounding, Scaled, Standing, Wave, explain_extension, explain_model,
+};
 pub use text::overview;
 
 use crate::bias::t5_bucket;
@@ -284,7 +291,7 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
             }
             Method::Rotary(m) => {
                 let plain = Scaling::Unscaled.frequencies(m.base, m.width(dims.head_dim), 0)?.pairs;
-                match &m.scaling {
+                let found = match &m.scaling {
                     Scaling::Unscaled => waves::rotary(&plain, m.base, lengths),
                     scaling => {
                         let scaled = m
@@ -292,6 +299,10 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
                             .pairs;
                         waves::scaled_rotary(&plain, &scaled, &scaling.to_string(), lengths)
                     }
+                };
+                match &m.decay {
+                    Some(xpos) => waves::fading(found, xpos, plain.len(), lengths),
+                    None => found,
                 }
             }
             Method::Alibi(m) => distances::alibi(&m.slopes.for_heads(dims.heads)?, lengths),

@@ -269,3 +269,16 @@ fn both_languages_carry_the_same_numbers() {
         }
     }
 }
+
+#[test]
+fn xpos_says_how_much_is_left_and_where_f32_ends() {
+    let xpos = preset("xpos", &PresetOptions::new(2048)).unwrap();
+    let found = at_3000(xpos.clone());
+    let text = serde_json::to_string(&found).unwrap();
+    // (0.4/1.4)^(2047/512) and ^(2999/512); the slowest of 64 pairs, (126 + 51.2)/179.2, to the same powers.
+    for part in ["over 2048 tokens to 0.7 %", "… 95.6 % (the slowest)", "over 3000 to 0.1 % … 93.6 %"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let far = explain(&xpos, dims(), 2048, 40_000).unwrap();
+    assert_eq!(far.class, Class::Cannot);
+}

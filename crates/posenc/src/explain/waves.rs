@@ -3,6 +3,7 @@
 use super::count::Lengths;
 use super::published::{Curve, nearest};
 use super::{Class, Finding, Unseen, What};
+use crate::rotate::XPos;
 use crate::words::{Words, decimal, grouped, significant, words};
 use std::f64::consts::TAU;
 
@@ -227,6 +228,21 @@ pub(crate) fn scaled_rotary(trained: &[f64], scaled: &[f64], scaling: &str, leng
             "Measure the loss per position at both lengths; train some hundred steps with the scaling if it has risen.",
             "在两种长度下分别测量每个位置的损失；若有上升，带着缩放再训练几百步。"
         ),
+    }
+}
+
+/// The same where scores fade with distance besides.
+pub(crate) fn fading(found: Finding, xpos: &XPos, pairs: usize, lengths: Lengths) -> Finding {
+    let kept = |distance: u64, i: usize| decimal(100.0 * (distance as f64 / xpos.scale_base * XPos::log_zeta(i, pairs)).exp(), 1);
+    let ends = |distance: u64| (kept(distance, 0), kept(distance, pairs - 1));
+    let Lengths { trained, length } = lengths;
+    let ((fast, slow), (new_fast, new_slow)) = (ends(trained - 1), ends(length - 1));
+    Finding {
+        expect: found.expect.and(words!(
+            "xPos lets each pair's part of a score fade besides: over {trained} tokens to {fast} % (the fastest pair) … {slow} % (the slowest), over {length} to {new_fast} % … {new_slow} %, so far keys count for less (Sun et al. 2022, arXiv 2212.10554).",
+            "xPos 还会让分数中每一对的贡献随距离衰减：跨 {trained} 个词元时降到 {fast} %（最快的一对）… {slow} %（最慢的一对），跨 {length} 个时降到 {new_fast} % … {new_slow} %，因此远处的影响更小（Sun et al. 2022, arXiv 2212.10554）。"
+        )),
+        ..found
     }
 }
 

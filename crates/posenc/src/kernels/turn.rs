@@ -11,7 +11,7 @@ use crate::view::{View, ViewMut};
 use fearless_simd::Simd;
 use std::ops::{Add, Mul, Sub};
 
-/// Cosines and sines, `[batch, len, pairs]`, and how to turn by them.
+/// Cosines and sines, `[batch, len, heads, pairs]`, and how to turn by them.
 #[derive(Clone, Copy)]
 pub(crate) struct Tables<'a, R> {
     pub cos: &'a [R],
@@ -19,6 +19,8 @@ pub(crate) struct Tables<'a, R> {
     /// 1 serves all rows of a batch.
     pub batch: usize,
     pub len: usize,
+    /// Heads that differ: 1 serves all.
+    pub heads: usize,
     pub pairs: usize,
     pub pairing: Pairing,
     /// The transpose: sines change their sign, and what was written as halves is read as such.
@@ -145,7 +147,7 @@ pub(crate) fn turn_into<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x
     let bytes = shape.iter().product::<usize>() * size_of::<T>();
     let (from, to) = (Rows::of(x), Rows::new(out));
     let stream = bytes >= stream::FROM && shape[3] * size_of::<T>() <= STAGE && (to.strides[2] == shape[3] || shape[2] == 1);
-    each_item(shape, bytes, tables.pairs, |item| match stream {
+    each_item(shape, bytes, tables.heads * tables.pairs, |item| match stream {
         true => past_caches(on, tables, from, to, item),
         false => vectors!(on, simd => turn_item(simd, tables, from, to, item)),
     });
@@ -176,7 +178,7 @@ fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BAC
     let b = if tables.batch == 1 { 0 } else { item.b };
     for h in item.heads[0]..item.heads[1] {
         for t in item.tokens[0]..item.tokens[1] {
-            let at = (b * tables.len + t) * tables.pairs;
+            let at = ((b * tables.len + t) * tables.heads + if tables.heads == 1 { 0 } else { h }) * tables.pairs;
             let (cos, sin) = (&tables.cos[at..at + tables.pairs], &tables.sin[at..at + tables.pairs]);
             // Opaque, or the optimiser carries a dozen addresses of each row along from row to row, in memory: that cost as much as turning it.
             let (x, y) = std::hint::black_box((from.offset(item.b, h, t), to.offset(item.b, h, t)));
@@ -290,6 +292,7 @@ pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pair
         sin,
         batch: 1,
         len: 1,
+        heads: 1,
         pairs: cos.len(),
         pairing,
         back,

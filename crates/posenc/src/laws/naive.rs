@@ -15,7 +15,13 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
         if let Some(pair) = call.rotations().first() {
             rows.chunks_exact_mut(d)
                 .enumerate()
-                .for_each(|(t, row)| pair.side(side).turn_row(Turn::Forward, 0, t, row));
+                .for_each(|(t, row)| pair.side(side).turn_head::<f64>(Turn::Forward, [0, h, t], row));
+        }
+        if let (Side::Query, Some(temperature)) = (side, attention.temperature) {
+            for (t, row) in rows.chunks_exact_mut(d).enumerate() {
+                let factor = call.q_at().get(0, 0, t).map_or(1.0, |p| temperature.factor(p));
+                row.iter_mut().for_each(|x| *x *= factor);
+            }
         }
         rows
     };
@@ -102,6 +108,8 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
     for h in 0..dims.heads {
         for i in 0..len {
             let first = attention.window.and_then(|w| w.left).map_or(0, |left| i.saturating_sub(left));
+            // The row begins at a token that has a position.
+            let first = first.max(attention.chunk.map_or(0, |chunk| i / chunk * chunk));
             let row = &s[(h * len + i) * len..][..=i];
             let max = row[first..].iter().fold(f64::NEG_INFINITY, |m, x| m.max(*x));
             let mut p: Vec<f64> = row

@@ -1,6 +1,6 @@
 //! Rotary positions in their three equal forms, as written in [`rotate::rotary`](crate::rotate::rotary).
 
-use crate::rotate::{Axes, Pairing};
+use crate::rotate::{Axes, Pairing, Side, XPos};
 
 /// θ(p, i) = p · base^(−2i / r).
 ///
@@ -113,6 +113,29 @@ pub fn by_complex(x: &[f64], p: f64, r: usize, pairing: Pairing, base: f64) -> V
         let theta = angle(p, i, r, base);
         let (to_a, to_b) = written(i, r, pairing);
         (out[to_a], out[to_b]) = times((x[a], x[b]), (theta.cos(), theta.sin()));
+    }
+    out
+}
+
+/// xPos: as [`by_pairs`], each pair of a query times ζᵢ^((p − c)/B), of a key divided by it.
+///
+/// ```
+/// use posenc::{Pairing, Side, reference::rotary::by_xpos, rotate::XPos};
+/// let x = by_xpos(&[1.0, 0.0], 512.0, Side::Query, 2, Pairing::Halves, 1e4, &XPos::new());
+/// assert_eq!(x, [512f64.cos() * (0.4 * 2.0 / (1.4 * 2.0)), 512f64.sin() * (0.4 * 2.0 / (1.4 * 2.0))]);
+/// ```
+pub fn by_xpos(x: &[f64], p: f64, side: Side, r: usize, pairing: Pairing, base: f64, xpos: &XPos) -> Vec<f64> {
+    let mut out = by_pairs(x, p, r, pairing, base);
+    for i in 0..r / 2 {
+        let zeta: f64 = (2.0 * i as f64 + 0.4 * r as f64) / (1.4 * r as f64);
+        let factor = zeta.powf((p - xpos.center) / xpos.scale_base);
+        let (a, b) = written(i, r, pairing);
+        for c in [a, b] {
+            out[c] = match side {
+                Side::Query => out[c] * factor,
+                Side::Key => out[c] / factor,
+            };
+        }
     }
     out
 }

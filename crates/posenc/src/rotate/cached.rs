@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::positions::Positions;
 use crate::real::Real;
-use crate::rotate::{Rotary, Rotation, Scaling};
+use crate::rotate::{Rotary, Rotation, Scaling, Side};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -145,7 +145,10 @@ impl Rotary {
     #[doc(alias = "rotate_by")]
     #[doc(alias = "kv_shift")]
     pub fn rerotation<R: Real>(&self, head_dim: usize, from: &Positions, new: &Rotary, to: &Positions) -> Result<Rotation<R>> {
-        Rotation::moving(&self.rotation::<f64>(head_dim, from)?, &new.rotation::<f64>(head_dim, to)?)
+        Rotation::moving(
+            &self.rotation_of::<f64>(Side::Key, head_dim, from)?,
+            &new.rotation_of::<f64>(Side::Key, head_dim, to)?,
+        )
     }
 }
 

@@ -37,7 +37,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::rotate::{Axes, Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Turn, trained};
+use crate::rotate::{Axes, Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Side, Turn, XPos, trained};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -80,6 +80,20 @@ pub enum Precision {
     Reference,
 }
 
+/// How a rotation of numbers in half precision (f16, bf16) is rounded. Numbers in f32 and f64 are rounded by each step of their own arithmetic, whatever is said here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Tables and arithmetic in f32, each turned number rounded once when it is stored: FlashAttention's, vLLM's and Liger's kernels, and those models in transformers that turn in f32 by f32
+    /// tables (ERNIE 4.5, Llama 4, DeepSeek-V2, the pictures of Qwen2-VL). In attention it is not rounded at all: scores are of the f32 numbers.
+    #[default]
+    Once,
+    /// Tables rounded to the data's type, arithmetic in f32: Cohere in transformers.
+    Tables,
+    /// Tables, both products and their sum each rounded to the data's type: eager PyTorch, as Llama and most models in transformers do it.
+    EachStep,
+}
+
 /// Rotary positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +132,17 @@ pub struct Rotary {
     /// Turn the other way, by −θ (nanochat). Scores are the same where queries and keys both do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reversed: bool,
+    /// Scores fade with distance besides: xPos.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[doc(alias = "xpos")]
+    pub decay: Option<XPos>,
+    /// The width of all heads together turns as one, before it is split into heads, so that each head has frequencies of its own: EfficientLoFTR in transformers. Needs
+    /// [`Pairing::Interleaved`] and as many key heads as query heads. Functions of a `head_dim` then take the whole width.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub across_heads: bool,
+    /// How numbers in half precision are rounded on the way.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rounding: Rounding,
 }
 
 /// Written only where it says something, so that what earlier versions wrote is what is written still.
@@ -139,6 +164,9 @@ impl Rotary {
             axes: Axes::One,
             exponent_dim: None,
             reversed: false,
+            decay: None,
+            across_heads: false,
+            rounding: Rounding::Once,
         }
     }
 
@@ -165,6 +193,20 @@ impl Rotary {
     /// ```
     pub fn with_scaling(self, scaling: Scaling) -> Rotary {
         Rotary { scaling, ..self }
+    }
+
+    /// The same with scores that fade with distance.
+    ///
+    /// ```
+    /// use posenc::rotate::XPos;
+    /// use posenc::{Pairing, Rotary};
+    /// assert_eq!(Rotary::new(Pairing::Interleaved).with_decay(XPos::new()).to_string(), "rotary(interleaved, base 10000, xPos over 512 positions)");
+    /// ```
+    pub fn with_decay(self, decay: XPos) -> Rotary {
+        Rotary {
+            decay: Some(decay),
+            ..self
+        }
     }
 
     /// Coordinates of a head that turn.
@@ -200,10 +242,19 @@ impl Rotary {
     /// positions: the largest, and one.
     ///
     /// # Errors
-    /// As [`Rotary::frequencies`], positions with several axes or more than [`Positions::LONGEST`] tokens, a position whose angle is not finite, or one past
-    /// 2²⁴ in [`Precision::Reference`]: f32, which that is made of, does not tell it from its neighbour.
+    /// As [`Rotary::rotation_of`], and where queries and keys do not turn alike: with a [`Rotary::decay`].
     pub fn rotation<R: Real>(&self, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
-        self.rotation_in(head_dim, at, self.length_of(&[at]), Default::default())
+        self.check_sides()?;
+        self.rotation_of(Side::Query, head_dim, at)
+    }
+
+    /// The rotation of queries, or of keys, at these positions, as [`Rotary::rotation`].
+    ///
+    /// # Errors
+    /// As [`Rotary::frequencies`], a position out of [`XPos::reach`], positions with several axes or more than [`Positions::LONGEST`] tokens, a position whose angle is not finite, or one past
+    /// 2²⁴ in [`Precision::Reference`]: f32, which that is made of, does not tell it from its neighbour.
+    pub fn rotation_of<R: Real>(&self, side: Side, head_dim: usize, at: &Positions) -> Result<Rotation<R>> {
+        self.rotation_in(side, head_dim, at, self.length_of(&[at]), Default::default())
     }
 
     /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step and allocates nothing.
@@ -221,9 +272,21 @@ impl Rotary {
     /// # Ok::<(), posenc::Error>(())
     /// ```
     pub fn rotation_into<R: Real>(&self, head_dim: usize, at: &Positions, into: &mut Rotation<R>) -> Result<()> {
+        self.check_sides()?;
         let memory = into.take_tables();
-        *into = self.rotation_in(head_dim, at, self.length_of(&[at]), memory)?;
+        *into = self.rotation_in(Side::Query, head_dim, at, self.length_of(&[at]), memory)?;
         Ok(())
+    }
+
+    /// Queries and keys turn alike.
+    fn check_sides(&self) -> Result<()> {
+        match self.decay {
+            None => Ok(()),
+            Some(_) => Err(Error::Unsupported {
+                method: "rotary",
+                what: "xPos multiplies queries and divides keys; say which with Rotary::rotation_of",
+            }),
+        }
     }
 
     /// Tokens of a call, where the scaling asks for them: the largest position of any row, and one, as transformers counts.
@@ -237,7 +300,7 @@ impl Rotary {
     }
 
     /// The rotation in a call of `length` tokens, in memory that was another's.
-    fn rotation_in<R: Real>(&self, head_dim: usize, at: &Positions, length: usize, memory: [Vec<R>; 2]) -> Result<Rotation<R>> {
+    fn rotation_in<R: Real>(&self, side: Side, head_dim: usize, at: &Positions, length: usize, memory: [Vec<R>; 2]) -> Result<Rotation<R>> {
         let Frequencies { pairs, axes, table_factor } = self.frequencies(head_dim, length)?;
         at.check_len()?;
         if self.precision == Precision::Reference {
@@ -297,7 +360,37 @@ impl Rotary {
             let refused = angles.iter().position(|angle| !angle.is_finite()).map(of_axis);
             Err(infinite_angle(refused.unwrap_or(first)))
         })?;
-        Ok(rotation.of(self.slice))
+        let rotation = rotation.of(self.slice).rounded(self.rounding);
+        let Some(decay) = self.decay else { return Ok(rotation) };
+        let position = |b: usize, t: usize, i: usize| at.at(axes[i].min(read), b, t, 1).get(0);
+        for (b, t) in (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| (b, t))) {
+            for i in 0..pairs.len() {
+                position(b, t, i).map_or(Ok(()), |p| decay.check_position::<R>(p))?;
+            }
+        }
+        Ok(rotation.stretched(|b, t, i| position(b, t, i).map_or(1.0, |p| decay.factor(side, p, i, pairs.len()))))
+    }
+
+    /// The width that turns as one, of heads of these widths.
+    fn turning_width(&self, dims: &Dims) -> Result<usize> {
+        if !self.across_heads {
+            return Ok(dims.head_dim);
+        }
+        if self.pairing != Pairing::Interleaved
+            || self.rotary_dim.is_some()
+            || !dims.head_dim.is_multiple_of(2)
+            || dims.heads != dims.kv_heads
+        {
+            return Err(Error::Unsupported {
+                method: "rotary",
+                what: "a width that turns before it is split into heads must be paired by neighbours, turn whole, have even heads and as many key heads as query heads",
+            });
+        }
+        dims.heads.checked_mul(dims.head_dim).ok_or(Error::Invalid {
+            what: "heads · head_dim",
+            given: format!("{} · {}", dims.heads, dims.head_dim),
+            expected: "at most 2^24",
+        })
     }
 
     fn check_width(&self, head_dim: usize) -> Result<()> {
@@ -333,7 +426,7 @@ impl Rotary {
                 expected: "a positive number",
             });
         }
-        Ok(())
+        self.decay.map_or(Ok(()), |decay| decay.check())
     }
 }
 
@@ -390,8 +483,22 @@ impl fmt::Display for Rotary {
         if let LengthPolicy::Fixed(length) = self.length {
             write!(f, ", as for {length} tokens")?;
         }
+        if let Some(XPos { scale_base, center }) = self.decay {
+            write!(f, ", xPos over {scale_base} positions")?;
+            if center != 0.0 {
+                write!(f, " around {center}")?;
+            }
+        }
+        if self.across_heads {
+            write!(f, ", across all heads")?;
+        }
         if self.precision == Precision::Reference {
             write!(f, ", f32 angles")?;
+        }
+        match self.rounding {
+            Rounding::Once => {}
+            Rounding::Tables => write!(f, ", rounded tables")?,
+            Rounding::EachStep => write!(f, ", each step rounded")?,
         }
         write!(f, ")")
     }
@@ -399,7 +506,7 @@ impl fmt::Display for Rotary {
 
 impl Prepare for Rotary {
     fn check(&self, dims: &Dims) -> Result<()> {
-        self.frequencies(dims.head_dim, 0).map(|_| ())
+        self.frequencies(self.turning_width(dims)?, 0).map(|_| ())
     }
 
     fn rotates(&self) -> bool {
@@ -412,9 +519,11 @@ impl Prepare for Rotary {
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         let length = self.length_of(&[q_at, k_at]);
+        let width = self.turning_width(dims)?;
+        let heads = if self.across_heads { dims.heads } else { 1 };
         Ok(Arc::new(PreparedRotary(Arc::new(RotationPair {
-            query: self.rotation_in(dims.head_dim, q_at, length, Default::default())?,
-            key: self.rotation_in(dims.head_dim, k_at, length, Default::default())?,
+            query: self.rotation_in(Side::Query, width, q_at, length, Default::default())?.split(heads),
+            key: self.rotation_in(Side::Key, width, k_at, length, Default::default())?.split(heads),
         }))))
     }
 }
@@ -470,6 +579,53 @@ mod tests {
             reference.rotation::<f32>(4, &unplaced).is_ok(),
             "what a token without a position carries is not read"
         );
+    }
+
+    /// Each head's part of a call's rotation is its part of the whole width's, as the twin turns it; a rotation of heads refuses another number of them.
+    ///
+    /// Bound: two products and a sum of numbers below 4, and angles up to 40 that are rounded twice: 4 · (3 + 80) · 2⁻⁵³.
+    #[test]
+    fn a_width_that_turns_before_it_is_split_gives_each_head_its_own_frequencies() {
+        let rotary = Rotary {
+            across_heads: true,
+            ..Rotary::new(Pairing::Interleaved)
+        };
+        let (dims, at) = (Dims::new(24, 3).unwrap(), Positions::whole(&[0, 3, 40]));
+        let plan = crate::Encoding::from(rotary.clone()).plan(dims).unwrap();
+        let params = plan.init::<f64>(0).unwrap();
+        let call = plan.call(&params, &at, &at).unwrap();
+        let mut rng = crate::Rng::new(1);
+        let mut x: Vec<f64> = (0..3 * 24).map(|_| rng.normal()).collect(); // [seq, heads · head_dim]
+        let expected: Vec<f64> = [0.0, 3.0, 40.0]
+            .into_iter()
+            .zip(x.chunks_exact(24))
+            .flat_map(|(p, row)| crate::reference::rotary::by_pairs(row, p, 24, Pairing::Interleaved, 1e4))
+            .collect();
+        let heads = ViewMut::new(&mut x, [1, 3, 3, 8]).unwrap().swap(1, 2).unwrap();
+        call.rotations()[0].key.apply(Turn::Forward, heads).unwrap();
+        for (i, (x, e)) in x.iter().zip(&expected).enumerate() {
+            assert!((x - e).abs() <= 4.0 * 83.0 * 0.5 * f64::EPSILON, "column {i}: {x} and {e}");
+        }
+        let two = ViewMut::new(&mut x[..48], [1, 2, 3, 8]).unwrap();
+        assert!(matches!(
+            call.rotations()[0].key.apply(Turn::Forward, two),
+            Err(Error::Shape { .. })
+        ));
+        for refused in [
+            (
+                Rotary {
+                    pairing: Pairing::Halves,
+                    ..rotary.clone()
+                },
+                dims,
+            ),
+            (rotary.clone().with_rotary_dim(4), dims),
+            (rotary.clone(), Dims::new(24, 4).unwrap().with_kv_heads(2).unwrap()),
+            (rotary.clone(), Dims::new(15, 5).unwrap()),
+        ] {
+            let plan = crate::Encoding::from(refused.0).plan(refused.1);
+            assert!(matches!(plan, Err(Error::Unsupported { method: "rotary", .. })));
+        }
     }
 
     /// PyTorch 2's `1.0 / (1e6 ** (torch.arange(0, 96, 2).float() / 96))`, whose entries 29 and 41 are 5 ulp from the nearest numbers, at position 1.

@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present, Tables};
 use crate::real::{Element, Real};
-use crate::rotate::{Pairing, Slice};
+use crate::rotate::{Pairing, Rounding, Slice};
 use crate::view::{View, ViewMut};
 
 /// Which way to turn. `Adjoint` and `Inverse` differ as soon as a table carries a factor, so they have two names.
@@ -28,16 +28,20 @@ pub enum Side {
     Key,
 }
 
-/// The rotation of one stream: `cos` and `sin` are `[batch, seq, pairs]` (a batch of 1 serves all).
+/// The rotation of one stream: `cos` and `sin` are `[batch, seq, heads, pairs]` (a batch of 1 serves all, and so does one head).
 #[derive(Clone, Debug)]
 pub struct Rotation<R> {
     cos: Vec<R>,
     sin: Vec<R>,
     batch: usize,
     len: usize,
+    /// Heads that differ: 1, but where a model turns before it splits its width into heads.
+    heads: usize,
+    /// Of a head.
     pairs: usize,
     pairing: Pairing,
     slice: Slice,
+    rounding: Rounding,
     /// What `cos` and `sin` were multiplied by (YaRN's table factor; 1 in plain RoPE); not known of tables that were given.
     factor: Option<f64>,
 }
@@ -87,9 +91,11 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len,
+            heads: 1,
             pairs,
             pairing,
             slice: Slice::Leading,
+            rounding: Rounding::Once,
             factor: Some(factor),
         })
     }
@@ -98,6 +104,40 @@ impl<R: Real> Rotation<R> {
     pub(crate) fn take_tables(&mut self) -> [Vec<R>; 2] {
         self.len = 0;
         [std::mem::take(&mut self.cos), std::mem::take(&mut self.sin)]
+    }
+
+    /// The same where rows of half precision are rounded in this way.
+    ///
+    /// ```
+    /// use posenc::rotate::Rounding;
+    /// use posenc::{Pairing, Positions, Rotary, Rotation};
+    /// let eager: Rotation<f32> = Rotary::new(Pairing::Halves).rotation(4, &Positions::range(0..3))?.rounded(Rounding::EachStep);
+    /// # let _ = eager;
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn rounded(self, rounding: Rounding) -> Rotation<R> {
+        Rotation { rounding, ..self }
+    }
+
+    /// The same with each pair of each token stretched by `by(batch, token, pair)`.
+    pub(crate) fn stretched(mut self, by: impl Fn(usize, usize, usize) -> f64) -> Rotation<R> {
+        let (len, pairs) = (self.len, self.pairs);
+        for table in [&mut self.cos, &mut self.sin] {
+            for (at, x) in table.iter_mut().enumerate() {
+                let (token, pair) = (at / pairs, at % pairs);
+                *x = R::of(x.to_f64() * by(token / len, token % len, pair));
+            }
+        }
+        Rotation { factor: None, ..self }
+    }
+
+    /// A rotation of a whole width as one of `heads` heads side by side, each with its own part of the pairs.
+    pub(crate) fn split(self, heads: usize) -> Rotation<R> {
+        Rotation {
+            heads,
+            pairs: self.pairs / heads,
+            ..self
+        }
     }
 
     /// The same of this end of each row.
@@ -157,9 +197,11 @@ impl<R: Real> Rotation<R> {
             sin: widened(sin),
             batch,
             len,
+            heads: 1,
             pairs,
             pairing,
             slice: Slice::Leading,
+            rounding: Rounding::Once,
             factor: None,
         })
     }
@@ -194,7 +236,10 @@ impl<R: Real> Rotation<R> {
     #[doc(alias = "shift")]
     #[doc(alias = "attention_sink")]
     pub fn moving<S: Real>(old: &Rotation<S>, new: &Rotation<S>) -> Result<Rotation<R>> {
-        let fits = old.len == new.len && old.pairs == new.pairs && (old.batch == new.batch || old.batch == 1 || new.batch == 1);
+        let fits = old.len == new.len
+            && old.pairs == new.pairs
+            && old.heads == new.heads
+            && (old.batch == new.batch || old.batch == 1 || new.batch == 1);
         if !fits {
             return Err(Error::Shape {
                 what: "the new rotation [batch, seq, pairs]",
@@ -210,12 +255,12 @@ impl<R: Real> Rotation<R> {
         }
         let batch = if old.batch == 1 { new.batch } else { old.batch };
         let (mut cos, mut sin) = (
-            Vec::with_capacity(batch * old.len * old.pairs),
-            Vec::with_capacity(batch * old.len * old.pairs),
+            Vec::with_capacity(batch * old.len * old.heads * old.pairs),
+            Vec::with_capacity(batch * old.len * old.heads * old.pairs),
         );
         for (b, t) in (0..batch).flat_map(|b| (0..old.len).map(move |t| (b, t))) {
             let tables = [old.cos(b, t), old.sin(b, t), new.cos(b, t), new.sin(b, t)];
-            for i in 0..old.pairs {
+            for i in 0..old.heads * old.pairs {
                 let [c, s, to_c, to_s] = tables.map(|table| table[i].to_f64());
                 let determinant = c * c + s * s;
                 // What the old rotation made 0 stays 0.
@@ -229,6 +274,7 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len: old.len,
+            heads: old.heads,
             pairs: old.pairs,
             // Rows that were read as neighbours lie as halves once they are turned.
             pairing: match new.pairing {
@@ -236,6 +282,7 @@ impl<R: Real> Rotation<R> {
                 pairing => pairing,
             },
             slice: new.slice,
+            rounding: new.rounding,
             factor: (old.factor == Some(1.0) && new.factor == Some(1.0)).then_some(1.0),
         })
     }
@@ -255,37 +302,53 @@ impl<R: Real> Rotation<R> {
         self.batch
     }
 
-    /// Columns that are turned; the rest of a row passes through.
+    /// Columns of a head that are turned; the rest of a row passes through.
     pub fn rotary_dim(&self) -> usize {
         2 * self.pairs
     }
 
-    /// Cosines of a token's pairs, times the table's factor.
+    /// Cosines of a token's pairs, times the table's factor; of all heads, one after the other, where heads differ.
     pub fn cos(&self, batch: usize, token: usize) -> &[R] {
-        &self.cos[self.start(batch, token)..][..self.pairs]
+        &self.cos[self.start(batch, token)..][..self.heads * self.pairs]
     }
 
-    /// Sines of a token's pairs, times the table's factor.
+    /// Sines of a token's pairs, likewise.
     pub fn sin(&self, batch: usize, token: usize) -> &[R] {
-        &self.sin[self.start(batch, token)..][..self.pairs]
+        &self.sin[self.start(batch, token)..][..self.heads * self.pairs]
     }
 
     #[inline(always)]
     fn start(&self, batch: usize, token: usize) -> usize {
-        ((if self.batch == 1 { 0 } else { batch }) * self.len + token) * self.pairs
+        ((if self.batch == 1 { 0 } else { batch }) * self.len + token) * self.heads * self.pairs
     }
 
-    /// Turns one row in place, of the width of a head.
+    /// Cosines and sines of one head.
+    #[inline(always)]
+    fn of_head(&self, batch: usize, head: usize, token: usize) -> (&[R], &[R]) {
+        let start = self.start(batch, token) + if self.heads == 1 { 0 } else { head * self.pairs };
+        (&self.cos[start..][..self.pairs], &self.sin[start..][..self.pairs])
+    }
+
+    /// Turns one row in place, of the width of a head: the first, where heads differ. The row is of the arithmetic's own type, so there is nothing to round on the way.
     #[inline]
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
+        self.turn_head::<R>(turn, [batch, 0, token], row);
+    }
+
+    /// Turns a row of a head, of numbers that are stored as `T`: [batch, head, token].
+    #[inline]
+    pub(crate) fn turn_head<T: Element<Real = R>>(&self, turn: Turn, place: [usize; 3], row: &mut [R]) {
         let columns = self.columns(row.len());
-        self.turn_columns(turn, batch, token, &mut row[columns]);
+        self.turn_columns::<T>(turn, place, &mut row[columns]);
     }
 
     /// Turns the columns that turn.
     #[inline]
-    fn turn_columns(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
-        let (cos, sin) = (self.cos(batch, token), self.sin(batch, token));
+    fn turn_columns<T: Element<Real = R>>(&self, turn: Turn, [batch, head, token]: [usize; 3], row: &mut [R]) {
+        let (cos, sin) = self.of_head(batch, head, token);
+        if self.rounds::<T>() {
+            return self.turn_stepwise::<T>(turn, cos, sin, row);
+        }
         match self.transposed(turn) {
             Some(back) => kernels::turn_one(Present::current(), cos, sin, self.pairing, back, row),
             None => self.undo_row(cos, sin, row),
@@ -303,18 +366,20 @@ impl<R: Real> Rotation<R> {
         }
     }
 
-    /// What the kernels turn rows of this width by.
-    fn tables(&self, back: bool, width: usize) -> Tables<'_, R> {
-        Tables {
+    /// What the kernels turn rows of `T` of this width by, if they can: neither rounding on the way nor dividing by determinants.
+    fn tables<T: Element<Real = R>>(&self, turn: Turn, width: usize) -> Option<Tables<'_, R>> {
+        let back = self.transposed(turn).filter(|_| !self.rounds::<T>())?;
+        Some(Tables {
             cos: &self.cos,
             sin: &self.sin,
             batch: self.batch,
             len: self.len,
+            heads: self.heads,
             pairs: self.pairs,
             pairing: self.pairing,
             back,
             first: self.columns(width).start,
-        }
+        })
     }
 
     /// [`Turn::Inverse`] where each pair has its own determinant.
@@ -349,8 +414,8 @@ impl<R: Real> Rotation<R> {
     pub fn apply<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) -> Result<()> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
-        if let Some(back) = self.transposed(turn) {
-            kernels::turn(Present::current(), &self.tables(back, shape[3]), x);
+        if let Some(tables) = self.tables::<T>(turn, shape[3]) {
+            kernels::turn(Present::current(), &tables, x);
             return Ok(());
         }
         let mut row = vec![R::ZERO; 2 * self.pairs];
@@ -359,7 +424,7 @@ impl<R: Real> Rotation<R> {
                 for t in 0..shape[2] {
                     let x = &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])];
                     row.iter_mut().zip(&*x).for_each(|(r, x)| *r = x.widen());
-                    self.turn_columns(turn, b, t, &mut row);
+                    self.turn_columns::<T>(turn, [b, h, t], &mut row);
                     x.iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
                 }
             }
@@ -375,8 +440,8 @@ impl<R: Real> Rotation<R> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
         let mut out = out.shaped("out [batch, heads, seq, head_dim]", shape)?;
-        if let Some(back) = self.transposed(turn) {
-            kernels::turn_into(Present::current(), &self.tables(back, shape[3]), x, out);
+        if let Some(tables) = self.tables::<T>(turn, shape[3]) {
+            kernels::turn_into(Present::current(), &tables, x, out);
             return Ok(());
         }
         let mut row = vec![R::ZERO; shape[3]];
@@ -384,7 +449,7 @@ impl<R: Real> Rotation<R> {
             for h in 0..shape[1] {
                 for t in 0..shape[2] {
                     row.iter_mut().zip(x.row([b, h, t, 0])).for_each(|(r, x)| *r = x.widen());
-                    self.turn_row(turn, b, t, &mut row);
+                    self.turn_head::<T>(turn, [b, h, t], &mut row);
                     out.row_mut([b, h, t, 0]).iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
                 }
             }
@@ -393,12 +458,16 @@ impl<R: Real> Rotation<R> {
     }
 
     fn check(&self, what: &'static str, [batch, heads, len, head_dim]: [usize; 4]) -> Result<()> {
-        if len != self.len || (self.batch != 1 && self.batch != batch) || head_dim < 2 * self.pairs {
+        if len != self.len
+            || (self.batch != 1 && self.batch != batch)
+            || (self.heads != 1 && self.heads != heads)
+            || head_dim < 2 * self.pairs
+        {
             return Err(Error::Shape {
                 what,
                 expected: vec![
                     if self.batch == 1 { batch } else { self.batch },
-                    heads,
+                    if self.heads == 1 { heads } else { self.heads },
                     self.len,
                     head_dim.max(2 * self.pairs),
                 ],
@@ -450,205 +519,6 @@ fn fill<R: Real>(
     parts.try_for_each(|(i, (cos, sin))| part(i, cos, sin))
 }
 
+mod stepwise;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::Rng;
-
-    const LEN: usize = 5;
-
-    /// Three pairs of rows of eight, with a table factor as YaRN has one.
-    fn rotation(pairing: Pairing, factor: f64) -> Rotation<f64> {
-        Rotation::from_angles([1, LEN, 3], pairing, factor, Default::default(), |_, t, angles| {
-            angles
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, angle)| *angle = 0.7 * t as f64 / (i + 1) as f64);
-            Ok(true)
-        })
-        .unwrap()
-    }
-
-    fn random(n: usize) -> Vec<f64> {
-        let mut rng = Rng::new(3);
-        (0..n).map(|_| rng.normal()).collect()
-    }
-
-    /// Bounds of this module: a turned coordinate is two products and a sum of numbers below 4, each rounded to 2⁻⁵³; a dozen of them stay below 1e-14.
-    const BOUND: f64 = 1e-14;
-
-    #[test]
-    fn the_inverse_undoes_and_the_adjoint_transposes_also_with_a_table_factor() {
-        for (pairing, slice) in [
-            (Pairing::Halves, Slice::Leading),
-            (Pairing::Interleaved, Slice::Leading),
-            (Pairing::InterleavedToHalves, Slice::Leading),
-            (Pairing::Halves, Slice::Trailing),
-        ] {
-            // Columns that turn, and those that do not.
-            let (turned_columns, others) = match slice {
-                Slice::Leading => (0..6, 6..8),
-                Slice::Trailing => (2..8, 0..2),
-            };
-            for factor in [1.0, 1.3] {
-                let rotation = rotation(pairing, factor).of(slice);
-                for t in 0..LEN {
-                    let (x, y) = (random(8), random(16)[8..].to_vec());
-                    let turned = |turn, row: &[f64]| {
-                        let mut row = row.to_vec();
-                        rotation.turn_row(turn, 0, t, &mut row);
-                        row
-                    };
-                    let there = turned(Turn::Forward, &x);
-                    for (back, x) in turned(Turn::Inverse, &there).iter().zip(&x) {
-                        assert!((back - x).abs() <= BOUND);
-                    }
-                    let dot = |a: &[f64], b: &[f64]| turned_columns.clone().map(|i| a[i] * b[i]).sum::<f64>();
-                    assert!((dot(&there, &y) - dot(&x, &turned(Turn::Adjoint, &y))).abs() <= 4.0 * BOUND);
-                    assert!(
-                        (dot(&there, &there) - factor * factor * dot(&x, &x)).abs() <= 16.0 * BOUND,
-                        "norms grow by the factor alone"
-                    );
-                    assert_eq!(there[others.clone()], x[others.clone()], "columns past the rotation pass through");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn in_place_and_out_of_place_agree_in_every_layout_and_precision() {
-        let rotation: Rotation<f32> = Rotation::from_angles([1, LEN, 3], Pairing::Halves, 1.0, Default::default(), |_, t, angles| {
-            angles
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, angle)| *angle = 0.3 * (t * (i + 1)) as f64);
-            Ok(true)
-        })
-        .unwrap();
-        let shape = [2, LEN, 3, 8]; // [batch, seq, heads, head_dim], heads moved to the front below
-        let x: Vec<half::bf16> = random(2 * LEN * 3 * 8).iter().map(|x| half::bf16::from_f64(*x)).collect();
-        let mut out = vec![half::bf16::NAN; x.len()];
-        let view = View::new(&x, shape).unwrap().swap(1, 2).unwrap();
-        rotation
-            .apply_into(Turn::Forward, view, ViewMut::new(&mut out, shape).unwrap().swap(1, 2).unwrap())
-            .unwrap();
-        let mut place = x.clone();
-        rotation
-            .apply(Turn::Forward, ViewMut::new(&mut place, shape).unwrap().swap(1, 2).unwrap())
-            .unwrap();
-        assert_eq!(out, place);
-        // One rounding: the exact turn of the stored numbers, narrowed.
-        let (row, turned) = (&x[8 * 3 * 2..][..8], &out[8 * 3 * 2..][..8]);
-        let mut exact: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
-        rotation.turn_row(Turn::Forward, 0, 2, &mut exact);
-        assert_eq!(turned, exact.iter().map(|x| half::bf16::from_f32(*x)).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn given_tables_turn_as_those_that_were_computed_and_are_undone_pair_by_pair() {
-        for pairing in [Pairing::Halves, Pairing::Interleaved] {
-            let computed = rotation(pairing, 1.3);
-            let (cos, sin) = (
-                View::new(&computed.cos, [1, LEN, 3]).unwrap(),
-                View::new(&computed.sin, [1, LEN, 3]).unwrap(),
-            );
-            let given: Rotation<f64> = Rotation::from_tables(cos, sin, pairing).unwrap();
-            assert_eq!((given.batch(), given.len(), given.rotary_dim()), (1, LEN, 6));
-            for t in 0..LEN {
-                for turn in [Turn::Forward, Turn::Adjoint, Turn::Inverse] {
-                    let (mut a, mut b) = (random(8), random(8));
-                    computed.turn_row(turn, 0, t, &mut a);
-                    given.turn_row(turn, 0, t, &mut b);
-                    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= BOUND), "{turn:?}");
-                }
-            }
-        }
-        // Numbers that are no rotation: undone all the same, except where nothing is left to undo.
-        let tables = ([3.0, 0.0, 1e-30], [4.0, 0.0, 0.0f32]);
-        let view = |table| View::new(table, [1, 1, 3]).unwrap();
-        let stretch: Rotation<f32> = Rotation::from_tables(view(&tables.0), view(&tables.1), Pairing::Interleaved).unwrap();
-        let mut row = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
-        stretch.turn_row(Turn::Forward, 0, 0, &mut row);
-        assert_eq!(row[..4], [-5.0, 10.0, 0.0, 0.0]);
-        stretch.turn_row(Turn::Inverse, 0, 0, &mut row);
-        assert_eq!(row, [1.0, 2.0, 0.0, 0.0, 5.0, 6.0, 7.0]);
-    }
-
-    #[test]
-    fn tables_that_do_not_fit_each_other_are_refused() {
-        let x = [0.0f32; 12];
-        let view = |shape| View::new(&x, shape).unwrap();
-        for sin in [[1, 4, 3], [3, 2, 2], [2, 3, 2]] {
-            let tables = Rotation::<f32>::from_tables(view([2, 2, 3]), view(sin), Pairing::Halves);
-            assert!(matches!(tables, Err(Error::Shape { .. })));
-        }
-        let none = View::new(&x[..0], [2, 3, 0]).unwrap();
-        assert!(matches!(
-            Rotation::<f32>::from_tables(none, none, Pairing::Halves),
-            Err(Error::Zero { .. })
-        ));
-    }
-
-    /// ONNX exporters and runtimes have read `[batch, seq, heads·head_dim]` as if the heads came first (pytorch/pytorch#162865), and `[batch, heads, seq, head_dim]` with its
-    /// axes the other way round (onnx/onnx#6767). Here the order is in the view, and both layouts turn by the same code: the same numbers, bit for bit.
-    #[test]
-    fn bug_family_28_a_flat_layout_turns_as_one_with_a_head_axis() {
-        // All lengths differ, so that no axis can be taken for another.
-        let [batch, heads, len, head_dim, pairs] = [2, 3, LEN, 8, 2];
-        let mut rng = Rng::new(28);
-        let mut tables = || -> Vec<f32> { (0..batch * len * pairs).map(|_| rng.normal() as f32).collect() };
-        let (cos, sin) = (tables(), tables());
-        let view = |table| View::new(table, [batch, len, pairs]).unwrap();
-        let each = || (0..batch * heads * len).map(|i| (i / (heads * len), i / len % heads, i % len));
-        for pairing in [Pairing::Halves, Pairing::Interleaved] {
-            let rotation: Rotation<f32> = Rotation::from_tables(view(&cos), view(&sin), pairing).unwrap();
-            let flat: Vec<f32> = random(batch * len * heads * head_dim).iter().map(|x| *x as f32).collect();
-            let at_flat = |b: usize, h: usize, t: usize| ((b * len + t) * heads + h) * head_dim;
-            let at_split = |b: usize, h: usize, t: usize| ((b * heads + h) * len + t) * head_dim;
-            let mut split = vec![0.0; flat.len()];
-            for (b, h, t) in each() {
-                split[at_split(b, h, t)..][..head_dim].copy_from_slice(&flat[at_flat(b, h, t)..][..head_dim]);
-            }
-            let (mut turned, mut turned_flat) = (vec![f32::NAN; flat.len()], vec![f32::NAN; flat.len()]);
-            let (split_shape, flat_shape) = ([batch, heads, len, head_dim], [batch, len, heads, head_dim]);
-            rotation
-                .apply_into(
-                    Turn::Forward,
-                    View::new(&split, split_shape).unwrap(),
-                    ViewMut::new(&mut turned, split_shape).unwrap(),
-                )
-                .unwrap();
-            let (x, out) = (
-                View::new(&flat, flat_shape).unwrap(),
-                ViewMut::new(&mut turned_flat, flat_shape).unwrap(),
-            );
-            rotation
-                .apply_into(Turn::Forward, x.swap(1, 2).unwrap(), out.swap(1, 2).unwrap())
-                .unwrap();
-            for (b, h, t) in each() {
-                let a = &turned[at_split(b, h, t)..][..head_dim];
-                assert_eq!(
-                    a,
-                    &turned_flat[at_flat(b, h, t)..][..head_dim],
-                    "batch row {b}, head {h}, token {t}"
-                );
-                // Against the definition too, because a mistake that both layouts share would not show between them.
-                let (x, c, s) = (&split[at_split(b, h, t)..], rotation.cos(b, t)[1], rotation.sin(b, t)[1]);
-                let (low, high) = if pairing == Pairing::Halves { (1, 3) } else { (2, 3) };
-                assert_eq!((a[low], a[high]), (x[low] * c - x[high] * s, x[low] * s + x[high] * c));
-                assert_eq!(a[4..], x[4..head_dim]);
-            }
-        }
-    }
-
-    #[test]
-    fn shapes_that_do_not_fit_are_refused() {
-        let rotation = rotation(Pairing::Halves, 1.0);
-        let mut x = vec![0.0; 2 * LEN * 4];
-        let narrow = ViewMut::new(&mut x, [1, 2, LEN, 4]).unwrap();
-        assert!(matches!(rotation.apply(Turn::Forward, narrow), Err(Error::Shape { .. })));
-        let mut x = vec![0.0; 8];
-        let short = ViewMut::new(&mut x, [1, 1, 1, 8]).unwrap();
-        assert!(matches!(rotation.apply(Turn::Forward, short), Err(Error::Shape { .. })));
-    }
-}
+mod tests;

@@ -69,6 +69,15 @@ pub enum Scaling {
     Yarn(Yarn),
     /// A divisor for each pair, found by search.
     Longrope(LongRope),
+    /// A divisor for each pair, the same in calls of every length: ggml's `freq_factors`, which a GGUF file holds as a tensor of its own instead of the rule that made them.
+    #[doc(alias = "freq_factors")]
+    #[doc(alias = "rope_freqs")]
+    Divided {
+        /// What each frequency is divided by, `[r / 2]`.
+        divisors: Vec<f64>,
+        /// What cosines and sines are multiplied by.
+        magnitude: f64,
+    },
     /// The first share of the pairs turns as in a head that turns whole, the rest not at all: Gemma 4. (Where the rotary width itself is less, [`Rotary`](crate::Rotary) has `rotary_dim`.)
     Proportional {
         /// The share of the head that turns, in (0, 1].
@@ -84,7 +93,7 @@ pub enum Scaling {
         original_len: usize,
         /// Wavelengths above L / this are divided by the factor.
         low_freq_factor: f64,
-        /// Wavelengths below L / this stay.
+        /// Wavelengths below L / this stay. The same number, in Llama 4 Scout, leaves nothing between.
         high_freq_factor: f64,
     },
 }
@@ -267,6 +276,11 @@ impl Scaling {
                     table_factor: long_rope.magnitude.of(own, long_rope.factor),
                 }
             }
+            Scaling::Divided { divisors, magnitude } => Frequencies {
+                pairs: of_base(base).zip(divisors).map(|(f, divisor)| f / divisor).collect(),
+                axes,
+                table_factor: *magnitude,
+            },
             Scaling::Proportional { partial, factor } => {
                 let turning = (partial * r / 2.0).floor() as usize;
                 plain(
@@ -286,12 +300,40 @@ impl Scaling {
                     .map(|f| {
                         // Turns within the trained length.
                         let turns = *original_len as f64 * f / TAU;
-                        let keep = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                        // Equal factors leave nothing to blend (Llama 4).
+                        let keep = if high > low {
+                            ((turns - low) / (high - low)).clamp(0.0, 1.0)
+                        } else {
+                            f64::from(u8::from(turns >= *low))
+                        };
                         (1.0 - keep) * f / factor + keep * f
                     })
                     .collect(),
             ),
         })
+    }
+
+    /// What each pair's frequency is divided by in a call of this length, `[r / 2]`: the tensor that a GGUF file holds for Llama 3 (`rope_freqs.weight`) and LongRoPE
+    /// (`rope_factors_short.weight`, `rope_factors_long.weight`), which is ggml's `freq_factors`. Infinite for a pair that does not turn; ggml's files have 1e30 there.
+    ///
+    /// ```
+    /// use posenc::rotate::Scaling;
+    /// let llama = Scaling::Llama3 { factor: 8.0, original_len: 8192, low_freq_factor: 1.0, high_freq_factor: 4.0 };
+    /// let divisors = llama.divisors(500_000.0, 128, 0)?;
+    /// assert_eq!((divisors[0], divisors[63]), (1.0, 8.0));
+    /// let read = Scaling::Divided { divisors, magnitude: 1.0 };
+    /// let (a, b) = (llama.frequencies(500_000.0, 128, 0)?, read.frequencies(500_000.0, 128, 0)?);
+    /// assert!(a.pairs.iter().zip(&b.pairs).all(|(a, b)| (a - b).abs() <= 2.0 * f64::EPSILON * a));
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Scaling::frequencies`].
+    #[doc(alias = "freq_factors")]
+    pub fn divisors(&self, base: f64, rotary_dim: usize, length: usize) -> Result<Vec<f64>> {
+        let scaled = self.frequencies(base, rotary_dim, length)?.pairs;
+        let plain = Scaling::Unscaled.frequencies(base, rotary_dim, length)?.pairs;
+        Ok(plain.iter().zip(scaled).map(|(plain, scaled)| plain / scaled).collect())
     }
 
     /// Its frequencies are not the same in calls of all lengths.
@@ -324,6 +366,16 @@ impl Scaling {
                 Ok(())
             }
         };
+        let divisors = |what, list: &[f64]| {
+            if list.len() != rotary_dim.div_ceil(2) {
+                return Err(Error::Shape {
+                    what,
+                    expected: vec![rotary_dim.div_ceil(2)],
+                    given: vec![list.len()],
+                });
+            }
+            list.iter().try_for_each(|divisor| positive(what, *divisor))
+        };
         let wide = || match rotary_dim {
             0..=2 => Err(Error::Invalid {
                 what: "rotary_dim",
@@ -351,6 +403,10 @@ impl Scaling {
                 number("base", base, base > 1.0, "more than 1: the ramp divides by its logarithm")?;
                 yarn.magnitude.check()
             }
+            Scaling::Divided { divisors: list, magnitude } => {
+                divisors("divisors", list)?;
+                Magnitude::Given(*magnitude).check()
+            }
             Scaling::Proportional { partial, factor: s } => {
                 factor(*s)?;
                 number(
@@ -361,18 +417,8 @@ impl Scaling {
                 )
             }
             Scaling::Longrope(long_rope) => {
-                for (what, list) in [("short_factor", &long_rope.short_factor), ("long_factor", &long_rope.long_factor)] {
-                    if list.len() != rotary_dim.div_ceil(2) {
-                        return Err(Error::Shape {
-                            what,
-                            expected: vec![rotary_dim.div_ceil(2)],
-                            given: vec![list.len()],
-                        });
-                    }
-                    for divisor in list {
-                        positive(what, *divisor)?;
-                    }
-                }
+                divisors("short_factor", &long_rope.short_factor)?;
+                divisors("long_factor", &long_rope.long_factor)?;
                 number(
                     "original_len",
                     long_rope.original_len as f64,
@@ -391,7 +437,7 @@ impl Scaling {
                 factor(*s)?;
                 trained(*original_len)?;
                 positive("low_freq_factor", *low)?;
-                number("high_freq_factor", *high, high > low, "more than low_freq_factor")
+                number("high_freq_factor", *high, high >= low, "at least low_freq_factor")
             }
         }
     }
@@ -439,6 +485,10 @@ impl fmt::Display for Scaling {
                     "YaRN"
                 };
                 write!(f, "{name} ×{} of {}", yarn.factor, yarn.original_len)
+            }
+            Scaling::Divided { divisors, .. } => {
+                let ends = |least: f64, x: &f64| if x.is_finite() { least.max(*x) } else { least };
+                write!(f, "{} divisors up to {}", divisors.len(), divisors.iter().fold(0.0, ends))
             }
             Scaling::Proportional { partial, factor } if *factor == 1.0 => write!(f, "{partial} of the pairs"),
             Scaling::Proportional { partial, factor } => write!(f, "{partial} of the pairs, ×{factor}"),
@@ -575,6 +625,46 @@ mod tests {
     }
 
     #[test]
+    fn divisors_undo_and_make_a_scaling() {
+        let yarn = Scaling::Yarn(Yarn::new(4.0, 1024));
+        let divided = Scaling::Divided {
+            divisors: yarn.divisors(1e4, 64, 0).unwrap(),
+            magnitude: 1.5,
+        };
+        let made = divided.frequencies(1e4, 64, 7).unwrap();
+        assert_eq!(made.table_factor, 1.5);
+        for (a, b) in made.pairs.iter().zip(pairs(&yarn, 1e4, 64, 0)) {
+            // Two quotients.
+            assert!((a - b).abs() <= 2.0 * f64::EPSILON * b);
+        }
+        let half = Scaling::Proportional { partial: 0.5, factor: 1.0 };
+        assert_eq!(half.divisors(1e4, 4, 0).unwrap(), [1.0, f64::INFINITY]);
+    }
+
+    /// Llama 4 Scout's bands touch: each pair stays or is divided, and none is neither.
+    #[test]
+    fn llama_3s_bands_may_touch() {
+        let scout = Scaling::Llama3 {
+            factor: 16.0,
+            original_len: 8192,
+            low_freq_factor: 1.0,
+            high_freq_factor: 1.0,
+        };
+        let plain = pairs(&Scaling::Unscaled, 5e5, 128, 0);
+        let kept = pairs(&scout, 5e5, 128, 0).iter().zip(&plain).filter(|(a, b)| a == b).count();
+        assert_eq!(kept, plain.iter().filter(|f| 8192.0 * **f >= TAU).count());
+        assert!((1..64).contains(&kept));
+        // A wavelength of exactly the length, where the blend would be 0 / 0.
+        let exact = Scaling::Llama3 {
+            factor: 2.0,
+            original_len: 1,
+            low_freq_factor: 1.0 / TAU,
+            high_freq_factor: 1.0 / TAU,
+        };
+        assert_eq!(pairs(&exact, 5e5, 2, 0), [1.0]);
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused() {
         let long_rope = |short: Vec<f64>, long: Vec<f64>| {
             Scaling::Longrope(LongRope {
@@ -591,6 +681,7 @@ mod tests {
             low_freq_factor: low,
             high_freq_factor: high,
         };
+        let divided = |divisors, magnitude| Scaling::Divided { divisors, magnitude };
         for refused in [
             Scaling::Linear { factor: 0.5 },
             Scaling::Linear { factor: f64::NAN },
@@ -611,7 +702,10 @@ mod tests {
             }),
             long_rope(vec![1.0; 2], vec![1.0; 3]),
             long_rope(vec![1.0, 0.0], vec![1.0; 2]),
-            llama3(4.0, 4.0),
+            llama3(4.0, 3.0),
+            divided(vec![1.0; 3], 1.0),
+            divided(vec![1.0, 0.0], 1.0),
+            divided(vec![1.0; 2], 0.0),
             llama3(0.0, 4.0),
         ] {
             assert!(refused.frequencies(1e4, 4, 1).is_err(), "{refused:?}");

@@ -57,6 +57,8 @@ pub(super) fn frequencies(scaling: &Scaling, base: f64, rotary_dim: usize, lengt
                 .map(|(p, divisor)| 1.0 / (*divisor as f32 * p))
                 .collect()
         }
+        // The divisors come as f32; which rounding made them is not in them.
+        Scaling::Divided { divisors, .. } => of_base(plain).zip(divisors).map(|(f, divisor)| f / *divisor as f32).collect(),
         Scaling::Proportional { partial, factor } => {
             let turning = (partial * rotary_dim as f64 / 2.0).floor() as usize;
             let one = |(i, f): (usize, f32)| if i < turning { f / *factor as f32 } else { 0.0 };
@@ -76,6 +78,9 @@ pub(super) fn frequencies(scaling: &Scaling, base: f64, rotary_dim: usize, lengt
                     f
                 } else if wavelength > (len / low) as f32 {
                     f / *factor as f32
+                } else if high == low {
+                    // There the code divides 0 by 0.
+                    f
                 } else {
                     let keep = (1.0 / wavelength * len as f32 - *low as f32) / (high - low) as f32;
                     (1.0 - keep) * f / *factor as f32 + keep * f
@@ -111,6 +116,16 @@ mod tests {
             Scaling::Proportional {
                 partial: 0.25,
                 factor: 1.0,
+            },
+            Scaling::Divided {
+                divisors: vec![3.0; 64],
+                magnitude: 1.5,
+            },
+            Scaling::Llama3 {
+                factor: 16.0,
+                original_len: 8192,
+                low_freq_factor: 1.0,
+                high_freq_factor: 1.0,
             },
             Scaling::Llama3 {
                 factor: 8.0,

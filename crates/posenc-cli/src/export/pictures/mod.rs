@@ -6,6 +6,7 @@
 mod arrows;
 mod biases;
 mod heat;
+pub mod model;
 pub mod page;
 pub mod png;
 mod rotations;

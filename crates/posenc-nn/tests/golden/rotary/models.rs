@@ -3,7 +3,7 @@
 use super::super::compare::Worst;
 use super::super::set::{Data, Outcome, Record, fail, skip};
 use super::{U, factor_equal, frequencies_near, near, table_bound};
-use posenc::config::{ConfigError, LayerPlan, Mode, read};
+use posenc::config::{ConfigError, LayerPlan, Mode, ModelConfig, read};
 use posenc::reference::rotary::{pair as read_from, written};
 use posenc::rotate::{Axes, Frequencies, Slice};
 use posenc::{Error, Pairing, Positions, Rotary, Turn, View, ViewMut};
@@ -13,13 +13,11 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
     let model = match read(record.json["config"].to_string().as_bytes(), Mode::Strict) {
         Ok(model) => model,
         Err(error @ ConfigError::NotExpressed { .. }) => return skip(error.to_string()),
-        // Its queries are 73 wide and its tables 74: no head was ever turned with them.
         Err(ConfigError::Setting {
             error: Error::OddWidth { width, .. },
             ..
-        }) if record.find("inv_freq").is_some_and(|f| 2 * f.shape[0] == width + 1) => {
-            return skip("the class's default gives heads of an odd width, and turns one coordinate more than they have");
-        }
+        }) if record.find("inv_freq").is_some_and(|f| 2 * f.shape[0] == width + 1) => one_wider(record, width)?,
+        Err(ConfigError::Missing { key, .. }) if key == "pad_token_id" => turning(record)?,
         // An object inside a model's file, which says by its place what it is.
         Err(ConfigError::Missing { key, .. }) if key == "model_type" => return skip("the configuration names no model type"),
         Err(error) => return fail(error.to_string()),
@@ -32,7 +30,7 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
     for name in names.iter().filter_map(|name| name.as_str()) {
         let label = name.strip_suffix("_inv_freq");
         let (plan, rotary) = find(&plans, label)?;
-        let frequencies = rotary.frequencies(plan.dims.head_dim, 1)?;
+        let frequencies = rotary.frequencies(width(plan, rotary), 1)?;
         let ours = as_listed(rotary, &frequencies);
         let theirs = record.f32s::<1>(name)?.1;
         // A grid's frequencies are listed once for all its axes.
@@ -58,6 +56,41 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
     Ok(worst)
 }
 
+/// A model whose heads are of an odd width, as its module makes tables for it.
+///
+/// The defaults of `Qwen3OmniMoeTextConfig` are 2048 over 28 heads: 73. Its module makes tables of 37 pairs with exponents over 73, which are 74 columns wide, and
+/// transformers fails at the first product of a query with them ("The size of tensor a (73) must match the size of tensor b (74)"). So reading refuses such a file. The numbers in the record are
+/// those of the tables, and of queries that were made as wide as they are: a head of 74, with exponents over 73.
+fn one_wider(record: &Record<'_>, width: usize) -> Outcome<ModelConfig> {
+    let mut config = record.json["config"].clone();
+    config["head_dim"] = (width + 1).into();
+    let mut model = read(config.to_string().as_bytes(), Mode::Strict).map_err(|error| error.to_string())?;
+    let plans = model.parts.iter_mut().flat_map(|part| &mut part.plans);
+    for rotary in plans.filter_map(|plan| plan.described.as_mut()) {
+        rotary.exponent_dim = Some(width);
+    }
+    Ok(model)
+}
+
+/// A model whose file asks for a learned table beside a module that turns.
+///
+/// The defaults of `EsmConfig` are absolute positions and no padding id: that model counts its tokens from the padding id, so transformers fails where it compares tokens with `None`, and
+/// reading refuses it. The record is of the module that the same class makes under `position_embedding_type: "rotary"`.
+fn turning(record: &Record<'_>) -> Outcome<ModelConfig> {
+    let mut config = record.json["config"].clone();
+    config["position_embedding_type"] = "rotary".into();
+    Ok(read(config.to_string().as_bytes(), Mode::Strict).map_err(|error| error.to_string())?)
+}
+
+/// The width that turns as one: a head's, but where all heads turn together.
+fn width(plan: &LayerPlan, rotary: &Rotary) -> usize {
+    if rotary.across_heads {
+        plan.dims.heads * plan.dims.head_dim
+    } else {
+        plan.dims.head_dim
+    }
+}
+
 /// The rotary positions of a layer type, also where its layers do not turn by default.
 fn find<'a>(plans: &[&'a LayerPlan], label: Option<&str>) -> Outcome<(&'a LayerPlan, &'a Rotary)> {
     let fits = |plan: &&&LayerPlan| label.is_none() || plan.dictionary.as_deref() == label || plan.kind.as_deref() == label;
@@ -81,11 +114,11 @@ fn as_listed(rotary: &Rotary, frequencies: &Frequencies) -> Vec<f64> {
     }
 }
 
-/// Whole numbers nested in lists, in order, and the lengths of the outermost lists.
-fn positions(record: &Record<'_>) -> Outcome<(Vec<i64>, Positions)> {
-    let mut rows: Vec<Vec<i64>> = Vec::new();
+/// Numbers nested in lists, in order, and as positions: those of all tokens but the ones that the record says have none.
+fn positions(record: &Record<'_>) -> Outcome<(Vec<f64>, Positions)> {
+    let mut rows: Vec<Vec<f64>> = Vec::new();
     let mut axes = 1;
-    let whole = |row: &serde_json::Value| -> Option<Vec<i64>> { row.as_array()?.iter().map(|p| p.as_i64()).collect() };
+    let whole = |row: &serde_json::Value| -> Option<Vec<f64>> { row.as_array()?.iter().map(|p| p.as_f64()).collect() };
     let Some(outer) = record.json["position_ids"].as_array() else {
         return fail("no position_ids");
     };
@@ -106,22 +139,77 @@ fn positions(record: &Record<'_>) -> Outcome<(Vec<i64>, Positions)> {
     if batch != 1 {
         return fail("several rows of positions");
     }
-    let real: Vec<f64> = flat.iter().map(|p| *p as f64).collect();
-    Ok((flat, Positions::real_axes(&real, axes, batch)?))
+    let at = Positions::real_axes(&flat, axes, batch)?;
+    let present: Option<Vec<bool>> = record.json["present"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|p| p.as_bool())
+        .collect();
+    match present {
+        Some(present) if !present.is_empty() => Ok((flat, at.with_presence(&present)?)),
+        _ => Ok((flat, at)),
+    }
+}
+
+/// A finding: at unequal positions, HunYuan-VL's module in transformers 5.23.0 does not rotate.
+///
+/// It deals columns, not pairs, to the axes: of the 2n columns `[f₀ … fₙ₋₁, f₀ … fₙ₋₁]`, the first 2·sections[0] are turned by axis 0, the next 2·sections[1] by axis 1, and so on. Halves are paired,
+/// so columns i and i + n of one pair stand in different chunks and turn by the angles of two axes: (x·cos a − y·sin a, x·sin b + y·cos b), whose length is not that of (x, y). HunYuan's own code,
+/// vLLM and mlx-vlm repeat the list of sections instead, which deals pairs; that is `Axes::Chunked`, and what is read here from the file. The record is checked to be what is said here: its columns
+/// are those of the rule above, and some pair's length changes by a tenth or more.
+fn no_rotation(record: &Record<'_>, name: &str, rotary: &Rotary, frequencies: &Frequencies, ids: &[f64]) -> Outcome<Worst> {
+    let Axes::Chunked { sections } = &rotary.axes else {
+        return fail("its sections are not chunks");
+    };
+    let (pairs, len) = (frequencies.pairs.len(), ids.len() / sections.len());
+    // The axis of each column, as the module has it.
+    let axis: Vec<usize> = sections
+        .iter()
+        .enumerate()
+        .flat_map(|(axis, n)| std::iter::repeat_n(axis, 2 * n))
+        .collect();
+    let mut worst = Worst::default();
+    for (table, of) in [("cos", f64::cos as fn(f64) -> f64), ("sin", f64::sin)] {
+        let theirs = record.f32s::<3>(&format!("{name}/{table}"))?.1;
+        let place = |i: usize| (ids[axis[i % (2 * pairs)] * len + i / (2 * pairs)], frequencies.pairs[i % pairs]);
+        let ours: Vec<f64> = (0..theirs.len())
+            .map(|i| {
+                let (p, f) = place(i);
+                of(f64::from(p as f32 * f as f32))
+            })
+            .collect();
+        worst = worst.or(near(&format!("{name}/{table}"), &ours, theirs, |i| {
+            table_bound(place(i).0, place(i).1, 1.0)
+        })?);
+    }
+    let (shape, q) = record.f32s::<4>(&format!("{name}/q"))?;
+    let turned = record.f32s::<4>(&format!("{name}/q_out"))?.1;
+    let changed = (0..q.len()).filter(|i| i % shape[3] < pairs).any(|i| {
+        let length = |x: &[f32]| f64::from(x[i]).hypot(f64::from(x[i + pairs]));
+        (length(turned) / length(q) - 1.0).abs() > 0.1
+    });
+    if !changed {
+        return fail("it rotates: what is said of this module is not so");
+    }
+    Ok(worst)
 }
 
 /// Tables, and queries and keys where the record has them.
 fn turned(record: &Record<'_>, name: &str, plan: &LayerPlan, rotary: &Rotary) -> Outcome<Worst> {
     let (ids, at) = positions(record)?;
     let len = at.len();
-    let head_dim = plan.dims.head_dim;
+    let head_dim = width(plan, rotary);
     let frequencies = rotary.frequencies(head_dim, len)?;
     let pairs = frequencies.pairs.len();
     // The furthest of a token's positions, where it has several: no smaller bound is needed for one.
-    let position = |t: usize| (0..at.axes()).map(|a| ids[a * len + t]).max().unwrap_or(0) as f64;
+    let position = |t: usize| (0..at.axes()).map(|a| ids[a * len + t].abs()).fold(0.0, f64::max);
     let bound = |t: usize, i: usize| table_bound(position(t), frequencies.pairs[i], frequencies.table_factor);
     let rotation = rotary.rotation::<f32>(head_dim, &at)?;
 
+    if record.json["dir"] == "hunyuan_vl" {
+        return no_rotation(record, name, rotary, &frequencies, &ids);
+    }
     let mut worst = Worst::default();
     // Tables hold each pair once, or twice: all pairs side by side, or each beside itself.
     for (table, sine) in [("cos", false), ("sin", true)] {
