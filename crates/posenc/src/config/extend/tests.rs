@@ -400,10 +400,10 @@ fn spans_find_every_value() {
     assert_eq!(shown("c.x"), None);
 }
 
-/// What transformers 5.23.0 makes of the files: `golden/extended.py`.
+/// What transformers 5.23.0 makes of the files: `golden/config/extended.py`.
 #[test]
 fn transformers_reads_extended_files_as_this_library_does() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/extended.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/config/extended.json");
     let golden: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let records = golden["records"].as_array().unwrap();
     assert!(records.len() >= 60);

@@ -1,6 +1,6 @@
 """Writes extended.json: what transformers 5.23.0 makes of configurations that `posenc extend` wrote.
 
-    cargo build -p posenc-cli && python3 golden/extended.py target/debug/posenc
+    cargo build -p posenc-cli && python3 golden/config/extended.py target/debug/posenc
 
 Each fixture of the reader is extended to four times its length by each method; transformers reads the result, and its own functions
 compute the frequencies of a call of that length. A record has the keys that were written, what the configuration class warned of, and
@@ -21,7 +21,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, model_type_to_module_name
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIXTURES = os.path.join(HERE, "../crates/posenc/src/config/fixtures")
+FIXTURES = os.path.join(HERE, "../../crates/posenc/src/config/fixtures")
 # Those whose records are kept: one of each layout.
 KEPT = [
     "deepseek-v3", "gemma-3-1b", "gpt-oss-20b", "llama-3.1-8b", "ministral-3-8b", "mixtral-8x7b", "modernbert-base", "olmo-3-7b", "phi-3-mini-128k",
