@@ -4,19 +4,19 @@ use posenc_lab::bench::{Options, run as measure};
 
 use super::{print, print_json};
 use crate::args::bench::BenchArguments;
-use crate::export::bench::{heading, line};
+use crate::export::bench::{heading, line, threads};
 use crate::failure::Failure;
 
 pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = match (arguments.threads.as_slice(), cores) {
+    let counts = match (arguments.threads.as_slice(), cores) {
         ([], 1) => vec![1],
         ([], cores) => vec![1, cores],
         (given, _) => given.to_vec(),
     };
     let options = Options {
         only: arguments.only.clone(),
-        threads,
+        threads: counts,
         rounds: arguments.rounds,
         growth: arguments.growth,
     };
@@ -24,14 +24,18 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         return print_json(&measure(&options, |_| {})?);
     }
     print(&heading())?;
-    let mut broken = Ok(());
+    let (mut written, mut above) = (Ok(()), 0);
     let report = measure(&options, |row| {
         // A line as soon as it is there: all of it takes a minute or two.
-        if broken.is_ok() {
-            broken = print(&line(row));
+        if written.is_ok() && above != row.threads {
+            above = row.threads;
+            written = print(&threads(above));
+        }
+        if written.is_ok() {
+            written = print(&line(row));
         }
     })?;
-    broken?;
+    written?;
     if report.rows.is_empty() {
         let only = arguments.only.as_deref().unwrap_or_default();
         return Err(Failure::Usage(format!(
@@ -39,7 +43,7 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         )));
     }
     print(&format!(
-        "\nInstruction set {} (this processor has {}), {} cores, median of {} pairs with the smallest and the largest.",
+        "\nInstruction set {} (this processor has {}), {} cores. Ratio: time over the limit's, the median of {} pairs with the smallest and the\nlargest. A goal without a word was not met.",
         report.isa,
         report.present.join(", "),
         report.cores,

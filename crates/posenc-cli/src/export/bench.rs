@@ -5,9 +5,17 @@ use posenc_lab::bench::{Row, Spread};
 /// The names of the columns.
 pub fn heading() -> String {
     format!(
-        "{:<54}{:<6}{:>18}{:>8}{:>12}{:>8}  {:<8}{:>22}  {}",
-        "work", "type", "shape", "threads", "time", "GB/s", "limit", "time / limit's", "goal"
+        "{:<45}{:<6}{:>14}{:>10}{:>7}  {:<7}{:>20}  goal",
+        "work", "type", "shape", "time", "GB/s", "limit", "ratio (range)"
     )
+}
+
+/// What stands above the rows of a number of threads.
+pub fn threads(count: usize) -> String {
+    match count {
+        1 => "On one thread".into(),
+        count => format!("On {count} threads"),
+    }
 }
 
 /// One measurement.
@@ -16,20 +24,18 @@ pub fn line(row: &Row) -> String {
     let Spread { median, low, high } = row.ratio;
     let goal = match (row.goal, row.met()) {
         (Some(goal), Some(true)) => format!("≤ {goal:.2} met"),
-        (Some(goal), _) => format!("≤ {goal:.2} missed"),
+        (Some(goal), _) => format!("≤ {goal:.2}"),
         (None, _) => String::new(),
     };
     // What a limit is in full stands in the JSON.
     let limit = row.limit.split(',').next().unwrap_or_default();
     format!(
-        "{:<54}{:<6}{shape:>18}{:>8}{:>12}{:>8.1}  {:<8}{:>22}  {goal}",
+        "{:<45}{:<6}{shape:>14}{:>10}{:>7.1}  {limit:<7}{:>20}  {goal}",
         row.work,
         row.stored,
-        row.threads,
         time(row.seconds.median),
         row.gigabytes_per_second(),
-        limit,
-        format!("{median:.2} ({low:.2} to {high:.2})")
+        format!("{median:.2} ({low:.2}–{high:.2})")
     )
     .trim_end()
     .to_string()

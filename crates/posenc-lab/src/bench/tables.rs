@@ -22,7 +22,7 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
         stored: "f32",
         shape: &[LEN, pairs],
         bytes: 8 * LEN * pairs,
-        limit: "f32 products, then cos, then sin, one thread",
+        limit: "by f32, number by number: a product, its cosine, its sine, one thread",
         goal: Some(0.1),
     };
     timer.pair(

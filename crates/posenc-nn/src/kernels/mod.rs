@@ -1,7 +1,7 @@
 //! The hot loops, and all `unsafe` of this crate: calls into instruction sets that were detected, and the raw matrix product.
 //!
 //! A loop is written once, as safe code over slices that the compiler turns into vector instructions, and compiled for AVX-512, for AVX2 and for the
-//! baseline (NEON is part of aarch64's). Loops use no fused multiply-add and sum in 16 lanes whatever the register's width, so every instruction set
+//! baseline (NEON is part of aarch64's), as the core's are: [`posenc::Isa`]. Loops use no fused multiply-add and sum in 16 lanes whatever the register's width, so every instruction set
 //! gives the same bits. Matrix products do not promise that: `gemm` picks its blocking by instruction set and cache.
 
 #![expect(unsafe_code, reason = "instruction sets chosen at run time, and gemm's raw pointers")]
@@ -26,41 +26,18 @@ pub trait Native: Sized {
     fn normal_tail(a: Self) -> (Self, Self);
 }
 
-/// Instruction sets that loops are compiled for, the widest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    /// What every machine of the target has.
-    Baseline,
-    /// AVX2.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// AVX-512 F, BW, DQ and VL.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
+/// Instruction sets that loops are compiled for: the core's choice, `POSENC_ISA` included.
+pub(crate) use posenc::Isa;
 
-/// The widest instruction set of this machine.
+/// The one that this process uses. Only here and in [`testing`] does a value come from, so what is called for it is there.
 #[inline]
-fn detected() -> Level {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            return Level::Avx512;
-        }
-        if is_x86_feature_detected!("avx2") {
-            return Level::Avx2;
-        }
-    }
-    Level::Baseline
+fn detected() -> Isa {
+    Isa::current()
 }
 
 #[cfg(not(test))]
 #[inline]
-pub(crate) fn level() -> Level {
+pub(crate) fn level() -> Isa {
     detected()
 }
 
@@ -88,13 +65,13 @@ macro_rules! multiversion {
             }
 
             match $crate::kernels::level() {
-                $crate::kernels::Level::Baseline => body($($arg),*),
                 // SAFETY: `level` returns a set of instructions only where the machine has it.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::kernels::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::kernels::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                _ => body($($arg),*),
             }
         }
     )*};
@@ -103,25 +80,21 @@ pub(crate) use multiversion;
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::{Level, detected};
+    use super::{Isa, detected};
     use std::cell::Cell;
 
     thread_local! {
-        static WIDEST: Cell<Option<Level>> = const { Cell::new(None) };
+        static WIDEST: Cell<Option<Isa>> = const { Cell::new(None) };
     }
 
-    pub(crate) fn level() -> Level {
+    pub(crate) fn level() -> Isa {
         WIDEST.get().map_or(detected(), |widest| widest.min(detected()))
     }
 
     /// Runs a test on the baseline and on every wider instruction set of this machine; prints what this machine lacks.
     pub(crate) fn on_every_level<T>(mut test: impl FnMut() -> T) -> Vec<T> {
-        #[cfg(target_arch = "x86_64")]
-        let all = [Level::Baseline, Level::Avx2, Level::Avx512];
-        #[cfg(not(target_arch = "x86_64"))]
-        let all = [Level::Baseline];
         let mut results = Vec::new();
-        for level in all {
+        for level in Isa::ALL {
             if level > detected() {
                 println!("skipped {level:?}: this machine does not have it");
                 continue;
