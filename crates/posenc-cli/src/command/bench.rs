@@ -23,13 +23,13 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     if arguments.json {
         return print_json(&measure(&options, |_| {})?);
     }
-    print(&heading())?;
     let (mut written, mut above) = (Ok(()), 0);
     let report = measure(&options, |row| {
         // A line as soon as it is there: all of it takes a minute or two.
         if written.is_ok() && above != row.threads {
+            let names = if above == 0 { heading() + "\n" } else { String::new() };
             above = row.threads;
-            written = print(&threads(above));
+            written = print(&(names + &threads(above)));
         }
         if written.is_ok() {
             written = print(&line(row));

@@ -5,7 +5,7 @@ use posenc_lab::bench::{Row, Spread};
 /// The names of the columns.
 pub fn heading() -> String {
     format!(
-        "{:<45}{:<6}{:>14}{:>10}{:>7}  {:<7}{:>20}  goal",
+        "{:<48}{:<5}{:>14}{:>9}{:>6} {:<6}{:>19} goal",
         "work", "type", "shape", "time", "GB/s", "limit", "ratio (range)"
     )
 }
@@ -30,7 +30,7 @@ pub fn line(row: &Row) -> String {
     // What a limit is in full stands in the JSON.
     let limit = row.limit.split(',').next().unwrap_or_default();
     format!(
-        "{:<45}{:<6}{shape:>14}{:>10}{:>7.1}  {limit:<7}{:>20}  {goal}",
+        "{:<48}{:<5}{shape:>14}{:>9}{:>6.1} {limit:<6}{:>19} {goal}",
         row.work,
         row.stored,
         time(row.seconds.median),

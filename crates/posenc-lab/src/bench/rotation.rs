@@ -23,7 +23,7 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
 fn stored<T: Element<Real = f32>>(timer: &mut Timer<'_>, stored: &'static str, pairing: Pairing) -> Result<(), LabError> {
     let name = match pairing {
         Pairing::Interleaved => "interleaved",
-        Pairing::InterleavedToHalves => "interleaved to halves",
+        Pairing::InterleavedToHalves => "interleaved→halves",
         _ => "halves",
     };
     let wide = size_of::<T>() == 4;
