@@ -108,7 +108,7 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Json { line, column, message } => write!(f, "line {line}, column {column}: {message}"),
+            ConfigError::Json { line, column, message } => write!(f, "JSON, line {line}, column {column}: {message}"),
             ConfigError::Bytes { at, given, expected } => write!(f, "byte {at}: {given}, expected {expected}"),
             ConfigError::Cut { what, given, needed } => {
                 write!(
@@ -119,6 +119,7 @@ impl fmt::Display for ConfigError {
             ConfigError::Unread { tensor, reason } => write!(f, "`{tensor}`: {reason}"),
             ConfigError::TooMany { what, given, limit } => write!(f, "{given} {what}; at most {limit} are read"),
             ConfigError::Missing { key, needed_for } => write!(f, "`{key}` is missing: {needed_for} cannot be known without it"),
+            ConfigError::Wrong { key, given, expected } if key == "the file" => write!(f, "the file is {given}, expected {expected}"),
             ConfigError::Wrong { key, given, expected } => write!(f, "`{key}` is {given}, expected {expected}"),
             ConfigError::Conflict { first, second, taken } => write!(
                 f,

@@ -200,6 +200,16 @@ fn part(part: &Part, file: &str, asked: Option<usize>, extends: bool) -> Result<
         note: part.note.into(),
     };
     at::conclude(&mut explained, extends.then_some(file));
+    if !in_order {
+        at::picture(&mut explained, part);
+    } else if length.is_none() {
+        at::unknown_length(&mut explained);
+    } else if let (Some(length), Some(rows)) = (length, explained.lengths.named)
+        && length > rows
+        && part.embeddings.methods.iter().any(|method| matches!(method, Method::Sinusoidal(_)))
+    {
+        explained.advice.insert(0, at::kept_as_a_table(rows));
+    }
     Ok(explained)
 }
 

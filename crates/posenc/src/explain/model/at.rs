@@ -2,15 +2,15 @@
 
 use super::facts::within;
 use super::{Lengths, PartExplanation, counted, frequencies, is_grid, rotary, stretched};
-use crate::config::LayerPlan;
 use crate::config::extend::{self, By};
+use crate::config::{LayerPlan, Numbering, Part};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method};
 use crate::error::Result;
 use crate::explain::{Class, Finding, explain};
 use crate::real::Element;
 use crate::rotate::{LengthPolicy, Precision, Rotary, Scaling};
-use crate::words::{decimal, significant, words};
+use crate::words::{Words, decimal, significant, words};
 use serde::Serialize;
 use std::f64::consts::TAU;
 
@@ -323,6 +323,40 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
     part.standing = Some(standing);
     part.verdict = Some(verdict);
     part.advice = advice;
+}
+
+/// What bounds the positions of a picture's cells, where a table has a row for each.
+pub(super) fn picture(part: &mut PartExplanation, read: &Part) {
+    let Numbering::Grid { height, width, .. } = read.numbering else {
+        return;
+    };
+    part.verdict = Some(words!(
+        "Positions are the {height} × {width} cells of a picture: no length in tokens bounds them. A picture of another size has other cells, so the table must be resized for it.",
+        "位置是图像的 {height} × {width} 个格：不受词元长度的限制。另一尺寸的图像有不同的格，因此需要缩放这个表。"
+    ));
+    part.advice = vec![words!(
+        "Give pictures of the trained size, or resize the table (posenc::embed::resize_grid; transformers does where it is asked to interpolate), at some loss.",
+        "使用训练时的图像尺寸，或缩放这个表（posenc::embed::resize_grid；transformers 在要求插值时也这样做），会有一些损失。"
+    )];
+}
+
+/// Neither the file nor the caller says how many tokens.
+pub(super) fn unknown_length(part: &mut PartExplanation) {
+    if part.plans.iter().all(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.grid)) {
+        return;
+    }
+    part.verdict = Some(words!(
+        "The file names no length, so nothing is said of one: ask for one (--length N), and see the model's page for how many tokens it was trained on.",
+        "文件没有写明长度，因此这里不谈长度：可以指定一个（--length N），并查看模型说明中的训练长度。"
+    ));
+}
+
+/// Sines are defined past any length; a table of them ends.
+pub(super) fn kept_as_a_table(rows: usize) -> Words {
+    words!(
+        "Code that keeps these sines as a table of {rows} rows, as transformers does for Whisper, refuses more.",
+        "把这些正弦存为 {rows} 行的表的代码（如 transformers 的 Whisper）会拒绝更长的输入。"
+    )
 }
 
 /// A wavelength as a person reads it: `6.28`, `54 650`, `2.1e7`.

@@ -129,7 +129,9 @@ impl PartExplanation {
     }
 
     fn write_length(&self, language: Language, out: &mut String) {
-        let Some(length) = self.length else { return };
+        let Some(length) = self.length else {
+            return self.conclude(language, out);
+        };
         let says: Vec<(String, bool, &AtLength)> = self
             .plans
             .iter()
@@ -158,6 +160,11 @@ impl PartExplanation {
             }
             at.write(*chunked, if several { 4 } else { 2 }, language, out);
         }
+        self.conclude(language, out);
+    }
+
+    /// The verdict and what can be done.
+    fn conclude(&self, language: Language, out: &mut String) {
         if let Some(verdict) = &self.verdict {
             out.push('\n');
             wrap(verdict.get(language), 0, out);
@@ -298,6 +305,10 @@ impl PlanExplanation {
         let value_of = |value: &Provenance| match value.value {
             // What every model's are; the rest of it is said below.
             "precision" if self.rotary.is_some() => "f32 angles".to_string(),
+            "softmax factor" => self
+                .rotary
+                .as_ref()
+                .map_or_else(|| value.shown.clone(), |facts| decimal(facts.softmax_factor, 6)),
             "temperature" => self.attention.temperature.map_or_else(|| value.shown.clone(), temperature),
             _ => value.shown.clone(),
         };
@@ -403,10 +414,13 @@ impl RotaryFacts {
                 said("tokens", "词元")
             };
             let (en, zh) = (unit.en, unit.zh);
-            let of_axis = if self.axes.len() > 1 {
-                words!(" by axis {index}", "（轴 {index}）")
-            } else {
-                Words::default()
+            let of_axis = match (self.axes.len(), axis_name(self.grid, self.axes.len(), index)) {
+                (0 | 1, _) => Words::default(),
+                (_, None) => words!(" by axis {index}", "（轴 {index}）"),
+                (_, Some(name)) => {
+                    let (en, zh) = (name.en, name.zh);
+                    words!(" by axis {index} ({en})", "（轴 {index}：{zh}）")
+                }
             };
             let (of_en, of_zh) = (of_axis.en, of_axis.zh);
             let text = Words {
@@ -415,6 +429,13 @@ impl RotaryFacts {
                     "{pairs} 个坐标对旋转{of_zh}：最快每 {fastest} 个{zh}一圈（第 {first} 对），最慢每 {slowest} 个（第 {last} 对）。"
                 ),
             };
+            sentence(2, &text, language, out);
+        }
+        if self.axes.len() > 1 && !self.grid {
+            let text = words!(
+                "A token of text has the same position on every axis; a patch of a picture has its own.",
+                "文本词元在每个轴上的位置相同；图像的图块各轴不同。"
+            );
             sentence(2, &text, language, out);
         }
         if let Some(scaled) = &self.scaled {
@@ -450,6 +471,16 @@ impl RotaryFacts {
             );
             sentence(2, &text, language, out);
         }
+    }
+}
+
+/// What an axis is, where the number of axes says it: M-RoPE's three, and the two of a picture.
+fn axis_name(grid: bool, axes: usize, axis: usize) -> Option<Words<&'static str>> {
+    match (grid, axes, axis) {
+        (false, 3, 0) => Some(said("time", "时间")),
+        (false, 3, 1) | (true, 2, 0) => Some(said("row", "行")),
+        (false, 3, 2) | (true, 2, 1) => Some(said("column", "列")),
+        _ => None,
     }
 }
 
@@ -533,7 +564,7 @@ impl AtLength {
         let below = self.distances_below;
         if below < self.length {
             let (en, zh) = match chunked {
-                true => ("its chunk", "分块"),
+                true => ("a chunk", "分块"),
                 false => ("the window", "窗口"),
             };
             let text = match self.standing {
@@ -541,7 +572,11 @@ impl AtLength {
                     "Nothing is new, at this or any length: {en} keeps every distance below {below}.",
                     "无论多长都没有新情况：{zh}使所有距离小于 {below}。"
                 ),
-                _ => words!("{en} keeps every distance below {below}.", "{zh}使所有距离小于 {below}。"),
+                None => words!(
+                    "If it was trained on at least {below} tokens, nothing is new at any length: {en} keeps every distance below that.",
+                    "若训练至少用了 {below} 个词元，则无论多长都没有新情况：{zh}使所有距离小于它。"
+                ),
+                _ => words!("Distances stay below {below}, by {en}.", "{zh}使所有距离小于 {below}。"),
             };
             sentence(indent, &text, language, out);
         }
@@ -557,7 +592,7 @@ impl AtLength {
 impl RotaryAt {
     fn write(&self, at: &AtLength, indent: usize, language: Language, out: &mut String) {
         let length = at.length;
-        if at.standing.is_none() {
+        if at.standing.is_none() && at.distances_below == length {
             let text = words!(
                 "The file names no length, so what training showed is not known.",
                 "文件没有写明长度，因此无法知道训练见过什么。"
