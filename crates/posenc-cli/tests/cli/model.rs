@@ -105,6 +105,23 @@ fn a_picture_is_drawn_on_request() {
     folder.refuse("explain config.json --plot waves.jpg", &[".svg or .png"]);
 }
 
+/// Plans that turn alike share a line, whose label fits beside it.
+#[test]
+fn lines_that_are_the_same_are_drawn_once_under_a_label_that_fits() {
+    let folder = Folder::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../posenc/src/config/fixtures/gpt-oss-20b.json");
+    folder.write("config.json", std::fs::read(file).unwrap());
+    folder.finish("explain config.json --plot waves.svg");
+    let svg = folder.read("waves.svg");
+    for part in [
+        ">sliding and full attention<",
+        ">sliding and full attention, before scaling<",
+        "128 tokens, sliding attention",
+    ] {
+        assert!(svg.contains(part), "{part} is not in\n{svg}");
+    }
+}
+
 #[test]
 fn contradictions_are_refused_and_read_on_request() {
     let folder = Folder::new();

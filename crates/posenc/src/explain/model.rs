@@ -106,6 +106,8 @@ pub struct Lengths {
     pub named: Option<usize>,
     /// Where that stands.
     pub key: Option<String>,
+    /// It stands nowhere in the file: the model's class has it.
+    pub by_default: bool,
     /// Tokens that it was trained on before its frequencies were scaled, where the scaling names them.
     pub original: Option<usize>,
     /// The longest that the file provides for: the named length, or the original one times the factor.
@@ -120,6 +122,8 @@ pub struct PlanExplanation {
     pub layers: Vec<usize>,
     /// The layer type, where the file has several.
     pub kind: Option<String>,
+    /// Whether it attends: layers of convolutions, of recurrences and of linear attention are told no positions.
+    pub attends: bool,
     /// The dictionary of rotary settings, where the file has one per layer type.
     pub dictionary: Option<String>,
     /// Widths.
@@ -255,6 +259,7 @@ fn lengths(part: &Part) -> Lengths {
     Lengths {
         named,
         key: part.max_len_source.as_ref().map(Source::to_string),
+        by_default: part.max_len_source == Some(Source::ClassDefault),
         original,
         reach: named.max(provided),
     }
@@ -265,6 +270,7 @@ fn plan(part: &Part, index: usize, plan: &LayerPlan, lengths: &Lengths, length: 
     Ok(PlanExplanation {
         layers: (0..part.layers.len()).filter(|layer| part.layers[*layer] == index).collect(),
         kind: plan.kind.clone(),
+        attends: plan.attends,
         dictionary: plan.dictionary.clone(),
         dims: plan.dims,
         encoding: plan.spec.encoding.to_string(),

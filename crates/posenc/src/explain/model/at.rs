@@ -136,6 +136,9 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
         rotary: None,
         findings: Vec::new(),
     };
+    if !plan.attends {
+        return Ok(at);
+    }
     if let Some(rotary) = rotary(plan) {
         if is_grid(rotary) {
             return Ok(at);
@@ -167,6 +170,12 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
         }
         if plan.spec.encoding.methods.is_empty() && !embedded {
             at.findings = explain(&Encoding::none(), plan.dims, within(plan, trained), within(plan, length))?.methods;
+            for finding in at.findings.iter_mut().filter(|finding| finding.class == Class::NothingNew) {
+                finding.answer = words!(
+                    "Nothing is new: without positions, what counts is how many keys a query sees, and none sees more than in training.",
+                    "没有新情况：没有位置编码时，只看一个查询能看到多少个键，而没有一个比训练时更多。"
+                );
+            }
         }
     }
     let worst = at.findings.iter().map(|finding| standing_of(finding.class)).max();
@@ -233,6 +242,7 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
         .any(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.scaled.is_some()));
     let bounded = plans
         .iter()
+        .filter(|plan| plan.attends)
         .all(|plan| plan.at.as_ref().is_some_and(|at| at.distances_below < length));
     let Lengths {
         named, original, reach, ..
@@ -242,6 +252,10 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
         Standing::Within if bounded && length > reach => words!(
             "Nothing is new at {length} tokens: every layer looks through a window, and no window is longer than training.",
             "{length} 个词元没有任何新情况：每一层都只看一个窗口，而没有一个窗口比训练更长。"
+        ),
+        Standing::Within if part.lengths.by_default => words!(
+            "Nothing is new at {length} tokens: the file names no length, and by its class's default the model reads {named}.",
+            "{length} 个词元没有任何新情况：文件没有写明长度，按类的默认值模型可读 {named} 个词元。"
         ),
         Standing::Within => words!(
             "Nothing is new at {length} tokens: the file says that the model reads {named}.",
@@ -290,10 +304,10 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
             (true, Some(_)) => " --replace".into(),
             (true, None) => " --replace --original L".into(),
         };
-        if takes(&By::Yarn) {
+        if takes(&By::Yarn) && scaled {
             advice.push(words!(
-                "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
-                "posenc extend {file} --to {length} --method yarn{more}   缩放频率；短文本略有变化，短暂微调有帮助"
+                "posenc extend {file} --to {length} --method yarn{more}   in place of the scaling that it has: a model that was trained with that needs training with the new one",
+                "posenc extend {file} --to {length} --method yarn{more}   取代现有的缩放：带着现有缩放训练过的模型需要用新的缩放再训练"
             ));
             if more.ends_with('L') {
                 advice.push(words!(
@@ -301,6 +315,11 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
                     "（L 是缩放之前的训练长度，文件没有说明。）"
                 ));
             }
+        } else if takes(&By::Yarn) {
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
+                "posenc extend {file} --to {length} --method yarn{more}   缩放频率；短文本略有变化，短暂微调有帮助"
+            ));
         } else if takes(&longrope) {
             advice.push(words!(
                 "posenc extend {file} --to {length} --method longrope{more}   by the file's own factors, or others that were searched for this length",

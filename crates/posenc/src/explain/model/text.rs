@@ -152,7 +152,7 @@ impl PartExplanation {
             };
             sentence(2, &said, language, out);
         }
-        let several = says.len() > 1;
+        let several = says.len() > 1 || self.plans.len() > 1 && !says.is_empty();
         for (who, chunked, at) in &says {
             if several {
                 out.push_str("  ");
@@ -189,6 +189,7 @@ impl Lengths {
         let Lengths {
             named,
             key,
+            by_default,
             original,
             reach,
         } = self;
@@ -201,7 +202,11 @@ impl Lengths {
                 None => words!("no length named", "没有写明长度"),
             };
         };
-        let at = key.as_ref().map_or_else(Words::default, |key| words!(" ({key})", "（{key}）"));
+        let at = match key {
+            _ if *by_default => words!(" (class default)", "（类的默认值）"),
+            Some(key) => words!(" ({key})", "（{key}）"),
+            None => Words::default(),
+        };
         let mut text = words!("reads {named} tokens", "可读 {named} 个词元");
         text = Words {
             en: text.en + &at.en,
@@ -267,10 +272,18 @@ impl PlanExplanation {
         if let Some(kind) = &self.kind {
             what.push(kind.clone());
         }
-        what.push(attention(&self.attention).get(language).to_string());
-        what.push(self.positions(embedded).get(language).to_string());
+        if self.attends {
+            what.push(attention(&self.attention).get(language).to_string());
+            what.push(self.positions(embedded).get(language).to_string());
+        } else {
+            let text = said("no softmax attention, so no positions", "没有 softmax 注意力，因此没有位置编码");
+            what.push(text.get(language).to_string());
+        }
         title += &what.join(if language == Language::English { ", " } else { "，" });
         wrap(&title, 0, out);
+        if !self.attends {
+            return;
+        }
         self.table(language, out);
         if let Some(rotary) = &self.rotary {
             rotary.write(language, out);
@@ -375,13 +388,16 @@ fn attention(attention: &Attention) -> Words {
             words!("sees keys less than {keys} away", "只看距离小于 {keys} 的键")
         }
         Some((Some(left), _)) => words!("sees {left} keys back", "向前看 {left} 个键"),
-        _ => words!("sees every key", "看所有的键"),
+        _ => match attention.chunk {
+            Some(chunk) => words!("sees every key of its chunk of {chunk}", "看长度 {chunk} 的块内所有的键"),
+            None => words!("sees every key", "看所有的键"),
+        },
     };
     let mut more = |en: String, zh: String| {
         all.en += &format!(", {en}");
         all.zh += &format!("，{zh}");
     };
-    if let Some(chunk) = attention.chunk {
+    if let Some(chunk) = attention.chunk.filter(|_| attention.window.is_some()) {
         more(format!("of its chunk of {chunk}"), format!("限于长度 {chunk} 的块内"));
     }
     if attention.temperature.is_some() {
