@@ -129,13 +129,13 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownKey { key, kind } => {
                 write!(
                     f,
-                    "`{key}` means nothing to rotary positions of type `{kind}`: remove it, or read in lenient mode"
+                    "`{key}` means nothing to rotary positions of type `{kind}`: remove it or correct its name (lenient mode passes over it)"
                 )
             }
             ConfigError::UnknownModel { model_type, nearest } => {
                 write!(
                     f,
-                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry (an architecture of GGUF: in config/gguf/architectures.rs)"
+                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in crates/posenc/src/config/registry (an architecture of GGUF: in config/gguf/architectures.rs beside it); docs/models.md lists those that are read"
                 )?;
                 if !nearest.is_empty() {
                     write!(f, "; similar names: {}", nearest.join(", "))?;

@@ -25,6 +25,7 @@ mod at;
 mod extension;
 mod facts;
 mod text;
+mod values;
 
 pub use at::{Arcs, AtLength, RotaryAt, Rounding, Standing};
 pub use extension::{ExtensionReport, PlanReport, explain_extension};

@@ -319,6 +319,12 @@ fn each_kind_of_layer_and_part_is_told_what_is_true_of_it() {
     let params = |length| explain_model(&read(params, Mode::Strict).unwrap(), "params.json", length).unwrap();
     assert!(text(&params(None)).contains("--length N"));
     assert!(text(&params(Some(99))).contains("If it was trained on at least 16 tokens, nothing is new at any length"));
+    // Values and sources in words are said in Chinese too.
+    let chinese = of_fixture("mistral-7b-v0.1", None).text(Language::Chinese);
+    assert!(
+        chinese.contains("= 整个头") && chinese.contains("最后 4096 个键") && !chinese.contains("whole"),
+        "{chinese}"
+    );
     // What the softmax is multiplied by has its formula.
     let deepseek = text(&of_fixture("deepseek-v3", None));
     assert!(

@@ -2,10 +2,11 @@
 
 use super::at::{AtLength, RotaryAt, Standing, tokens};
 use super::facts::{Incomplete, RotaryFacts, Scaled};
+use super::values::{table, temperature};
 use super::{Lengths, ModelExplanation, PartExplanation, PlanExplanation};
-use crate::attention::{Attention, Temperature};
-use crate::config::{Provenance, Source};
-use crate::words::{COLUMNS, Language, Words, decimal, padded, said, significant, width, words, wrap};
+use crate::attention::Attention;
+use crate::config::Provenance;
+use crate::words::{Language, Words, decimal, said, significant, words, wrap};
 use std::fmt;
 
 impl Standing {
@@ -326,57 +327,6 @@ impl PlanExplanation {
             _ => value.shown.clone(),
         };
         table(shown.map(|value| (value.value, value_of(value), &value.source)), language, out);
-    }
-}
-
-/// Names, values and where they come from, in columns.
-fn table<'v>(values: impl Iterator<Item = (&'v str, String, &'v Source)>, language: Language, out: &mut String) {
-    let rows: Vec<[String; 3]> = values
-        .map(|(name, shown, from)| [name.to_string(), shown, source(from).get(language).to_string()])
-        .collect();
-    let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
-    let (first, second) = (widest(0, 30), widest(1, 32));
-    for [name, value, from] in &rows {
-        out.push_str("  ");
-        out.push_str(&padded(name, first));
-        let at = 2 + first + second;
-        if width(value) + 2 > second {
-            wrap(value, 2 + first, out);
-            out.push_str(&" ".repeat(at));
-        } else {
-            out.push_str(&padded(value, second));
-        }
-        // A path that is one long word begins further left, on a line of its own.
-        let longest = from.split(' ').map(width).max().unwrap_or(0);
-        if at + longest > COLUMNS {
-            let at = COLUMNS.saturating_sub(longest).min(at);
-            while out.ends_with(' ') {
-                out.pop();
-            }
-            out.push('\n');
-            out.push_str(&" ".repeat(at));
-            wrap(from, at, out);
-        } else {
-            wrap(from, at, out);
-        }
-    }
-}
-
-/// What a query at position p is multiplied by.
-fn temperature(temperature: Temperature) -> String {
-    match temperature {
-        Temperature::Steps { scale, length, first: 0.0 } => format!("1 + {scale}·ln(1 + ⌊p / {length}⌋)"),
-        Temperature::Steps { scale, length, first } => format!("1 + {scale}·ln(1 + ⌊(p + {first}) / {length}⌋)"),
-        Temperature::Smooth { scale, length } => format!("1 + {scale}·ln(max(1, (p + 1) / {length}))"),
-    }
-}
-
-fn source(source: &Source) -> Words {
-    match source {
-        Source::ClassDefault => words!("class default", "类的默认值"),
-        Source::Model => words!("the model type", "由模型类型决定"),
-        Source::Key(path) => words!("{path}", "{path}"),
-        Source::Derived(from) => words!("= {from}", "= {from}"),
     }
 }
 
