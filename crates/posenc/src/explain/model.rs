@@ -2,24 +2,6 @@
 //!
 //! [`explain_model`] takes what [`config::read`](crate::config::read) made of a file and counts, plan by plan: how fast each pair turns, which pairs never complete a turn in the lengths that the
 //! file names, and which angles, distances and rows a sequence of a given length meets that no shorter one has shown. Nothing is looked up and no training is assumed that the file does not name.
-//!
-//! ```
-//! use posenc::config::{Mode, read};
-//! use posenc::explain::{Standing, explain_model};
-//! let file = br#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 2048}"#;
-//! let model = explain_model(&read(file, Mode::Strict)?, "config.json", Some(8192))?;
-//! let plan = &model.parts[0].plans[0];
-//! assert_eq!(plan.layers, [0, 1]);
-//! // Of 8 pairs, 2 take more than 2048 tokens for a turn, so 8192 tokens turn them to new angles.
-//! let at = plan.at.as_ref().unwrap();
-//! assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Some(Standing::Beyond), 2));
-//! println!("{model}");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **What counts as seen.** A model that was trained on L tokens has seen a pair of frequency f turn by f, 2f, …, (L − 1)f. A pair with L·f ≥ 2π has shown its whole circle. Of any other, a
-//! sequence of N tokens meets a new angle where its last one, (N − 1)·f′, is at least L·f, which is where the first token after training would have stood; f′ is the frequency as scaled at N.
-//! Distances are a query's to a key; a window of w keys keeps them below w, so layers with a window are looked at as if N and L were at most w.
 
 mod at;
 mod extension;
@@ -142,6 +124,24 @@ pub struct PlanExplanation {
 }
 
 /// Explains what `model` does with positions, and with a sequence of `length` tokens; of as many as each part's file provides for if `None`. `file` is what advice calls the file.
+///
+/// ```
+/// use posenc::config::{Mode, read};
+/// use posenc::explain::{Standing, explain_model};
+/// let file = br#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 2048}"#;
+/// let model = explain_model(&read(file, Mode::Strict)?, "config.json", Some(8192))?;
+/// let plan = &model.parts[0].plans[0];
+/// assert_eq!(plan.layers, [0, 1]);
+/// // Of 8 pairs, 2 take more than 2048 tokens for a turn, so 8192 tokens turn them to new angles.
+/// let at = plan.at.as_ref().unwrap();
+/// assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Some(Standing::Beyond), 2));
+/// println!("{model}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// **What counts as seen.** A model that was trained on L tokens has seen a pair of frequency f turn by f, 2f, …, (L − 1)f. A pair with L·f ≥ 2π has shown its whole circle. Of any other, a
+/// sequence of N tokens meets a new angle where its last one, (N − 1)·f′, is at least L·f, which is where the first token after training would have stood; f′ is the frequency as scaled at N.
+/// Distances are a query's to a key; a window of w keys keeps them below w, so layers with a window are looked at as if N and L were at most w.
 ///
 /// # Errors
 /// A length of zero or past `u32::MAX`, or a plan that its own encoding refuses, which [`read`](crate::config::read) does not make.
