@@ -227,6 +227,9 @@ fn rounding(rotary: &Rotary, head_dim: usize, exact: &[f64], length: usize) -> R
     Ok(Some(worst))
 }
 
+/// Past this many times its length no model is known to read without training.
+const FAR: usize = 4;
+
 /// The verdict over all plans of a part, and what can be done; `file` names the file where it is one that can be extended.
 pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
     let Some(length) = part.length else { return };
@@ -315,6 +318,12 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
                     "（L 是缩放之前的训练长度，文件没有说明。）"
                 ));
             }
+        } else if takes(&By::Yarn) && length > reach.saturating_mul(FAR) {
+            let times = decimal(length as f64 / reach as f64, 1);
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method yarn   scales the frequencies; {times} times the length wants training on long texts (YaRN's authors reached 32 times so)",
+                "posenc extend {file} --to {length} --method yarn   缩放频率；扩展到 {times} 倍需要在长文本上训练（YaRN 的作者由此达到 32 倍）"
+            ));
         } else if takes(&By::Yarn) {
             advice.push(words!(
                 "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
