@@ -205,6 +205,11 @@ fn what_is_no_file_or_no_model_is_one_line() {
         folder.refuse(&format!("explain config.json --length {length}"), &[length, "131072"]);
         folder.refuse(&format!("extend config.json --method yarn --to {length}"), &[length, "131072"]);
     }
+    // What is read as a length is one that can be explained.
+    folder.refuse(
+        "extend config.json --to 5000000000 --method dynamic",
+        &["5000000000", "at most 4294967295"],
+    );
     for option in ["--trained 5", "--model-dim 8", "--heads 2", "--formula"] {
         folder.refuse(
             &format!("explain config.json {option}"),
