@@ -142,7 +142,12 @@ fn mistrals_files() {
     // Codestral Mamba names a type of transformers: no positions in any layer.
     let mamba = read(json!({"dim": 4096, "n_layers": 64, "n_heads": 1, "model_type": "mamba"}));
     assert_eq!((mamba.format, mamba.model_type.as_str()), (Format::HuggingFace, "mamba"));
-    assert!(mamba.parts[0].specs().iter().all(|layer| layer.encoding == posenc::Encoding::none()));
+    assert!(
+        mamba.parts[0]
+            .specs()
+            .iter()
+            .all(|layer| layer.encoding == posenc::Encoding::none())
+    );
 }
 
 #[test]
