@@ -44,10 +44,14 @@ pub enum Failure {
     },
     /// A file that would be replaced.
     Exists { path: PathBuf },
-    /// A picture's file cannot be written.
-    Unwritable { path: PathBuf, source: io::Error },
+    /// A file cannot be written where this option says.
+    Unwritable {
+        path: PathBuf,
+        source: io::Error,
+        option: &'static str,
+    },
     /// A picture's file has the name of something else.
-    Foreign { path: PathBuf },
+    Foreign { path: PathBuf, option: &'static str },
     /// A demonstration ran, and these claims of its were not seen.
     NotShown(Vec<String>),
     /// The output cannot be written.
@@ -99,15 +103,16 @@ impl fmt::Display for Failure {
                 "{} exists: nothing was written; --force replaces it, or choose another --out",
                 path.display()
             ),
-            Failure::Unwritable { path, source } => write!(
+            Failure::Unwritable { path, source, option } => write!(
                 f,
-                "cannot write {}: {source}; choose another --out, or make this one writable",
+                "cannot write {}: {source}; choose another {option}, or make this one writable",
                 path.display()
             ),
-            Failure::Foreign { path } => write!(
+            Failure::Foreign { path, option } => write!(
                 f,
-                "{} exists and is not a picture of `posenc show`: nothing was written; move it, or choose another --out",
-                path.display()
+                "{} exists and is not a picture of `posenc {}`: nothing was written; move it, or choose another {option}",
+                path.display(),
+                if *option == "--plot" { "explain" } else { "show" },
             ),
             Failure::NotShown(claims) => write!(
                 f,
@@ -141,7 +146,9 @@ fn unreadable(f: &mut fmt::Formatter<'_>, path: &Path, source: &io::Error) -> fm
         posenc::Error::UnknownName { nearest, .. } => nearest,
         _ => None,
     };
-    match near.or(names.contains(&stem).then(|| stem.to_string())) {
+    // An ending says that a file was meant, unless the rest is a name but for a slip.
+    let slip = |near: &String| path.extension().is_none() || near.get(..3).is_some_and(|head| stem.starts_with(head));
+    match near.filter(slip).or(names.contains(&stem).then(|| stem.to_string())) {
         Some(near) if source.kind() == io::ErrorKind::NotFound => write!(
             f,
             "; if an encoding was meant: `posenc explain {near}` (there are {})",

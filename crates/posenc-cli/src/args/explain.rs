@@ -38,11 +38,11 @@ pub struct ExplainArguments {
     pub all: bool,
 
     /// Tokens in a training sequence; a file says it itself [default: 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::token_count, allow_negative_numbers = true)]
     pub trained: Option<usize>,
 
     /// Tokens in the sequence that is given [default: 3000; for a file, what it provides for]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::token_count, allow_negative_numbers = true)]
     pub length: Option<usize>,
 
     /// Width of the model; a file says it itself [default: 1024]

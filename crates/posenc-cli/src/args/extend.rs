@@ -36,7 +36,7 @@ pub struct ExtendArguments {
     pub file: PathBuf,
 
     /// Tokens that it shall read
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::token_count, allow_negative_numbers = true)]
     pub to: usize,
 
     /// How its frequencies are scaled: yarn, linear, dynamic, ntk, llama3 or longrope
@@ -44,7 +44,7 @@ pub struct ExtendArguments {
     pub method: MethodName,
 
     /// Tokens that it was trained on before any scaling [default: what the file says]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::token_count, allow_negative_numbers = true)]
     pub original: Option<usize>,
 
     /// By how much frequencies are scaled [default: --to over the original length]

@@ -75,6 +75,12 @@ pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Fail
     })
 }
 
+/// How many tokens; what people write for it is refused with what is read.
+fn token_count(word: &str) -> Result<usize, String> {
+    word.parse()
+        .map_err(|_| "a number of tokens is written in digits, such as 131072".to_string())
+}
+
 fn language(name: &str) -> Result<Language, posenc::Error> {
     name.parse()
 }

@@ -66,10 +66,18 @@ pub fn run(arguments: &ExtendArguments) -> Result<(), Failure> {
 
 fn write(out: &Path, text: &str) -> Result<(), Failure> {
     if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|source| Failure::Unwritable { path: out.into(), source })?;
+        fs::create_dir_all(folder).map_err(|source| Failure::Unwritable {
+            path: out.into(),
+            source,
+            option: "--out",
+        })?;
     }
     write_whole(out, text.as_bytes()).map_err(|error| match error {
-        LabError::FolderUnwritable { path, source } => Failure::Unwritable { path, source },
+        LabError::FolderUnwritable { path, source } => Failure::Unwritable {
+            path,
+            source,
+            option: "--out",
+        },
         other => Failure::Lab(other),
     })
 }

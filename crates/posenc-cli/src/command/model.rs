@@ -62,9 +62,14 @@ fn refuse_unread(arguments: &ExplainArguments) -> Result<(), Failure> {
     }
 }
 
-/// A folder stands for the configuration in it.
+/// A folder stands for the configuration in it: transformers' name, else Meta's and Mistral's.
 pub fn file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("config.json") } else { path.into() }
+    if !path.is_dir() {
+        return path.into();
+    }
+    let params = path.join("params.json");
+    let config = path.join("config.json");
+    if params.is_file() && !config.exists() { params } else { config }
 }
 
 /// The bytes of a file, at most as many as a configuration can have.

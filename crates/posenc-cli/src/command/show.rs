@@ -144,13 +144,18 @@ impl Format {
     }
 }
 
-/// One picture under the name that was asked for; what stands there is replaced if it is a picture of this program.
+/// One picture under the name that `--plot` asked for; what stands there is replaced if it is a picture of this program.
 pub fn write_one(picture: &Picture, path: &Path, format: Format) -> Result<(), Failure> {
     let contents = match format {
         Format::Svg => svg(picture, Theme::Viewer).into_bytes(),
         Format::Png => png(picture, false),
     };
-    write_all(&[(path.to_path_buf(), contents)])
+    let option = "--plot";
+    write_all(&[(path.to_path_buf(), contents)]).map_err(|failure| match failure {
+        Failure::Unwritable { path, source, .. } => Failure::Unwritable { path, source, option },
+        Failure::Foreign { path, .. } => Failure::Foreign { path, option },
+        other => other,
+    })
 }
 
 /// Draws, then looks at what is there, then writes: nothing is replaced that is not a picture, and nothing is written if anything is refused.
@@ -171,19 +176,30 @@ fn write(pictures: &[Picture], arguments: &ShowArguments) -> Result<Vec<PathBuf>
 
 fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Failure {
     let path = path.to_path_buf();
-    move |source| Failure::Unwritable { path, source }
+    move |source| Failure::Unwritable {
+        path,
+        source,
+        option: "--out",
+    }
 }
 
 /// All of these files, or none where one of them is something else.
 fn write_all(files: &[(PathBuf, Vec<u8>)]) -> Result<(), Failure> {
     for (path, contents) in files {
         if !is_free(path, contents).map_err(unwritable(path))? {
-            return Err(Failure::Foreign { path: path.clone() });
+            return Err(Failure::Foreign {
+                path: path.clone(),
+                option: "--out",
+            });
         }
     }
     for (path, contents) in files {
         write_whole(path, contents).map_err(|error| match error {
-            LabError::FolderUnwritable { path, source } => Failure::Unwritable { path, source },
+            LabError::FolderUnwritable { path, source } => Failure::Unwritable {
+                path,
+                source,
+                option: "--out",
+            },
             other => Failure::Lab(other),
         })?;
     }

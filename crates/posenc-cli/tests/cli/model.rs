@@ -98,8 +98,28 @@ fn a_picture_is_drawn_on_request() {
     // Pictures of this program are replaced, nothing else is.
     folder.finish("explain config.json --plot waves.svg");
     folder.write("mine.svg", "<svg/>");
-    folder.refuse("explain config.json --plot mine.svg", &["mine.svg", "nothing was written"]);
+    folder.refuse(
+        "explain config.json --plot mine.svg",
+        &["mine.svg", "nothing was written", "--plot"],
+    );
     folder.refuse("explain config.json --plot waves.jpg", &[".svg or .png"]);
+}
+
+/// Plans that turn alike share a line, whose label fits beside it.
+#[test]
+fn lines_that_are_the_same_are_drawn_once_under_a_label_that_fits() {
+    let folder = Folder::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../posenc/src/config/fixtures/gpt-oss-20b.json");
+    folder.write("config.json", std::fs::read(file).unwrap());
+    folder.finish("explain config.json --plot waves.svg");
+    let svg = folder.read("waves.svg");
+    for part in [
+        ">sliding and full attention<",
+        ">sliding and full attention, before scaling<",
+        "128 tokens, sliding attention",
+    ] {
+        assert!(svg.contains(part), "{part} is not in\n{svg}");
+    }
 }
 
 #[test]
@@ -155,21 +175,41 @@ fn what_is_no_file_or_no_model_is_one_line() {
     let folder = Folder::new();
     folder.refuse("explain config.json", &["cannot read config.json", "No such file"]);
     folder.refuse("explain rotery.json", &["cannot read", "posenc explain rotary"]);
+    let far = folder.run("explain nofile.json");
+    far.refused("explain nofile.json", &["cannot read nofile.json"]);
+    assert!(!far.stderr.contains("encoding"), "{}", far.stderr);
     folder.refuse("explain models/x", &["cannot read"]);
     folder.refuse("explain nowhere", &["unknown encoding `nowhere`", "no file of that name"]);
     folder.refuse("explain .", &["config.json"]);
     for (name, contents, said) in [
         ("broken.json", "{\"model_type\": \"llama\",\n  \"x\": }", &["line 2", "column"][..]),
         ("list.json", "[]", &["object"]),
-        ("empty.json", "", &["line 1"]),
+        ("empty.json", "", &["line 1", "the file is empty"]),
         ("unknown.json", "{\"model_type\": \"lamma9\"}", &["`lamma9`"]),
-        ("bytes.json", "\u{0}\u{1}", &["bytes.json"]),
+        ("bytes.json", "\u{0}\u{1}", &["bytes.json", "neither text nor GGUF"]),
     ] {
         folder.write(name, contents);
         folder.refuse(&format!("explain {name}"), said);
         folder.refuse(&format!("extend {name} --to 8192 --method yarn"), said);
     }
+    // A folder of Mistral's or Meta's has another name for it.
+    folder.write(
+        "params.json",
+        r#"{"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "sliding_window": 16, "vocab_size": 32000}"#,
+    );
+    let text = folder.finish("explain .").stdout;
+    assert!(text.starts_with("mistral: 2 layers") && text.contains("names no length"), "{text}");
     folder.write("config.json", gemma());
+    assert!(folder.finish("explain .").stdout.starts_with("gemma3_text"));
+    for length in ["128k", "1e5", "-5", "99999999999999999999999"] {
+        folder.refuse(&format!("explain config.json --length {length}"), &[length, "131072"]);
+        folder.refuse(&format!("extend config.json --method yarn --to {length}"), &[length, "131072"]);
+    }
+    // What is read as a length is one that can be explained.
+    folder.refuse(
+        "extend config.json --to 5000000000 --method dynamic",
+        &["5000000000", "at most 4294967295"],
+    );
     for option in ["--trained 5", "--model-dim 8", "--heads 2", "--formula"] {
         folder.refuse(
             &format!("explain config.json {option}"),

@@ -108,7 +108,7 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Json { line, column, message } => write!(f, "line {line}, column {column}: {message}"),
+            ConfigError::Json { line, column, message } => write!(f, "JSON, line {line}, column {column}: {message}"),
             ConfigError::Bytes { at, given, expected } => write!(f, "byte {at}: {given}, expected {expected}"),
             ConfigError::Cut { what, given, needed } => {
                 write!(
@@ -119,6 +119,7 @@ impl fmt::Display for ConfigError {
             ConfigError::Unread { tensor, reason } => write!(f, "`{tensor}`: {reason}"),
             ConfigError::TooMany { what, given, limit } => write!(f, "{given} {what}; at most {limit} are read"),
             ConfigError::Missing { key, needed_for } => write!(f, "`{key}` is missing: {needed_for} cannot be known without it"),
+            ConfigError::Wrong { key, given, expected } if key == "the file" => write!(f, "the file is {given}, expected {expected}"),
             ConfigError::Wrong { key, given, expected } => write!(f, "`{key}` is {given}, expected {expected}"),
             ConfigError::Conflict { first, second, taken } => write!(
                 f,
@@ -128,13 +129,13 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownKey { key, kind } => {
                 write!(
                     f,
-                    "`{key}` means nothing to rotary positions of type `{kind}`: remove it, or read in lenient mode"
+                    "`{key}` means nothing to rotary positions of type `{kind}`: remove it or correct its name (lenient mode passes over it)"
                 )
             }
             ConfigError::UnknownModel { model_type, nearest } => {
                 write!(
                     f,
-                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in config/registry (an architecture of GGUF: in config/gguf/architectures.rs)"
+                    "model type `{model_type}` is not known: its class defaults (theta, rotated share, pairing, which layers turn) need a line in crates/posenc/src/config/registry (an architecture of GGUF: in config/gguf/architectures.rs beside it); docs/models.md lists those that are read"
                 )?;
                 if !nearest.is_empty() {
                     write!(f, "; similar names: {}", nearest.join(", "))?;

@@ -357,6 +357,13 @@ pub fn extend(bytes: &[u8], extension: &Extension) -> Result<Extended, ExtendErr
         let window = turn.iter().filter_map(|i| bound(&part.plans[*i])).max().unwrap_or(0);
         return Err(ExtendError::Windowed { window });
     };
+    if u32::try_from(extension.to).is_err() {
+        return Err(ExtendError::Setting(crate::Error::Invalid {
+            what: "the new length",
+            given: extension.to.to_string(),
+            expected: "at most 4294967295",
+        }));
+    }
     if extension.to <= original {
         return Err(ExtendError::NotLonger {
             to: extension.to,

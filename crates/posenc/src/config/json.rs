@@ -13,6 +13,14 @@ pub(super) const LONGEST_LIST: usize = 1 << 16;
 
 /// The object in these bytes.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
+    // What is no text at all is not the parser's: it would only say that it expected a value.
+    if let Some(wrong) = unlike_text(bytes) {
+        return Err(ConfigError::Json {
+            line: 1,
+            column: 1,
+            message: wrong.into(),
+        });
+    }
     if bytes.len() > LONGEST {
         return Err(ConfigError::TooMany {
             what: "bytes",
@@ -34,6 +42,25 @@ pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ConfigError> {
             expected: "an object",
         }),
     }
+}
+
+/// Why bytes are no text, from their beginning: none at all, or not UTF-8 without control characters.
+fn unlike_text(bytes: &[u8]) -> Option<&'static str> {
+    const LOOKED_AT: usize = 256;
+    if bytes.len() <= LOOKED_AT && bytes.iter().all(u8::is_ascii_whitespace) {
+        return Some("the file is empty");
+    }
+    let head = &bytes[..bytes.len().min(LOOKED_AT)];
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // A character may be cut where the look ends.
+        Err(error) if error.error_len().is_none() && head.len() < bytes.len() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => "\0",
+    };
+    let strange = text.chars().any(|c| c.is_control() && !c.is_ascii_whitespace());
+    strange.then_some("the file is neither text nor GGUF; of weights in another format, the config.json beside them is read")
 }
 
 /// The parser's words without the place, which stands beside them.

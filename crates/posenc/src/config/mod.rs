@@ -19,6 +19,35 @@
 //! # Ok::<(), posenc::config::ConfigError>(())
 //! ```
 //!
+//! **To attention.** A layer's encoding makes its plan, and its [`Attention`](crate::Attention) takes the call; who has an attention of their own turns queries and keys by
+//! [`Rotary::rotation`].
+//!
+//! ```
+//! use posenc::config::{Mode, read};
+//! use posenc::{Mask, Method, Positions, View, ViewMut, attention::*, rotate::Turn};
+//! // Each fourth layer of SmolLM3 does not turn.
+//! let file = br#"{"model_type": "smollm3", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4}"#;
+//! let model = read(file, Mode::Strict)?;
+//! let at = Positions::range(0..8);
+//! let (q, kv) = (vec![0.5f32; 4 * 8 * 16], vec![0.5f32; 2 * 8 * 16]); // [batch, heads, seq, head_dim], already projected
+//! for layer in (0..4).filter_map(|index| model.parts[0].layer(index)) {
+//!     let plan = layer.spec.encoding.plan(layer.dims)?;
+//!     let params = plan.init::<f32>(0)?; // of rotary positions: none
+//!     let call = plan.call(&params, &at, &at)?;
+//!     let (queries, keys) = (View::new(&q, [1, 4, 8, 16])?, View::new(&kv, [1, 2, 8, 16])?);
+//!     let mut out = vec![0.0; 4 * 8 * 16];
+//!     let outputs = Outputs { out: ViewMut::new(&mut out, [1, 4, 8, 16])?, saved: None, weights: None };
+//!     let (inputs, mask) = (Inputs::new(queries, keys, keys), Mask::none().causal(0));
+//!     layer.spec.attention.forward(&call, inputs, &mask, posenc::Mode::Evaluate, outputs, &mut Workspace::default())?;
+//!     // The same turn alone, in place.
+//!     if let [Method::Rotary(rotary)] = &layer.spec.encoding.methods[..] {
+//!         let mut turned = q.clone();
+//!         rotary.rotation::<f32>(16, &at)?.apply(Turn::Forward, ViewMut::new(&mut turned, [1, 4, 8, 16])?)?;
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Formats**, told apart by their content ([`Format`]; the page `docs/config-formats.md` has the rules):
 //! - *Hugging Face's `config.json`*;
 //! - *GGUF*: bytes that begin with `GGUF`; the whole file, or its beginning: metadata, and for some architectures the list of tensors and the few that hold frequencies. An error says how many bytes are needed.

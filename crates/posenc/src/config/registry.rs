@@ -524,9 +524,14 @@ impl Model {
         }
         match self.pattern {
             Pattern::None | Pattern::All("full_attention") => {}
-            Pattern::EveryLast(key, n) => text += &format!("; full attention in each {n}th layer (`{key}`), else sliding"),
-            Pattern::EveryFirst(key, n) => text += &format!("; full attention in each {n}th layer from the first (`{key}`), else sliding"),
-            Pattern::Linear(key, n, _) => text += &format!("; attention in each {n}th layer (`{key}`), else linear attention"),
+            Pattern::EveryLast(key, n) => text += &format!("; full attention in each {} layer (`{key}`), else sliding", ordinal(n)),
+            Pattern::EveryFirst(key, n) => {
+                text += &format!(
+                    "; full attention in each {} layer from the first (`{key}`), else sliding",
+                    ordinal(n)
+                )
+            }
+            Pattern::Linear(key, n, _) => text += &format!("; attention in each {} layer (`{key}`), else linear attention", ordinal(n)),
             Pattern::All(name) => text += &format!("; all layers {name}"),
             Pattern::Slides(_) => text += "; all layers slide, where there is a window",
             Pattern::Above(_) => text += "; layers from `max_window_layers` on can slide",
@@ -552,7 +557,7 @@ impl Model {
                     text += &format!(", the last {}", names(&[last]));
                 }
             }
-            Pattern::FromEnd(n) => text += &format!("; full attention in each {n}th layer from the end, else sliding"),
+            Pattern::FromEnd(n) => text += &format!("; full attention in each {} layer from the end, else sliding", ordinal(n)),
             Pattern::Chosen(key, chosen, others, _) => text += &format!("; {chosen} in layers of `{key}`, else {others}"),
             Pattern::Flags(path, on, off, _) => text += &format!("; {on} or {off} by `{path}`"),
             Pattern::Windows(key, _) => text += &format!("; sliding or full by `{key}`"),
@@ -631,4 +636,16 @@ pub(super) fn nearest(name: &str) -> Vec<&'static str> {
     near.sort_by_key(|known| known.len().abs_diff(name.len()));
     near.truncate(5);
     near
+}
+
+/// `2nd`, `3rd`, `4th`: which layer of a pattern.
+pub(super) fn ordinal(n: usize) -> String {
+    let ending = match (n % 10, n % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
 }

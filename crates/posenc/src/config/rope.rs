@@ -407,6 +407,11 @@ impl Reader<'_> {
                 }),
             }
         };
+        // An older name is said beside the one that it has now.
+        let named = |(written, kind): (&str, &str)| match written == kind {
+            true => kind.to_string(),
+            false => format!("{kind} (\"{written}\" in the file)"),
+        };
         let kind = match (read("rope_type")?, read("type")?) {
             (Some(new), Some(old)) => {
                 if new.1 != old.1 {
@@ -416,15 +421,15 @@ impl Reader<'_> {
                         taken: given.path("rope_type"),
                     })?;
                 }
-                trace.note("rope_type", new.1.into(), at(given.path("rope_type")));
+                trace.note("rope_type", named(new), at(given.path("rope_type")));
                 new.1
             }
             (Some(new), None) => {
-                trace.note("rope_type", new.1.into(), at(given.path("rope_type")));
+                trace.note("rope_type", named(new), at(given.path("rope_type")));
                 new.1
             }
             (None, Some(old)) => {
-                trace.note("rope_type", old.1.into(), at(given.path("type")));
+                trace.note("rope_type", named(old), at(given.path("type")));
                 old.1
             }
             (None, None) => "default",

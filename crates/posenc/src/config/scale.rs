@@ -160,7 +160,7 @@ impl Reader<'_> {
         trace.note(
             "softmax factor",
             factor.to_string(),
-            Source::Derived(format!("{} squared", given.path("mscale_all_dim"))),
+            Source::Derived(format!("(1 + 0.1 · {} · ln factor)²", given.path("mscale_all_dim"))),
         );
         Ok(Some(factor))
     }

@@ -19,6 +19,12 @@
 //!
 //! Pairs are those of a causal decoder: a query, and a key at or before it. In an encoder the shares of pairs by distance are nearly the same.
 //!
+#![cfg_attr(
+    feature = "config",
+    doc = "**A model's own file.** [`explain_model`] says of each layer of a `config.json` (read by [`config::read`](crate::config::read)) how fast its pairs turn, which never complete a turn, and what a \
+           sequence of some length meets there; [`explain_extension`] says what a file for longer texts changes."
+)]
+//!
 //! One file per family: `tables` (rows by id), `waves` (sines and rotations), `distances` (all that acts on scores by distance); no encoding at all is in this one.
 
 mod count;

@@ -2,29 +2,12 @@
 //!
 //! [`explain_model`] takes what [`config::read`](crate::config::read) made of a file and counts, plan by plan: how fast each pair turns, which pairs never complete a turn in the lengths that the
 //! file names, and which angles, distances and rows a sequence of a given length meets that no shorter one has shown. Nothing is looked up and no training is assumed that the file does not name.
-//!
-//! ```
-//! use posenc::config::{Mode, read};
-//! use posenc::explain::{Standing, explain_model};
-//! let file = br#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 2048}"#;
-//! let model = explain_model(&read(file, Mode::Strict)?, "config.json", Some(8192))?;
-//! let plan = &model.parts[0].plans[0];
-//! assert_eq!(plan.layers, [0, 1]);
-//! // Of 8 pairs, 2 take more than 2048 tokens for a turn, so 8192 tokens turn them to new angles.
-//! let at = plan.at.as_ref().unwrap();
-//! assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Some(Standing::Beyond), 2));
-//! println!("{model}");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **What counts as seen.** A model that was trained on L tokens has seen a pair of frequency f turn by f, 2f, …, (L − 1)f. A pair with L·f ≥ 2π has shown its whole circle. Of any other, a
-//! sequence of N tokens meets a new angle where its last one, (N − 1)·f′, is at least L·f, which is where the first token after training would have stood; f′ is the frequency as scaled at N.
-//! Distances are a query's to a key; a window of w keys keeps them below w, so layers with a window are looked at as if N and L were at most w.
 
 mod at;
 mod extension;
 mod facts;
 mod text;
+mod values;
 
 pub use at::{Arcs, AtLength, RotaryAt, Rounding, Standing};
 pub use extension::{ExtensionReport, PlanReport, explain_extension};
@@ -106,6 +89,8 @@ pub struct Lengths {
     pub named: Option<usize>,
     /// Where that stands.
     pub key: Option<String>,
+    /// It stands nowhere in the file: the model's class has it.
+    pub by_default: bool,
     /// Tokens that it was trained on before its frequencies were scaled, where the scaling names them.
     pub original: Option<usize>,
     /// The longest that the file provides for: the named length, or the original one times the factor.
@@ -120,6 +105,8 @@ pub struct PlanExplanation {
     pub layers: Vec<usize>,
     /// The layer type, where the file has several.
     pub kind: Option<String>,
+    /// Whether it attends: layers of convolutions, of recurrences and of linear attention are told no positions.
+    pub attends: bool,
     /// The dictionary of rotary settings, where the file has one per layer type.
     pub dictionary: Option<String>,
     /// Widths.
@@ -137,6 +124,24 @@ pub struct PlanExplanation {
 }
 
 /// Explains what `model` does with positions, and with a sequence of `length` tokens; of as many as each part's file provides for if `None`. `file` is what advice calls the file.
+///
+/// ```
+/// use posenc::config::{Mode, read};
+/// use posenc::explain::{Standing, explain_model};
+/// let file = br#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 2048}"#;
+/// let model = explain_model(&read(file, Mode::Strict)?, "config.json", Some(8192))?;
+/// let plan = &model.parts[0].plans[0];
+/// assert_eq!(plan.layers, [0, 1]);
+/// // Of 8 pairs, 2 take more than 2048 tokens for a turn, so 8192 tokens turn them to new angles.
+/// let at = plan.at.as_ref().unwrap();
+/// assert_eq!((at.standing, at.rotary.as_ref().unwrap().arcs[0].beyond), (Some(Standing::Beyond), 2));
+/// println!("{model}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// **What counts as seen.** A model that was trained on L tokens has seen a pair of frequency f turn by f, 2f, …, (L − 1)f. A pair with L·f ≥ 2π has shown its whole circle. Of any other, a
+/// sequence of N tokens meets a new angle where its last one, (N − 1)·f′, is at least L·f, which is where the first token after training would have stood; f′ is the frequency as scaled at N.
+/// Distances are a query's to a key; a window of w keys keeps them below w, so layers with a window are looked at as if N and L were at most w.
 ///
 /// # Errors
 /// A length of zero or past `u32::MAX`, or a plan that its own encoding refuses, which [`read`](crate::config::read) does not make.
@@ -200,6 +205,16 @@ fn part(part: &Part, file: &str, asked: Option<usize>, extends: bool) -> Result<
         note: part.note.into(),
     };
     at::conclude(&mut explained, extends.then_some(file));
+    if !in_order {
+        at::picture(&mut explained, part);
+    } else if length.is_none() {
+        at::unknown_length(&mut explained);
+    } else if let (Some(length), Some(rows)) = (length, explained.lengths.named)
+        && length > rows
+        && part.embeddings.methods.iter().any(|method| matches!(method, Method::Sinusoidal(_)))
+    {
+        explained.advice.insert(0, at::kept_as_a_table(rows));
+    }
     Ok(explained)
 }
 
@@ -245,6 +260,7 @@ fn lengths(part: &Part) -> Lengths {
     Lengths {
         named,
         key: part.max_len_source.as_ref().map(Source::to_string),
+        by_default: part.max_len_source == Some(Source::ClassDefault),
         original,
         reach: named.max(provided),
     }
@@ -255,6 +271,7 @@ fn plan(part: &Part, index: usize, plan: &LayerPlan, lengths: &Lengths, length: 
     Ok(PlanExplanation {
         layers: (0..part.layers.len()).filter(|layer| part.layers[*layer] == index).collect(),
         kind: plan.kind.clone(),
+        attends: plan.attends,
         dictionary: plan.dictionary.clone(),
         dims: plan.dims,
         encoding: plan.spec.encoding.to_string(),

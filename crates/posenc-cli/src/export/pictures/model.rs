@@ -1,6 +1,6 @@
 //! What a model's file says, drawn: the wavelengths of its pairs against the lengths that it names and the one that was asked for.
 
-use posenc::explain::{ModelExplanation, PlanExplanation};
+use posenc::explain::{Incomplete, ModelExplanation, PlanExplanation};
 
 use super::{Csv, Picture, chart};
 use crate::export::axis::{Scale, decades};
@@ -14,14 +14,13 @@ use crate::failure::Failure;
 /// A file whose layers do not turn by tokens.
 pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
     let mut csv = Csv::new("part,layers,pair,wavelength");
-    let (mut series, mut references) = (Vec::<(String, Vec<(f64, f64)>)>::new(), Vec::<(f64, String)>::new());
+    let (mut series, mut references) = (Vec::<Line>::new(), Vec::<(f64, String)>::new());
     let mut notes = Vec::new();
+    let turn = |plan: &&PlanExplanation| plan.rotary.as_ref().is_some_and(|facts| !facts.grid && facts.turning > 0);
+    // A part is named where several turn.
+    let several = model.parts.iter().filter(|part| part.plans.iter().any(|plan| turn(&plan))).count() > 1;
     for part in &model.parts {
-        let plans: Vec<&PlanExplanation> = part
-            .plans
-            .iter()
-            .filter(|plan| plan.rotary.as_ref().is_some_and(|facts| !facts.grid && facts.turning > 0))
-            .collect();
+        let plans: Vec<&PlanExplanation> = part.plans.iter().filter(turn).collect();
         if plans.is_empty() {
             continue;
         }
@@ -41,30 +40,40 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
         }
         for plan in plans {
             let Some(facts) = &plan.rotary else { continue };
-            let name = name(part.path.as_str(), plan);
-            let mut line = |name: &str, waves: &[Option<f64>]| {
+            let name = name(if several { &part.path } else { "" }, plan);
+            let mut line = |before: bool, waves: &[Option<f64>]| {
                 let points = waves.iter().enumerate().filter_map(|(pair, wave)| Some((pair as f64, (*wave)?)));
                 let points: Vec<(f64, f64)> = points.collect();
+                let label = if before { format!("{name}, before scaling") } else { name.clone() };
                 for (pair, wave) in &points {
-                    csv.row(&[&part.path, &name, pair, wave]);
+                    csv.row(&[&part.path, &label, pair, wave]);
                 }
                 // Another plan may turn by the same frequencies.
-                let twin = series.iter_mut().find(|other: &&mut (String, Vec<(f64, f64)>)| other.1 == points);
-                match twin {
-                    Some((other, _)) if other != name => *other += &format!(", {name}"),
+                match series.iter_mut().find(|other| other.before == before && other.points == points) {
+                    Some(other) if !other.names.contains(&name) => other.names.push(name.clone()),
                     Some(_) => {}
-                    None => series.push((name.to_string(), points)),
+                    None => series.push(Line {
+                        names: vec![name.clone()],
+                        before,
+                        points,
+                    }),
                 }
             };
-            line(&name, &facts.wavelengths);
+            line(false, &facts.wavelengths);
             if let Some(scaled) = &facts.scaled {
-                line(&format!("{name}, before scaling"), &scaled.wavelengths_before);
+                line(true, &scaled.wavelengths_before);
             }
             for incomplete in facts.incomplete.iter().filter(|incomplete| incomplete.pairs > 0) {
-                let how = if incomplete.scaled || facts.scaled.is_none() {
-                    ""
-                } else {
-                    " before scaling"
+                let at = incomplete.length as f64;
+                if references.iter().all(|(other, _)| *other != at) {
+                    references.push((at, format!("{} tokens, {name}", count(incomplete.length))));
+                }
+                // Behind a window both are the same.
+                let twin = |other: &Incomplete| other.scaled && (other.length, other.pairs) == (incomplete.length, incomplete.pairs);
+                let how = match incomplete.scaled {
+                    false if facts.scaled.is_some() && facts.incomplete.iter().any(twin) => continue,
+                    false if facts.scaled.is_some() => " before scaling",
+                    _ => "",
                 };
                 notes.push(format!(
                     "{name}: {} of {} pairs never complete a turn in {} tokens{how}.",
@@ -83,7 +92,7 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
     let series: Vec<Series> = series
         .into_iter()
         .enumerate()
-        .map(|(i, (name, points))| Series::over_seeds(i, &name, &[points]))
+        .map(|(i, line)| Series::over_seeds(i, &line.label(), &[line.points]))
         .collect();
     let values = series.iter().flat_map(|series: &Series| &series.points).map(|point| point.y);
     let (low, high) = extent(values.chain(references.iter().map(|(at, _)| *at))).unwrap_or((1.0, 10.0));
@@ -114,6 +123,33 @@ pub fn wavelengths(model: &ModelExplanation) -> Result<Picture, Failure> {
         rows: vec![vec![chart("", &lines, 460.0)]],
         tables: vec![csv.table("")],
     })
+}
+
+/// A line of the picture.
+struct Line {
+    /// The plans that turn so.
+    names: Vec<String>,
+    /// As they would without their scaling.
+    before: bool,
+    points: Vec<(f64, f64)>,
+}
+
+impl Line {
+    /// `sliding and full attention, before scaling`; as short as there is room beside the lines.
+    fn label(&self) -> String {
+        /// Characters that fit.
+        const LONGEST: usize = 44;
+        let stems: Option<Vec<&str>> = self.names.iter().map(|name| name.strip_suffix(" attention")).collect();
+        let label = match stems {
+            Some(stems) if stems.len() > 1 => format!("{} attention", stems.join(" and ")),
+            _ => self.names.join(" and "),
+        };
+        let before = if self.before { ", before scaling" } else { "" };
+        match label.chars().count() + before.len() <= LONGEST {
+            true => label + before,
+            false => format!("{} kinds of layers{before}", self.names.len()),
+        }
+    }
 }
 
 fn name(path: &str, plan: &PlanExplanation) -> String {

@@ -3,6 +3,7 @@
 //! The rules are those of llama.cpp (its `llama_model_rope_type` for the pairing, and what each architecture's loader and graph do with windows, bases and scales), whose weights these files hold: converters permute the
 //! projections of some model types, so the pairing is that of the file's weights, not that of the model in transformers.
 
+use crate::config::registry::ordinal;
 use crate::rotate::Pairing;
 
 /// What an architecture's layers do with positions.
@@ -551,8 +552,8 @@ impl Architecture {
         let slides = match self.windows.layers {
             Layers::None => String::new(),
             Layers::All => "all layers".into(),
-            Layers::EveryLast(n) => format!("all but each {n}th layer"),
-            Layers::EveryFirst(n) => format!("all but each {n}th layer from the first"),
+            Layers::EveryLast(n) => format!("all but each {} layer", ordinal(n)),
+            Layers::EveryFirst(n) => format!("all but each {} layer from the first", ordinal(n)),
             Layers::Listed => "the layers that the file lists".into(),
         };
         if !slides.is_empty() {
@@ -575,14 +576,14 @@ impl Architecture {
         }
         match self.turning {
             Turning::All => {}
-            Turning::NotEveryLast(n) => text += &format!("; each {n}th layer does not turn"),
-            Turning::NotEveryFirst(n) => text += &format!("; each {n}th layer from the first does not turn"),
+            Turning::NotEveryLast(n) => text += &format!("; each {} layer does not turn", ordinal(n)),
+            Turning::NotEveryFirst(n) => text += &format!("; each {} layer from the first does not turn", ordinal(n)),
             Turning::SlidingIfAny | Turning::Sliding => text += "; only layers that slide turn",
             Turning::Finetuned => text += "; none turns if `rope.scaling.finetuned` is false",
             Turning::Listed => text += "; turns by `attention.rope_pattern`",
         }
         if let Recurrent::Interval(n) = self.recurrent {
-            text += &format!("; attention in each {n}th layer");
+            text += &format!("; attention in each {} layer", ordinal(n));
         }
         if self.sinks {
             text += "; sinks";

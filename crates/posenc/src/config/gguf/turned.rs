@@ -349,7 +349,10 @@ impl File<'_> {
         trace.note(
             "softmax factor",
             factor.to_string(),
-            Source::Derived(format!("{} squared", self.key("rope.scaling.yarn_log_multiplier"))),
+            Source::Derived(format!(
+                "((1 + 0.1 · {} · ln factor) · the tables' factor)²",
+                self.key("rope.scaling.yarn_log_multiplier")
+            )),
         );
         Ok((scaling, Some(factor)))
     }

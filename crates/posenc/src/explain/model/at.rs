@@ -2,15 +2,15 @@
 
 use super::facts::within;
 use super::{Lengths, PartExplanation, counted, frequencies, is_grid, rotary, stretched};
-use crate::config::LayerPlan;
 use crate::config::extend::{self, By};
+use crate::config::{LayerPlan, Numbering, Part};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method};
 use crate::error::Result;
 use crate::explain::{Class, Finding, explain};
 use crate::real::Element;
 use crate::rotate::{LengthPolicy, Precision, Rotary, Scaling};
-use crate::words::{decimal, significant, words};
+use crate::words::{Words, decimal, significant, words};
 use serde::Serialize;
 use std::f64::consts::TAU;
 
@@ -136,6 +136,9 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
         rotary: None,
         findings: Vec::new(),
     };
+    if !plan.attends {
+        return Ok(at);
+    }
     if let Some(rotary) = rotary(plan) {
         if is_grid(rotary) {
             return Ok(at);
@@ -167,6 +170,12 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
         }
         if plan.spec.encoding.methods.is_empty() && !embedded {
             at.findings = explain(&Encoding::none(), plan.dims, within(plan, trained), within(plan, length))?.methods;
+            for finding in at.findings.iter_mut().filter(|finding| finding.class == Class::NothingNew) {
+                finding.answer = words!(
+                    "Nothing is new: without positions, what counts is how many keys a query sees, and none sees more than in training.",
+                    "没有新情况：没有位置编码时，只看一个查询能看到多少个键，而没有一个比训练时更多。"
+                );
+            }
         }
     }
     let worst = at.findings.iter().map(|finding| standing_of(finding.class)).max();
@@ -218,6 +227,9 @@ fn rounding(rotary: &Rotary, head_dim: usize, exact: &[f64], length: usize) -> R
     Ok(Some(worst))
 }
 
+/// Past this many times its length no model is known to read without training.
+const FAR: usize = 4;
+
 /// The verdict over all plans of a part, and what can be done; `file` names the file where it is one that can be extended.
 pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
     let Some(length) = part.length else { return };
@@ -233,6 +245,7 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
         .any(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.scaled.is_some()));
     let bounded = plans
         .iter()
+        .filter(|plan| plan.attends)
         .all(|plan| plan.at.as_ref().is_some_and(|at| at.distances_below < length));
     let Lengths {
         named, original, reach, ..
@@ -242,6 +255,10 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
         Standing::Within if bounded && length > reach => words!(
             "Nothing is new at {length} tokens: every layer looks through a window, and no window is longer than training.",
             "{length} 个词元没有任何新情况：每一层都只看一个窗口，而没有一个窗口比训练更长。"
+        ),
+        Standing::Within if part.lengths.by_default => words!(
+            "Nothing is new at {length} tokens: the file names no length, and by its class's default the model reads {named}.",
+            "{length} 个词元没有任何新情况：文件没有写明长度，按类的默认值模型可读 {named} 个词元。"
         ),
         Standing::Within => words!(
             "Nothing is new at {length} tokens: the file says that the model reads {named}.",
@@ -290,10 +307,10 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
             (true, Some(_)) => " --replace".into(),
             (true, None) => " --replace --original L".into(),
         };
-        if takes(&By::Yarn) {
+        if takes(&By::Yarn) && scaled {
             advice.push(words!(
-                "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
-                "posenc extend {file} --to {length} --method yarn{more}   缩放频率；短文本略有变化，短暂微调有帮助"
+                "posenc extend {file} --to {length} --method yarn{more}   in place of the scaling that it has: a model that was trained with that needs training with the new one",
+                "posenc extend {file} --to {length} --method yarn{more}   取代现有的缩放：带着现有缩放训练过的模型需要用新的缩放再训练"
             ));
             if more.ends_with('L') {
                 advice.push(words!(
@@ -301,6 +318,17 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
                     "（L 是缩放之前的训练长度，文件没有说明。）"
                 ));
             }
+        } else if takes(&By::Yarn) && length > reach.saturating_mul(FAR) {
+            let times = decimal(length as f64 / reach as f64, 1);
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method yarn   scales the frequencies; {times} times the length wants training on long texts (YaRN's authors reached 32 times so)",
+                "posenc extend {file} --to {length} --method yarn   缩放频率；扩展到 {times} 倍需要在长文本上训练（YaRN 的作者由此达到 32 倍）"
+            ));
+        } else if takes(&By::Yarn) {
+            advice.push(words!(
+                "posenc extend {file} --to {length} --method yarn{more}   scales the frequencies; short texts change a little, a short fine-tuning helps",
+                "posenc extend {file} --to {length} --method yarn{more}   缩放频率；短文本略有变化，短暂微调有帮助"
+            ));
         } else if takes(&longrope) {
             advice.push(words!(
                 "posenc extend {file} --to {length} --method longrope{more}   by the file's own factors, or others that were searched for this length",
@@ -323,6 +351,40 @@ pub(super) fn conclude(part: &mut PartExplanation, file: Option<&str>) {
     part.standing = Some(standing);
     part.verdict = Some(verdict);
     part.advice = advice;
+}
+
+/// What bounds the positions of a picture's cells, where a table has a row for each.
+pub(super) fn picture(part: &mut PartExplanation, read: &Part) {
+    let Numbering::Grid { height, width, .. } = read.numbering else {
+        return;
+    };
+    part.verdict = Some(words!(
+        "Positions are the {height} × {width} cells of a picture: no length in tokens bounds them. A picture of another size has other cells, so the table must be resized for it.",
+        "位置是图像的 {height} × {width} 个格：不受词元长度的限制。另一尺寸的图像有不同的格，因此需要缩放这个表。"
+    ));
+    part.advice = vec![words!(
+        "Give pictures of the trained size, or resize the table (posenc::embed::resize_grid; transformers does where it is asked to interpolate), at some loss.",
+        "使用训练时的图像尺寸，或缩放这个表（posenc::embed::resize_grid；transformers 在要求插值时也这样做），会有一些损失。"
+    )];
+}
+
+/// Neither the file nor the caller says how many tokens.
+pub(super) fn unknown_length(part: &mut PartExplanation) {
+    if part.plans.iter().all(|plan| plan.rotary.as_ref().is_some_and(|facts| facts.grid)) {
+        return;
+    }
+    part.verdict = Some(words!(
+        "The file names no length, so nothing is said of one: ask for one (--length N), and see the model's page for how many tokens it was trained on.",
+        "文件没有写明长度，因此这里不谈长度：可以指定一个（--length N），并查看模型说明中的训练长度。"
+    ));
+}
+
+/// Sines are defined past any length; a table of them ends.
+pub(super) fn kept_as_a_table(rows: usize) -> Words {
+    words!(
+        "Code that keeps these sines as a table of {rows} rows, as transformers does for Whisper, refuses more.",
+        "把这些正弦存为 {rows} 行的表的代码（如 transformers 的 Whisper）会拒绝更长的输入。"
+    )
 }
 
 /// A wavelength as a person reads it: `6.28`, `54 650`, `2.1e7`.

@@ -6,6 +6,7 @@ use super::frequencies;
 use super::text::{list, pairs, ranges, sentence};
 use crate::config::extend::{By, Change, Extended};
 use crate::error::Result;
+use crate::rotate::Scaling;
 use crate::words::{Language, Words, decimal, words, wrap};
 use serde::Serialize;
 use std::fmt;
@@ -149,14 +150,34 @@ fn needs(extended: &Extended) -> Vec<Words> {
     }];
     match extended.by {
         By::Dynamic => needs.push(words!(
-            "max_position_embeddings stays at {original}, which dynamic scaling counts from. What cuts prompts at it must be told {to}.",
-            "max_position_embeddings 保持 {original}，动态缩放由它起算。按它截断提示的程序需要改为 {to}。"
+            "max_position_embeddings is {original}, which dynamic scaling counts from. What cuts prompts at it must be told {to}.",
+            "max_position_embeddings 为 {original}，动态缩放由它起算。按它截断提示的程序需要改为 {to}。"
         )),
         By::Linear => needs.push(words!(
-            "max_position_embeddings stays at {original}: servers multiply it by the factor (vLLM does). What cuts prompts at it must be told {to}.",
-            "max_position_embeddings 保持 {original}：服务程序会把它乘以因子（如 vLLM）。按它截断提示的程序需要改为 {to}。"
+            "max_position_embeddings is {original}: servers multiply it by the factor (vLLM does). What cuts prompts at it must be told {to}.",
+            "max_position_embeddings 为 {original}：服务程序会把它乘以因子（如 vLLM）。按它截断提示的程序需要改为 {to}。"
         )),
         _ => {}
+    }
+    let replaced = extended
+        .plans
+        .iter()
+        .find(|plan| plan.before != plan.after && plan.before.scaling != Scaling::Unscaled);
+    if let Some(plan) = replaced {
+        let scaling = plan.before.scaling.to_string();
+        needs.push(words!(
+            "{scaling} is gone from the file. A model that was trained with it has learned those frequencies: with others expect a loss at every length, those that it reads today included, until it is \
+             trained with them.",
+            "{scaling} 已从文件中去掉。带着它训练过的模型学到的是那些频率：换成别的频率后，在用它们训练之前，任何长度上都会有损失，包括今天能读的长度。"
+        ));
+    }
+    let reached = (original as f64 * extended.factor).floor();
+    if reached < to as f64 && !matches!(extended.by, By::Longrope { .. }) {
+        let (factor, reached) = (decimal(extended.factor, 4), decimal(reached, 0));
+        needs.push(words!(
+            "A factor of {factor} over {original} tokens reaches {reached}, fewer than {to}: past that angles are new again.",
+            "{original} 个词元乘以因子 {factor} 只到 {reached}，少于 {to}：超过之后仍会出现新的角度。"
+        ));
     }
     needs
 }
@@ -265,6 +286,13 @@ impl PlanReport {
         if let Some(scaled) = &self.scaled {
             sentence(2, &scaled.words(), language, out);
         }
+        if let Some(window) = self.window.filter(|window| *window <= original) {
+            let text = words!(
+                "They see at most {window} keys and would need no scaling: the model's class scales all its layers alike.",
+                "它们最多看 {window} 个键，本不需要缩放：模型的类对所有层一视同仁。"
+            );
+            sentence(2, &text, language, out);
+        }
         let (was, is) = (&self.arcs.0, &self.arcs.1);
         let (before, after) = (was.beyond, is.beyond);
         let which = pairs(is.range);
@@ -281,7 +309,7 @@ impl PlanReport {
         if was != is {
             let (was, is, squared) = (decimal(was, 6), decimal(is, 6), decimal((is / was).powi(2), 4));
             let text = words!(
-                "Cosines and sines are multiplied by {is} (was {was}): scores of what turns change by {squared} at every length.",
+                "Cosines and sines are multiplied by {is} (was {was}): the turned part of a score becomes {squared} times what it was, at every length.",
                 "余弦与正弦乘以 {is}（原 {was}）：旋转部分的分数在任何长度上都变为 {squared} 倍。"
             );
             sentence(2, &text, language, out);

@@ -271,3 +271,88 @@ fn an_extension_says_what_becomes_of_pairs_and_of_short_texts() {
         }
     }
 }
+
+/// What a file of another kind than a plain rotary model is told.
+#[test]
+fn each_kind_of_layer_and_part_is_told_what_is_true_of_it() {
+    let text = |model: &ModelExplanation| model.text(Language::English);
+    // Convolutions and recurrences see no keys and have no ids to meet.
+    let lfm = of_fixture("lfm2-1.2b", Some(200_000));
+    let attends: Vec<_> = lfm.parts[0].plans.iter().map(|plan| plan.attends).collect();
+    assert_eq!(attends, [false, true]);
+    let said = text(&lfm);
+    assert!(
+        said.contains("no softmax attention, so no positions") && !said.contains("NoPE"),
+        "{said}"
+    );
+    assert!(!said.contains("every id"), "{said}");
+    // Layers without positions have no ids either.
+    let smol = text(&of_fixture("smollm3-3b", None));
+    assert!(
+        smol.contains("without positions, what counts is how many keys") && !smol.contains("every id"),
+        "{smol}"
+    );
+    // M-RoPE's axes have names, a file's older name stands beside the present one.
+    let qwen = text(&of_fixture("qwen2-vl-7b", None));
+    for part in [
+        "axis 0 (time)",
+        "axis 1 (row)",
+        "axis 2 (column)",
+        "axis 1 (column)",
+        "default (\"mrope\" in the file)",
+    ] {
+        assert!(qwen.contains(part), "{part} is not in\n{qwen}");
+    }
+    // A table of a picture's cells; sines that code keeps as a table; a length that only the class has; none at all.
+    let vit = json!({"model_type": "vit", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8});
+    let vit = explained(&vit, Some(5000));
+    assert!(text(&vit).contains("the 4 × 4 cells of a picture") && vit.parts[0].length.is_none());
+    let whisper = json!({
+        "model_type": "whisper", "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+        "max_source_positions": 50, "max_target_positions": 50
+    });
+    assert!(text(&explained(&whisper, Some(51))).contains("a table of 50 rows, as transformers does for Whisper"));
+    assert!(!text(&explained(&whisper, Some(50))).contains("table of 50 rows"));
+    let falcon = text(&of_fixture("falcon-40b", None));
+    assert!(falcon.contains("the file names no length, and by its class's default"), "{falcon}");
+    let params = br#"{"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "sliding_window": 16, "vocab_size": 32000}"#;
+    let params = |length| explain_model(&read(params, Mode::Strict).unwrap(), "params.json", length).unwrap();
+    assert!(text(&params(None)).contains("--length N"));
+    assert!(text(&params(Some(99))).contains("If it was trained on at least 16 tokens, nothing is new at any length"));
+    // Values and sources in words are said in Chinese too.
+    let chinese = of_fixture("mistral-7b-v0.1", None).text(Language::Chinese);
+    assert!(
+        chinese.contains("= 整个头") && chinese.contains("最后 4096 个键") && !chinese.contains("whole"),
+        "{chinese}"
+    );
+    // What the softmax is multiplied by has its formula.
+    let deepseek = text(&of_fixture("deepseek-v3", None));
+    assert!(
+        deepseek.contains("= (1 + 0.1 · rope_scaling.mscale_all_dim · ln factor)²"),
+        "{deepseek}"
+    );
+}
+
+/// A scaling that is replaced may have been trained with; one that reaches less than was asked for is said to.
+#[test]
+fn a_replaced_scaling_and_a_small_factor_are_named() {
+    let report = |name: &str, changed: Extension| {
+        explain_extension(&extend(&fixture(name), &changed).unwrap())
+            .unwrap()
+            .text(Language::English)
+    };
+    let mut again = Extension::new(262_144, By::Yarn);
+    again.replace = true;
+    let said = report("llama-3.1-8b", again.clone());
+    assert!(said.contains("Llama 3 ×8 of 8192 is gone from the file"), "{said}");
+    let said = report("gpt-oss-20b", again);
+    assert!(said.contains("They see at most 128 keys and would need no scaling"), "{said}");
+    let mut small = Extension::new(16_384, By::Linear);
+    small.factor = Some(2.0);
+    let said = report("llama-2-7b", small);
+    assert!(
+        said.contains("reaches 8192, fewer than 16384") && !said.contains("gone from the file"),
+        "{said}"
+    );
+    assert!(!report("llama-2-7b", Extension::new(16_384, By::Linear)).contains("fewer than"));
+}

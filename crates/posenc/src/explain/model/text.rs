@@ -2,10 +2,11 @@
 
 use super::at::{AtLength, RotaryAt, Standing, tokens};
 use super::facts::{Incomplete, RotaryFacts, Scaled};
+use super::values::{table, temperature};
 use super::{Lengths, ModelExplanation, PartExplanation, PlanExplanation};
-use crate::attention::{Attention, Temperature};
-use crate::config::{Provenance, Source};
-use crate::words::{COLUMNS, Language, Words, decimal, padded, said, significant, width, words, wrap};
+use crate::attention::Attention;
+use crate::config::Provenance;
+use crate::words::{Language, Words, decimal, said, significant, words, wrap};
 use std::fmt;
 
 impl Standing {
@@ -129,7 +130,9 @@ impl PartExplanation {
     }
 
     fn write_length(&self, language: Language, out: &mut String) {
-        let Some(length) = self.length else { return };
+        let Some(length) = self.length else {
+            return self.conclude(language, out);
+        };
         let says: Vec<(String, bool, &AtLength)> = self
             .plans
             .iter()
@@ -150,7 +153,7 @@ impl PartExplanation {
             };
             sentence(2, &said, language, out);
         }
-        let several = says.len() > 1;
+        let several = says.len() > 1 || self.plans.len() > 1 && !says.is_empty();
         for (who, chunked, at) in &says {
             if several {
                 out.push_str("  ");
@@ -158,6 +161,11 @@ impl PartExplanation {
             }
             at.write(*chunked, if several { 4 } else { 2 }, language, out);
         }
+        self.conclude(language, out);
+    }
+
+    /// The verdict and what can be done.
+    fn conclude(&self, language: Language, out: &mut String) {
         if let Some(verdict) = &self.verdict {
             out.push('\n');
             wrap(verdict.get(language), 0, out);
@@ -182,6 +190,7 @@ impl Lengths {
         let Lengths {
             named,
             key,
+            by_default,
             original,
             reach,
         } = self;
@@ -194,7 +203,11 @@ impl Lengths {
                 None => words!("no length named", "没有写明长度"),
             };
         };
-        let at = key.as_ref().map_or_else(Words::default, |key| words!(" ({key})", "（{key}）"));
+        let at = match key {
+            _ if *by_default => words!(" (class default)", "（类的默认值）"),
+            Some(key) => words!(" ({key})", "（{key}）"),
+            None => Words::default(),
+        };
         let mut text = words!("reads {named} tokens", "可读 {named} 个词元");
         text = Words {
             en: text.en + &at.en,
@@ -260,10 +273,18 @@ impl PlanExplanation {
         if let Some(kind) = &self.kind {
             what.push(kind.clone());
         }
-        what.push(attention(&self.attention).get(language).to_string());
-        what.push(self.positions(embedded).get(language).to_string());
+        if self.attends {
+            what.push(attention(&self.attention).get(language).to_string());
+            what.push(self.positions(embedded).get(language).to_string());
+        } else {
+            let text = said("no softmax attention, so no positions", "没有 softmax 注意力，因此没有位置编码");
+            what.push(text.get(language).to_string());
+        }
         title += &what.join(if language == Language::English { ", " } else { "，" });
         wrap(&title, 0, out);
+        if !self.attends {
+            return;
+        }
         self.table(language, out);
         if let Some(rotary) = &self.rotary {
             rotary.write(language, out);
@@ -298,61 +319,14 @@ impl PlanExplanation {
         let value_of = |value: &Provenance| match value.value {
             // What every model's are; the rest of it is said below.
             "precision" if self.rotary.is_some() => "f32 angles".to_string(),
+            "softmax factor" => self
+                .rotary
+                .as_ref()
+                .map_or_else(|| value.shown.clone(), |facts| decimal(facts.softmax_factor, 6)),
             "temperature" => self.attention.temperature.map_or_else(|| value.shown.clone(), temperature),
             _ => value.shown.clone(),
         };
         table(shown.map(|value| (value.value, value_of(value), &value.source)), language, out);
-    }
-}
-
-/// Names, values and where they come from, in columns.
-fn table<'v>(values: impl Iterator<Item = (&'v str, String, &'v Source)>, language: Language, out: &mut String) {
-    let rows: Vec<[String; 3]> = values
-        .map(|(name, shown, from)| [name.to_string(), shown, source(from).get(language).to_string()])
-        .collect();
-    let widest = |column: usize, most: usize| rows.iter().map(|row| width(&row[column])).filter(|w| *w <= most).max().unwrap_or(0) + 2;
-    let (first, second) = (widest(0, 30), widest(1, 32));
-    for [name, value, from] in &rows {
-        out.push_str("  ");
-        out.push_str(&padded(name, first));
-        let at = 2 + first + second;
-        if width(value) + 2 > second {
-            wrap(value, 2 + first, out);
-            out.push_str(&" ".repeat(at));
-        } else {
-            out.push_str(&padded(value, second));
-        }
-        // A path that is one long word begins further left, on a line of its own.
-        let longest = from.split(' ').map(width).max().unwrap_or(0);
-        if at + longest > COLUMNS {
-            let at = COLUMNS.saturating_sub(longest).min(at);
-            while out.ends_with(' ') {
-                out.pop();
-            }
-            out.push('\n');
-            out.push_str(&" ".repeat(at));
-            wrap(from, at, out);
-        } else {
-            wrap(from, at, out);
-        }
-    }
-}
-
-/// What a query at position p is multiplied by.
-fn temperature(temperature: Temperature) -> String {
-    match temperature {
-        Temperature::Steps { scale, length, first: 0.0 } => format!("1 + {scale}·ln(1 + ⌊p / {length}⌋)"),
-        Temperature::Steps { scale, length, first } => format!("1 + {scale}·ln(1 + ⌊(p + {first}) / {length}⌋)"),
-        Temperature::Smooth { scale, length } => format!("1 + {scale}·ln(max(1, (p + 1) / {length}))"),
-    }
-}
-
-fn source(source: &Source) -> Words {
-    match source {
-        Source::ClassDefault => words!("class default", "类的默认值"),
-        Source::Model => words!("the model type", "由模型类型决定"),
-        Source::Key(path) => words!("{path}", "{path}"),
-        Source::Derived(from) => words!("= {from}", "= {from}"),
     }
 }
 
@@ -364,13 +338,16 @@ fn attention(attention: &Attention) -> Words {
             words!("sees keys less than {keys} away", "只看距离小于 {keys} 的键")
         }
         Some((Some(left), _)) => words!("sees {left} keys back", "向前看 {left} 个键"),
-        _ => words!("sees every key", "看所有的键"),
+        _ => match attention.chunk {
+            Some(chunk) => words!("sees every key of its chunk of {chunk}", "看长度 {chunk} 的块内所有的键"),
+            None => words!("sees every key", "看所有的键"),
+        },
     };
     let mut more = |en: String, zh: String| {
         all.en += &format!(", {en}");
         all.zh += &format!("，{zh}");
     };
-    if let Some(chunk) = attention.chunk {
+    if let Some(chunk) = attention.chunk.filter(|_| attention.window.is_some()) {
         more(format!("of its chunk of {chunk}"), format!("限于长度 {chunk} 的块内"));
     }
     if attention.temperature.is_some() {
@@ -403,10 +380,13 @@ impl RotaryFacts {
                 said("tokens", "词元")
             };
             let (en, zh) = (unit.en, unit.zh);
-            let of_axis = if self.axes.len() > 1 {
-                words!(" by axis {index}", "（轴 {index}）")
-            } else {
-                Words::default()
+            let of_axis = match (self.axes.len(), axis_name(self.grid, self.axes.len(), index)) {
+                (0 | 1, _) => Words::default(),
+                (_, None) => words!(" by axis {index}", "（轴 {index}）"),
+                (_, Some(name)) => {
+                    let (en, zh) = (name.en, name.zh);
+                    words!(" by axis {index} ({en})", "（轴 {index}：{zh}）")
+                }
             };
             let (of_en, of_zh) = (of_axis.en, of_axis.zh);
             let text = Words {
@@ -415,6 +395,13 @@ impl RotaryFacts {
                     "{pairs} 个坐标对旋转{of_zh}：最快每 {fastest} 个{zh}一圈（第 {first} 对），最慢每 {slowest} 个（第 {last} 对）。"
                 ),
             };
+            sentence(2, &text, language, out);
+        }
+        if self.axes.len() > 1 && !self.grid {
+            let text = words!(
+                "A token of text has the same position on every axis; a patch of a picture has its own.",
+                "文本词元在每个轴上的位置相同；图像的图块各轴不同。"
+            );
             sentence(2, &text, language, out);
         }
         if let Some(scaled) = &self.scaled {
@@ -450,6 +437,16 @@ impl RotaryFacts {
             );
             sentence(2, &text, language, out);
         }
+    }
+}
+
+/// What an axis is, where the number of axes says it: M-RoPE's three, and the two of a picture.
+fn axis_name(grid: bool, axes: usize, axis: usize) -> Option<Words<&'static str>> {
+    match (grid, axes, axis) {
+        (false, 3, 0) => Some(said("time", "时间")),
+        (false, 3, 1) | (true, 2, 0) => Some(said("row", "行")),
+        (false, 3, 2) | (true, 2, 1) => Some(said("column", "列")),
+        _ => None,
     }
 }
 
@@ -533,7 +530,7 @@ impl AtLength {
         let below = self.distances_below;
         if below < self.length {
             let (en, zh) = match chunked {
-                true => ("its chunk", "分块"),
+                true => ("a chunk", "分块"),
                 false => ("the window", "窗口"),
             };
             let text = match self.standing {
@@ -541,7 +538,11 @@ impl AtLength {
                     "Nothing is new, at this or any length: {en} keeps every distance below {below}.",
                     "无论多长都没有新情况：{zh}使所有距离小于 {below}。"
                 ),
-                _ => words!("{en} keeps every distance below {below}.", "{zh}使所有距离小于 {below}。"),
+                None => words!(
+                    "If it was trained on at least {below} tokens, nothing is new at any length: {en} keeps every distance below that.",
+                    "若训练至少用了 {below} 个词元，则无论多长都没有新情况：{zh}使所有距离小于它。"
+                ),
+                _ => words!("Distances stay below {below}, by {en}.", "{zh}使所有距离小于 {below}。"),
             };
             sentence(indent, &text, language, out);
         }
@@ -557,7 +558,7 @@ impl AtLength {
 impl RotaryAt {
     fn write(&self, at: &AtLength, indent: usize, language: Language, out: &mut String) {
         let length = at.length;
-        if at.standing.is_none() {
+        if at.standing.is_none() && at.distances_below == length {
             let text = words!(
                 "The file names no length, so what training showed is not known.",
                 "文件没有写明长度，因此无法知道训练见过什么。"
