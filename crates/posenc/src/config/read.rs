@@ -50,6 +50,23 @@ const LENGTHS: [&str; 6] = [
     "seq_length",
     "n_ctx",
 ];
+/// Keys that change what layers do and that are not read, with what lenient mode reads.
+const UNREAD: [(&str, &str); 3] = [
+    (
+        "dual_chunk_attention_config",
+        "engines that read it number positions anew past its chunks; lenient mode reads what transformers does, which ignores it",
+    ),
+    (
+        "use_dynamic_ntk",
+        "a base that grows with the text, by code beside the file; lenient mode reads the file without it",
+    ),
+    (
+        "use_logn_attn",
+        "a temperature that grows with the text, by code beside the file; lenient mode reads the file without it",
+    ),
+];
+/// Keys of rotary settings, which a whole's class does not read beside the part that they belong to.
+const ROTARY: [&str; 3] = ["rope_theta", "rope_scaling", "rope_parameters"];
 /// Parts of files whose model type is not known, where a language model may stand.
 const LANGUAGE: [&str; 4] = ["text_config", "llm_config", "language_config", "thinker_config"];
 
@@ -203,6 +220,9 @@ impl Found {
             let implied = fixed.or_else(|| defaults.implied(key));
             let outcome = match self.object(node, key)? {
                 Some(mut map) => {
+                    if index == 0 {
+                        self.beside(node, key, &map)?;
+                    }
                     // Some files write the whole's model type into a part whose class is fixed.
                     if fixed.is_some() && map.get("model_type").and_then(Value::as_str) == Some(name) {
                         map.remove("model_type");
@@ -252,6 +272,30 @@ impl Found {
                 Ok(()) => {}
                 Err(error) if index > 0 && self.may_be_left(&error) => self.left.push((node.path(key), error)),
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotary settings beside the object of the part that they are meant for say the same as those inside, or nobody reads them.
+    fn beside(&mut self, node: &Node<'_>, key: &str, part: &Map<String, Value>) -> Result<(), ConfigError> {
+        for name in ROTARY {
+            let Some(outer) = node.find(name).filter(|value| value.as_object().is_none_or(|map| !map.is_empty())) else {
+                continue;
+            };
+            let path = format!("{}.{name}", node.path(key));
+            match part.get(name).filter(|value| !value.is_null()) {
+                Some(inner) if super::rope::alike(outer, inner) => {}
+                Some(inner) => self.complain(ConfigError::Conflict {
+                    first: (path.clone(), shown(inner)),
+                    second: (node.path(name), shown(outer)),
+                    taken: path,
+                })?,
+                None => self.complain(ConfigError::Wrong {
+                    key: node.path(name),
+                    given: shown(outer),
+                    expected: "its place inside the language model's object, which alone is read: move it there",
+                })?,
             }
         }
         Ok(())
@@ -358,6 +402,14 @@ impl Reader<'_> {
                 key: file.path(key),
                 needed_for: "which architecture of this name it is",
             });
+        }
+        for (key, reason) in UNREAD {
+            if file.find(key).is_some_and(|value| value.as_bool() != Some(false)) {
+                self.complain(ConfigError::Unread {
+                    tensor: file.path(key),
+                    reason: reason.into(),
+                })?;
+            }
         }
         let everything = self.said.map.clone();
         let node = &Self::whole(&everything, file);
@@ -612,7 +664,13 @@ impl Reader<'_> {
             let (value, source) = match nested(node, own.from)? {
                 Some((Value::Array(list), path)) => match list.get(layer) {
                     Some(value) => (value.clone(), Source::Key(format!("{path}[{layer}]"))),
-                    None => continue,
+                    None => {
+                        return Err(ConfigError::Wrong {
+                            key: path,
+                            given: format!("a list of {}", list.len()),
+                            expected: "a value for each layer",
+                        });
+                    }
                 },
                 Some((value, path)) if own.times != 1 => match value.as_u64() {
                     Some(x) => (

@@ -16,7 +16,7 @@ mod text;
 mod vision;
 
 pub(super) use defaults::{Defaults, defaults};
-pub(super) use plain::{Count, Distance, Embeds, Grid, Leading, Plain, Reach, Scale, Scores, Span, Stack, Wave};
+pub(super) use plain::{Among, Count, Distance, Embeds, Grid, Leading, Plain, Reach, Scale, Scores, Span, Stack, Wave};
 pub(super) use refused::UNEXPRESSED;
 
 use crate::rotate::Pairing;
@@ -59,6 +59,8 @@ pub(super) struct Model {
     pub sinks: Sinks,
     /// The object that the settings of attention stand in.
     pub inner: Option<&'static str>,
+    /// Names of the base and of the share that the class reads before any other.
+    pub reads: &'static [&'static str],
     /// The class makes its table in f64.
     pub exact: bool,
     /// Without this key a file is for another architecture of the same name.
@@ -332,6 +334,7 @@ const fn rope(name: &'static str, pairing: Pairing) -> Model {
         cooling: Cooling::None,
         sinks: Sinks::None,
         inner: None,
+        reads: &[],
         exact: false,
         needs: None,
         note: "",
@@ -456,6 +459,10 @@ impl Model {
 
     const fn inner(self, key: &'static str) -> Model {
         Model { inner: Some(key), ..self }
+    }
+
+    const fn reads(self, reads: &'static [&'static str]) -> Model {
+        Model { reads, ..self }
     }
 
     const fn exact(self) -> Model {

@@ -29,6 +29,16 @@ impl Reader<'_> {
                 needed_for: what,
             })
         };
+        let beside = "original_max_position_embeddings";
+        if let (Some(own), Some(inner), false) = (node.size(beside)?, given.size(beside)?, dictionary.nested)
+            && own != inner
+        {
+            self.complain(ConfigError::Conflict {
+                first: (node.path(beside), own.to_string()),
+                second: (given.path(beside), inner.to_string()),
+                taken: node.path(beside),
+            })?;
+        }
         let longest = self.max_len(node)?;
         let max_len = || -> Result<usize, ConfigError> {
             longest.ok_or_else(|| ConfigError::Missing {

@@ -165,14 +165,13 @@ fn bug_family_7_truncate_is_read_where_it_stands_and_the_trained_length_has_an_o
     assert!(!yarn.truncate);
     assert_eq!(rotary(model.parts[0].layer(1).unwrap()).scaling, Scaling::Unscaled);
     // Phi-3's stands beside the dictionary and counts.
-    let trained = |file: Value| match &rotary(&one(file)).scaling {
+    let trained = |file: Value| match &rotary(&lenient(file).parts[0].plans[0]).scaling {
         Scaling::Yarn(yarn) => yarn.original_len,
         _ => panic!(),
     };
-    assert_eq!(
-        trained(llama(json!({"rope_scaling": scaling, "original_max_position_embeddings": 512}))),
-        512
-    );
+    let both = llama(json!({"rope_scaling": scaling, "original_max_position_embeddings": 512}));
+    assert!(matches!(strict(both.clone()), Err(ConfigError::Conflict { .. })));
+    assert_eq!(trained(both), 512);
     let without = json!({"rope_type": "yarn", "factor": 4.0});
     assert_eq!(trained(llama(json!({"rope_scaling": without}))), 4096);
 }
@@ -330,6 +329,77 @@ fn parts_are_read_from_their_objects_and_older_files_from_the_top() {
     let llava =
         strict(json!({"model_type": "llava", "text_config": llama(json!({})), "vision_config": {"model_type": "unheard_of"}})).unwrap();
     assert_eq!((llava.parts.len(), llava.left.len()), (1, 1));
+}
+
+#[test]
+fn two_names_of_one_value_say_the_same() {
+    let neox = |changes: Value| {
+        let mut file = llama(json!({"model_type": "gpt_neox", "rotary_emb_base": 25000, "rotary_pct": 0.25}));
+        file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        file
+    };
+    assert!(strict(neox(json!({"rope_theta": 25000.0, "partial_rotary_factor": 0.25}))).is_ok());
+    for other in [json!({"rope_theta": 10000}), json!({"partial_rotary_factor": 0.5})] {
+        let file = neox(other);
+        assert!(matches!(strict(file.clone()), Err(ConfigError::Conflict { .. })), "{file}");
+        // The class reads its own names alone.
+        let model = lenient(file);
+        let plan = &model.parts[0].plans[0];
+        assert_eq!(
+            (rotary(plan).base, rotary(plan).rotary_dim),
+            (25000.0, Some(plan.dims.head_dim / 4))
+        );
+        assert_eq!(model.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn lists_of_one_value_per_layer_are_as_long_as_there_are_layers() {
+    for (name, changes) in [
+        ("llama4_text", json!({"no_rope_layers": [1, 1]})),
+        ("smollm3", json!({"no_rope_layers": [1, 0]})),
+        ("granite_swa", json!({"layer_rope_theta": [10000.0]})),
+        ("laguna", json!({"num_attention_heads_per_layer": [4]})),
+        (
+            "minimax_m3_vl_text",
+            json!({"sparse_attention_config": {"sparse_attention_freq": [0, 1]}}),
+        ),
+    ] {
+        let mut file = llama(json!({"model_type": name, "num_hidden_layers": 4}));
+        file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let key = changes.as_object().unwrap().keys().next().unwrap();
+        let error = strict(file).unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Wrong { key: path, .. } if path.starts_with(key.as_str())),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn settings_that_nothing_reads_are_said() {
+    let chunks = llama(json!({"model_type": "qwen2", "dual_chunk_attention_config": {"chunk_size": 262_144, "local_size": 8192}}));
+    assert!(matches!(strict(chunks.clone()), Err(ConfigError::Unread { .. })));
+    assert_eq!(lenient(chunks).warnings.len(), 1);
+    // Beside the object that is read.
+    let text = llama(json!({"rope_theta": 5e5}));
+    let whole = |outer: Value| {
+        let mut file = json!({"model_type": "llava", "text_config": text});
+        file.as_object_mut().unwrap().extend(outer.as_object().unwrap().clone());
+        file
+    };
+    assert!(strict(whole(json!({"rope_theta": 500_000, "rope_scaling": null, "rope_parameters": {}}))).is_ok());
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+    assert!(matches!(
+        strict(whole(json!({"rope_scaling": yarn}))),
+        Err(ConfigError::Wrong { .. })
+    ));
+    assert!(matches!(
+        strict(whole(json!({"rope_theta": 1e4}))),
+        Err(ConfigError::Conflict { .. })
+    ));
+    let model = lenient(whole(json!({"rope_theta": 1e4})));
+    assert_eq!((rotary(&model.parts[0].plans[0]).base, model.warnings.len()), (5e5, 1));
 }
 
 #[test]
