@@ -6,7 +6,7 @@ use super::read::{DEEPEST, Found, Reader};
 use super::registry::{self, Plain, Scores, Stack};
 use super::said::Said;
 use super::{ConfigError, LayerPlan, Mode, Part, Provenance, Source, Trace};
-use crate::attention::LayerSpec;
+use crate::attention::{Attention, LayerSpec};
 use crate::dims::Dims;
 use crate::rotate::Rotary;
 use serde_json::Map;
@@ -211,7 +211,7 @@ impl Filled {
         }
         let count = match layers_key {
             Some(key) => self.node().size(key)?.unwrap_or(0),
-            None => 0,
+            None => self.listed()?,
         };
         if count > DEEPEST {
             return Err(ConfigError::TooMany {
@@ -234,6 +234,16 @@ impl Filled {
             }
         }
         Ok(part)
+    }
+
+    /// How many layers a file lists that does not count them.
+    fn listed(&self) -> Result<usize, ConfigError> {
+        for key in ["layer_types", "layers_block_type"] {
+            if let Some(list) = self.node().list(key)? {
+                return Ok(list.len());
+            }
+        }
+        Ok(self.node().text("hybrid_override_pattern")?.map_or(0, str::len))
     }
 
     /// The keys of width, heads and layers.
@@ -262,8 +272,13 @@ impl Filled {
             trace.note("scale", scale.to_string(), Source::Derived("1 / √(head_dim · (1 + terms))".into()));
         }
         encoding.plan(dims).map_err(|error| self.setting(error))?;
+        let attends = kind.as_deref().is_none_or(super::read::attends);
+        if !attends {
+            attention = Attention::default();
+            trace.0.retain(|known| known.value != "scale");
+        }
         Ok(LayerPlan {
-            attends: kind.as_deref().is_none_or(super::read::attends),
+            attends,
             kind,
             dictionary: None,
             dims,

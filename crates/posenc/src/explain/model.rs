@@ -126,6 +126,8 @@ pub struct PlanExplanation {
     pub dims: Dims,
     /// The encoding, as it prints itself.
     pub encoding: String,
+    /// Whether they attend: layers of states and convolutions do not.
+    pub attends: bool,
     /// How scores become weights.
     pub attention: Attention,
     /// Each value and where it comes from.
@@ -258,6 +260,7 @@ fn plan(part: &Part, index: usize, plan: &LayerPlan, lengths: &Lengths, length: 
         dictionary: plan.dictionary.clone(),
         dims: plan.dims,
         encoding: plan.spec.encoding.to_string(),
+        attends: plan.attends,
         attention: plan.spec.attention.clone(),
         values: plan.provenance.clone(),
         rotary: facts,

@@ -165,7 +165,7 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
             };
             at.findings.extend(findings(&one, plan.dims, bound(trained), bound(length))?);
         }
-        if plan.spec.encoding.methods.is_empty() && !embedded {
+        if plan.spec.encoding.methods.is_empty() && !embedded && plan.attends {
             at.findings = explain(&Encoding::none(), plan.dims, within(plan, trained), within(plan, length))?.methods;
         }
     }

@@ -260,8 +260,13 @@ impl PlanExplanation {
         if let Some(kind) = &self.kind {
             what.push(kind.clone());
         }
-        what.push(attention(&self.attention).get(language).to_string());
-        what.push(self.positions(embedded).get(language).to_string());
+        if self.attends {
+            what.push(attention(&self.attention).get(language).to_string());
+            what.push(self.positions(embedded).get(language).to_string());
+        } else {
+            let none = words!("no attention, and so no positions", "没有注意力，因此也没有位置编码");
+            what.push(none.get(language).to_string());
+        }
         title += &what.join(if language == Language::English { ", " } else { "，" });
         wrap(&title, 0, out);
         self.table(language, out);
@@ -363,7 +368,8 @@ fn attention(attention: &Attention) -> Words {
             let keys = left + 1;
             words!("sees keys less than {keys} away", "只看距离小于 {keys} 的键")
         }
-        Some((Some(left), _)) => words!("sees {left} keys back", "向前看 {left} 个键"),
+        Some((Some(left), Some(right))) => words!("sees {left} keys back and {right} ahead", "向前看 {left} 个键，向后看 {right} 个键"),
+        Some((Some(left), None)) => words!("sees {left} keys back", "向前看 {left} 个键"),
         _ => words!("sees every key", "看所有的键"),
     };
     let mut more = |en: String, zh: String| {
