@@ -1,7 +1,7 @@
 //! How a layer's scores become weights, and its widths.
 
 use super::json::Node;
-use super::read::{KEY_HEADS, Reader};
+use super::part::{KEY_HEADS, Reader};
 use super::registry::{self, Cooling, ScoreScale, Sinks, Sliding};
 use super::rope::{BETA, Dictionary};
 use super::{ConfigError, Source, Trace};

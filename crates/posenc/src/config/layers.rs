@@ -1,7 +1,7 @@
 //! Which type each layer has, and which layers turn.
 
 use super::json::{Node, shown};
-use super::read::{DEEPEST, Reader, nested};
+use super::part::{DEEPEST, Reader, nested};
 use super::registry::{Pattern, Turning};
 use super::{ConfigError, Source, Trace};
 use serde_json::Value;
@@ -89,6 +89,18 @@ impl Reader<'_> {
         let slides = |on: bool| if on { SLIDING } else { FULL };
         let rule: Box<dyn Fn(usize) -> &'static str> = match self.model.pattern {
             Pattern::None => return Ok(None),
+            // EXAONE 4's first files: a letter for each layer of a round, G for one that sees all.
+            Pattern::EveryLast(key, _) if node.find(key).is_some_and(Value::is_string) => {
+                let letters = node.text(key)?.unwrap_or_default().as_bytes().to_vec();
+                if letters.is_empty() || !letters.iter().all(|letter| b"LG".contains(letter)) {
+                    return Err(ConfigError::Wrong {
+                        key: node.path(key),
+                        given: node.find(key).map(shown).unwrap_or_default(),
+                        expected: "a whole number, or letters L and G for the layers of a round",
+                    });
+                }
+                Box::new(move |i| slides(letters[i % letters.len()] == b'L'))
+            }
             Pattern::EveryLast(key, n) => {
                 let n = period(key, n)?;
                 Box::new(move |i| slides((i + 1) % n != 0))

@@ -82,6 +82,7 @@ mod layers;
 mod layers_of_transformers;
 mod numbering;
 mod params;
+mod part;
 mod plain;
 #[cfg(test)]
 mod published;

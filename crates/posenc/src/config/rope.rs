@@ -4,7 +4,7 @@
 //! things, that is a conflict.
 
 use super::json::{Node, shown};
-use super::read::Reader;
+use super::part::Reader;
 use super::registry::{AxesRule, Head, Turning};
 use super::said::{at, is_class};
 use super::{ConfigError, Source, Trace};
@@ -230,7 +230,7 @@ impl Reader<'_> {
                 if let (Some((y, other)), false) = (beside, dictionary.nested)
                     && x != y
                 {
-                    self.complain(ConfigError::Conflict {
+                    self.doubts.complain(ConfigError::Conflict {
                         first: (path.clone(), x.to_string()),
                         second: (other, y.to_string()),
                         taken: path.clone(),
@@ -276,7 +276,7 @@ impl Reader<'_> {
             if let Some(value) = node.find(other)
                 && (value.as_f64() != own.as_f64() || value.is_array() && value != own)
             {
-                self.complain(ConfigError::Conflict {
+                self.doubts.complain(ConfigError::Conflict {
                     first: (node.path(taken), shown(own)),
                     second: (node.path(other), shown(value)),
                     taken: node.path(taken),
@@ -457,7 +457,7 @@ impl Reader<'_> {
         let kind = match (read("rope_type")?, read("type")?) {
             (Some(new), Some(old)) => {
                 if new.1 != old.1 {
-                    self.complain(ConfigError::Conflict {
+                    self.doubts.complain(ConfigError::Conflict {
                         first: (given.path("rope_type"), new.0.into()),
                         second: (given.path("type"), old.0.into()),
                         taken: given.path("rope_type"),
@@ -485,12 +485,14 @@ impl Reader<'_> {
         for (key, value) in given.map {
             let known = ANY.contains(&key.as_str()) || keys_of(kind).contains(&key.as_str());
             let sections = key.contains("rope_section") || key == "mrope_interleaved";
+            // HunYuan's files hold YaRN's numbers beside the one that their class reads.
+            let beside_alpha = kind == "dynamic" && given.find("alpha").is_some() && keys_of("yarn").contains(&key.as_str());
             // What transformers fills in beside an unscaled kind says nothing; a temperature counts from it under any kind; null is absent.
             let trained_len = key == "original_max_position_embeddings" && (kind == "default" || given.find(BETA).is_some());
-            if value.is_null() || (known && (takes_sections || !sections)) || trained_len {
+            if value.is_null() || (known && (takes_sections || !sections)) || trained_len || beside_alpha {
                 continue;
             }
-            self.complain(ConfigError::UnknownKey {
+            self.doubts.complain(ConfigError::UnknownKey {
                 key: given.path(key),
                 kind: kind.into(),
             })?;
@@ -532,7 +534,7 @@ impl Reader<'_> {
                             };
                             match self.model.axes {
                                 // The code that trained these leaves what no other axis has to the first.
-                                AxesRule::Spread(_) => self.warnings.push(wrong),
+                                AxesRule::Spread(_) => self.doubts.warn(wrong),
                                 _ => return Err(wrong),
                             }
                         }
@@ -550,7 +552,7 @@ impl Reader<'_> {
         Ok(match self.model.axes {
             // A class default that does not fill this head is for another size of the model; text alone needs no sections.
             AxesRule::Chunked(_) | AxesRule::GridFirst(_) if default && total != pairs => {
-                self.warnings.push(ConfigError::Wrong {
+                self.doubts.warn(ConfigError::Wrong {
                     key: "the class's mrope_section".into(),
                     given: format!("{sections:?}"),
                     expected: "together as many as pairs turn: write mrope_section; read as one axis",

@@ -71,6 +71,37 @@ fn bug_family_4_an_unknown_model_type_is_an_error_that_says_what_to_add() {
     let mut file = llama(json!({}));
     file.as_object_mut().unwrap().remove("model_type");
     assert!(matches!(strict(file), Err(ConfigError::Missing { key, .. }) if key == "model_type"));
+    // Around a language model that is known it may still change what positions are.
+    let whole = json!({"model_type": "lama9_vl", "text_config": llama(json!({}))});
+    assert!(matches!(strict(whole.clone()), Err(ConfigError::UnknownModel { model_type, .. }) if model_type == "lama9_vl"));
+    let model = lenient(whole);
+    assert_eq!((model.parts[0].path.as_str(), model.warnings.len()), ("text_config", 1));
+}
+
+#[test]
+fn what_published_files_hold_beside_the_keys_of_their_class_is_no_contradiction() {
+    // HunYuan's.
+    let scaling =
+        json!({"alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "type": "dynamic"});
+    let plan = one(llama(json!({"model_type": "hunyuan_v1_dense", "rope_scaling": scaling})));
+    assert_eq!(rotary(&plan).scaling, Scaling::Alpha { alpha: 1000.0 });
+    // The same without what makes it HunYuan's.
+    let scaling = json!({"beta_fast": 32, "factor": 2.0, "type": "dynamic"});
+    let error = strict(llama(json!({"rope_scaling": scaling}))).unwrap_err();
+    assert!(matches!(&error, ConfigError::UnknownKey { key, .. } if key == "rope_scaling.beta_fast"));
+    // EXAONE 4's first ones.
+    let file = |letters: &str| {
+        llama(json!({"model_type": "exaone4", "num_hidden_layers": 8, "sliding_window": 16, "sliding_window_pattern": letters}))
+    };
+    let model = strict(file("LLLG")).unwrap();
+    let slides = |layer| model.parts[0].layer(layer).unwrap().spec.attention.window.is_some();
+    assert_eq!(
+        (0..8).map(slides).collect::<Vec<_>>(),
+        [true, true, true, false, true, true, true, false]
+    );
+    for letters in ["", "LLX"] {
+        assert!(matches!(strict(file(letters)), Err(ConfigError::Wrong { .. })));
+    }
 }
 
 #[test]
@@ -354,6 +385,15 @@ fn two_names_of_one_value_say_the_same() {
 }
 
 #[test]
+fn a_key_and_its_other_name_say_the_same() {
+    let gptj = |width: usize| json!({"model_type": "gptj", "n_embd": 64, "hidden_size": width, "n_head": 4, "n_layer": 2, "rotary_dim": 8});
+    assert!(strict(gptj(64)).is_ok());
+    assert!(matches!(strict(gptj(128)), Err(ConfigError::Conflict { taken, .. }) if taken == "n_embd"));
+    let model = lenient(gptj(128));
+    assert_eq!((model.parts[0].plans[0].dims.head_dim, model.warnings.len()), (16, 1));
+}
+
+#[test]
 fn lists_of_one_value_per_layer_are_as_long_as_there_are_layers() {
     for (name, changes) in [
         ("llama4_text", json!({"no_rope_layers": [1, 1]})),
@@ -483,12 +523,18 @@ fn every_model_type_is_read() {
     for model in super::registry::models() {
         // Where the whole width turns, there are as many key heads as query heads.
         let key_heads = if let super::registry::Head::Across = model.head { 8 } else { 1 };
-        let file = json!({
+        let mut file = json!({
             "model_type": model.name, "hidden_size": 1024, "d_model": 1024, "embed_dim": 1024, "projection_dim": 1024, "num_attention_heads": 8,
             "n_heads": 8, "num_heads": 8, "decoder_num_attention_heads": 8, "speech_encoder_attention_heads": 8, "memory_attention_hidden_size": 128,
             "memory_attention_num_attention_heads": 1, "attention_head_dim": 128, "kv_channels": 128, "head_dim": 128, "qk_nope_head_dim": 64,
             "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": key_heads
         });
+        // Another name of a key that is there says it twice.
+        for (other, own) in super::registry::defaults(model.name).names {
+            if file.get(&own).is_some() {
+                file.as_object_mut().unwrap().remove(&other);
+            }
+        }
         let model = strict(file).unwrap_or_else(|error| panic!("{}: {error}", model.name));
         for plan in &model.parts[0].plans {
             plan.spec.encoding.plan(plan.dims).unwrap();
