@@ -198,7 +198,17 @@ impl Reader<'_> {
     fn dictionaries<'f>(&mut self, node: &Node<'f>, class: Option<&'f Map<String, Value>>) -> Result<Vec<Dictionary<'f>>, ConfigError> {
         let (new, old) = (node.object("rope_parameters")?, node.object("rope_scaling")?);
         // An empty object says nothing.
-        let (new, old) = (new.filter(|n| !n.map.is_empty()), old.filter(|o| !o.map.is_empty()));
+        let (mut new, old) = (new.filter(|n| !n.map.is_empty()), old.filter(|o| !o.map.is_empty()));
+        let nested = |map: &Map<String, Value>| !map.is_empty() && map.values().all(|value| value.is_object() || value.is_null());
+        // Gemma 3's and Olmo 3's classes read a dictionary for all under its older name alone, and put theirs beside the keys of this one.
+        let by_type = !self.model.flat_scales.is_empty() && !self.model.old_theta.is_empty();
+        if let Some(flat) = new.take_if(|new| by_type && old.is_none() && !nested(new.map)) {
+            self.doubts.complain(ConfigError::Wrong {
+                key: flat.path.clone(),
+                given: shown(&Value::Object(flat.map.clone())),
+                expected: "a dictionary for each layer type (one for all is read as rope_scaling): its class ignores this one, and so does lenient mode",
+            })?;
+        }
         if let (Some(new), Some(old)) = (&new, &old)
             && new.map != old.map
         {
@@ -209,7 +219,6 @@ impl Reader<'_> {
             })?;
         }
         let default = class.cloned();
-        let nested = |map: &Map<String, Value>| !map.is_empty() && map.values().all(|value| value.is_object() || value.is_null());
         // Without any, the class's; a base beside it stands above its own.
         let aged = self.model.old_theta.iter().any(|(_, key)| self.said.is_own(node, key));
         let given = old.or(new).or_else(|| class.filter(|_| !aged).map(class_dictionary));

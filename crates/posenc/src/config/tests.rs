@@ -394,6 +394,30 @@ fn a_key_and_its_other_name_say_the_same() {
 }
 
 #[test]
+fn one_dictionary_for_all_layer_types_is_read_under_its_older_name_alone() {
+    let scaling = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5});
+    for name in ["gemma3_text", "gemma3n_text", "olmo3", "t5gemma2_text", "t5gemma2_decoder"] {
+        let full = |model: &ModelConfig| {
+            let plan = model.parts[0]
+                .plans
+                .iter()
+                .find(|plan| plan.kind.as_deref() == Some("full_attention"));
+            rotary(plan.unwrap()).clone()
+        };
+        let file = |key: &str| {
+            let mut file = llama(json!({"model_type": name, "num_hidden_layers": 6, "sliding_window": 16}));
+            file[key] = scaling.clone();
+            file
+        };
+        let older = full(&strict(file("rope_scaling")).unwrap());
+        assert_eq!((older.base, &older.scaling), (5e5, &Scaling::Linear { factor: 8.0 }), "{name}");
+        assert!(matches!(strict(file("rope_parameters")), Err(ConfigError::Wrong { key, .. }) if key == "rope_parameters"));
+        // As transformers 5.23.0 does, run on this very file.
+        assert_eq!(full(&lenient(file("rope_parameters"))).scaling, Scaling::Unscaled, "{name}");
+    }
+}
+
+#[test]
 fn lists_of_one_value_per_layer_are_as_long_as_there_are_layers() {
     for (name, changes) in [
         ("llama4_text", json!({"no_rope_layers": [1, 1]})),
