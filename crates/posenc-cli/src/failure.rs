@@ -127,10 +127,12 @@ impl fmt::Display for Failure {
 /// Why a model's file is refused, and whether reading it leniently would help.
 fn config(f: &mut fmt::Formatter<'_>, path: &Path, error: &ConfigError, lenient: bool) -> fmt::Result {
     write!(f, "{}: {error}", path.display())?;
-    if !lenient && matches!(error, ConfigError::Conflict { .. } | ConfigError::UnknownKey { .. }) {
-        f.write_str("; --lenient reads it all the same, with a warning")?;
+    match error {
+        _ if lenient => Ok(()),
+        ConfigError::Conflict { .. } | ConfigError::UnknownKey { .. } => f.write_str("; --lenient reads it all the same, with a warning"),
+        ConfigError::UnknownModel { .. } => f.write_str("; --lenient reads the language model inside it, where there is one that is known"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// A file that is not there may be an encoding's name with a slip.

@@ -84,9 +84,6 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Over the first numbers of a row, each rounded as [`narrow`](Element::narrow) rounds.
     #[doc(hidden)]
     fn store<S: Simd>(simd: S, vector: <Self::Real as Vectors>::Vector<S>, to: &mut [Self]);
-    /// Numbers at even and at odd places are to be had without moving any between lanes.
-    #[doc(hidden)]
-    const SPLITS: bool = false;
     /// Twice as many numbers: those at even places and those at odd ones.
     #[doc(hidden)]
     #[inline(always)]
@@ -208,7 +205,6 @@ impl Element for half::bf16 {
     fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::bf16]) {
         store_bf16(simd, vector, to);
     }
-    const SPLITS: bool = true;
     #[inline(always)]
     fn load_split<S: Simd>(simd: S, from: &[half::bf16]) -> [<f32 as Vectors>::Vector<S>; 2] {
         load_split_bf16(simd, from)

@@ -21,13 +21,13 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
         let at = Positions::range(0..SHAPE[2] as i64);
         let call = plan.call(&params, &at, &at)?;
         let numbers: usize = SHAPE.iter().product();
-        let (mut out, mut plain) = (vec![1.0f32; numbers], vec![1.0f32; numbers]);
+        let (mut out, mut plain) = (vec![1.0f32; numbers], vec![1u8; 4 * numbers]);
         let work = Work {
             name: name.into(),
             stored: "f32",
             shape: &SHAPE,
             bytes: 4 * numbers,
-            limit: "fill",
+            limit: "memset",
             goal: Some(1.10),
         };
         call.materialise_bias(ViewMut::new(&mut out, SHAPE)?)?;

@@ -1,9 +1,9 @@
 //! How a layer's scores become weights, and its widths.
 
 use super::json::Node;
-use super::read::{KEY_HEADS, Reader};
+use super::part::{KEY_HEADS, Reader};
 use super::registry::{self, Cooling, ScoreScale, Sinks, Sliding};
-use super::rope::Dictionary;
+use super::rope::{BETA, Dictionary};
 use super::{ConfigError, Source, Trace};
 use crate::attention::{Attention, Temperature, Window};
 use crate::dims::Dims;
@@ -210,7 +210,7 @@ impl Reader<'_> {
                 let Some(given) = dictionary.and_then(|d| d.given.as_ref()) else {
                     return Ok(None);
                 };
-                let key = "llama_4_scaling_beta";
+                let key = BETA;
                 let len = given.number("original_max_position_embeddings")?;
                 let (Some(beta), Some(len)) = (given.number(key)?, len) else {
                     return Ok(None);

@@ -2,7 +2,8 @@
 
 use super::filled::Filled;
 use super::json::shown;
-use super::registry::{Distance, Reach, Scale, Scores, Span, Stack};
+use super::layers::renamed;
+use super::registry::{Among, Distance, Reach, Scale, Scores, Span, Stack};
 use super::{ConfigError, Source, Trace};
 use crate::attention::{Attention, Window};
 use crate::bias::{Alibi, Slopes, T5Bias, alibi_slopes};
@@ -312,6 +313,7 @@ impl Filled {
                 trace.note("window", format!("{} keys on each side", width / 2), self.source(key));
                 Ok(None)
             }
+            Reach::Among(among) => Ok(Some(self.among(among, layer)?)),
             Reach::GptNeo => {
                 let kind = self.gpt_neo_kind(layer)?;
                 if kind == "local" {
@@ -323,6 +325,59 @@ impl Filled {
                 Ok(Some(kind))
             }
         }
+    }
+
+    /// The type of a layer among those of a state.
+    fn among(&self, among: Among, layer: usize) -> Result<String, ConfigError> {
+        const STATE: &str = "linear_attention";
+        let node = self.node();
+        for key in ["layer_types", "layers_block_type"] {
+            if let Some(list) = node.list(key)? {
+                let name = list.get(layer).and_then(Value::as_str);
+                let name = name.ok_or_else(|| self.wrong(key, format!("a list of {}", list.len()), "a name for each layer"))?;
+                return Ok(renamed(name).into());
+            }
+        }
+        let kind = match among {
+            Among::None => STATE,
+            Among::Period {
+                leading,
+                period,
+                offset,
+                kind,
+            } => {
+                let period = node.size("attn_layer_period")?.unwrap_or(period).max(1);
+                let offset = node.size("attn_layer_offset")?.unwrap_or(offset);
+                match (leading.get(layer), layer.saturating_sub(leading.len()) % period == offset) {
+                    (Some(leading), _) => leading,
+                    (None, true) => kind,
+                    (None, false) => STATE,
+                }
+            }
+            Among::Numbered => {
+                let inner = node.object("linear_attn_config")?;
+                let numbers = inner.map(|inner| inner.numbers("full_attn_layers")).transpose()?.flatten();
+                let attends = match numbers {
+                    Some(numbers) => numbers.contains(&((layer + 1) as f64)),
+                    None => layer > 0 && layer.is_multiple_of(4),
+                };
+                if attends { "full_attention" } else { STATE }
+            }
+            Among::Letters => {
+                let key = "hybrid_override_pattern";
+                match node.text(key)? {
+                    Some(letters) => match letters.as_bytes().get(layer) {
+                        Some(b'M') => STATE,
+                        Some(b'*') => "full_attention",
+                        Some(b'E') => "moe",
+                        Some(b'-') => "mlp",
+                        _ => return Err(self.wrong(key, format!("\"{letters}\""), "one of M, *, E and - for each layer")),
+                    },
+                    None => [STATE, "moe", "full_attention", "mlp"][layer % 4],
+                }
+            }
+        };
+        Ok(kind.into())
     }
 
     /// `global` or `local`.

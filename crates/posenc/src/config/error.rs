@@ -177,9 +177,14 @@ impl Doubts {
         if self.mode == Mode::Strict {
             return Err(wrong);
         }
+        self.warn(wrong);
+        Ok(())
+    }
+
+    /// A warning in either mode.
+    pub fn warn(&mut self, wrong: ConfigError) {
         if !self.warnings.contains(&wrong) {
             self.warnings.push(wrong);
         }
-        Ok(())
     }
 }

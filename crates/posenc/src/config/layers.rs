@@ -1,7 +1,7 @@
 //! Which type each layer has, and which layers turn.
 
 use super::json::{Node, shown};
-use super::read::{DEEPEST, Reader, nested};
+use super::part::{DEEPEST, Reader, nested};
 use super::registry::{Pattern, Turning};
 use super::{ConfigError, Source, Trace};
 use serde_json::Value;
@@ -10,13 +10,30 @@ const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
 /// A layer type by the name that transformers writes now.
-fn renamed(name: &str) -> &str {
+pub(super) fn renamed(name: &str) -> &str {
     match name {
         "mamba" | "recurrent" => "linear_attention",
         "attention" => FULL,
         "deepseek_sparse_attention" | "qwen_sparse_attention" => "indexed_attention",
         name => name,
     }
+}
+
+/// A list of one number for each layer is as long as there are layers.
+fn enough(node: &Node<'_>, key: &str, list: &[f64], layers: usize) -> Result<(), ConfigError> {
+    match list.len() >= layers {
+        true => Ok(()),
+        false => Err(ConfigError::Wrong {
+            key: node.path(key),
+            given: format!("a list of {}", list.len()),
+            expected: "a number for each layer",
+        }),
+    }
+}
+
+/// A layer's number in such a list.
+fn of_layer(node: &Node<'_>, key: &str, list: &[f64], layer: usize) -> Result<f64, ConfigError> {
+    enough(node, key, list, layer + 1).map(|()| list[layer])
 }
 
 impl Reader<'_> {
@@ -72,6 +89,18 @@ impl Reader<'_> {
         let slides = |on: bool| if on { SLIDING } else { FULL };
         let rule: Box<dyn Fn(usize) -> &'static str> = match self.model.pattern {
             Pattern::None => return Ok(None),
+            // EXAONE 4's first files: a letter for each layer of a round, G for one that sees all.
+            Pattern::EveryLast(key, _) if node.find(key).is_some_and(Value::is_string) => {
+                let letters = node.text(key)?.unwrap_or_default().as_bytes().to_vec();
+                if letters.is_empty() || !letters.iter().all(|letter| b"LG".contains(letter)) {
+                    return Err(ConfigError::Wrong {
+                        key: node.path(key),
+                        given: node.find(key).map(shown).unwrap_or_default(),
+                        expected: "a whole number, or letters L and G for the layers of a round",
+                    });
+                }
+                Box::new(move |i| slides(letters[i % letters.len()] == b'L'))
+            }
             Pattern::EveryLast(key, n) => {
                 let n = period(key, n)?;
                 Box::new(move |i| slides((i + 1) % n != 0))
@@ -109,14 +138,23 @@ impl Reader<'_> {
                 None => Box::new(move |_| without),
             },
             Pattern::Flags(path, on, off, without) => match nested(node, path)? {
-                Some((Value::Array(list), _)) => {
-                    let list: Vec<bool> = list.iter().map(|x| x.as_f64().is_some_and(|x| x != 0.0)).collect();
-                    Box::new(move |i| if list.get(i).copied().unwrap_or(false) { on } else { off })
+                Some((value, path)) => {
+                    let flag = |x: &Value| x.as_bool().or_else(|| Some(x.as_f64()? != 0.0));
+                    let list: Option<Vec<bool>> = value.as_array().and_then(|list| list.iter().map(flag).collect());
+                    let list = list.filter(|list| list.len() >= count).ok_or_else(|| ConfigError::Wrong {
+                        key: path,
+                        given: shown(value),
+                        expected: "a list of one flag or number for each layer",
+                    })?;
+                    Box::new(move |i| if list[i] { on } else { off })
                 }
-                _ => Box::new(move |_| without),
+                None => Box::new(move |_| without),
             },
             Pattern::Windows(key, cycle) => match node.numbers(key)? {
-                Some(list) => Box::new(move |i| slides(list.get(i).is_some_and(|x| *x != 0.0))),
+                Some(list) => {
+                    enough(node, key, &list, count)?;
+                    Box::new(move |i| slides(list[i] != 0.0))
+                }
                 None => Box::new(move |i| cycle[i % cycle.len()]),
             },
             Pattern::Chunks => {
@@ -139,11 +177,14 @@ impl Reader<'_> {
                 })
             }
             Pattern::Ratios => match node.numbers("compress_ratios")? {
-                Some(list) => Box::new(move |i| match list.get(i) {
-                    Some(x) if *x == 4.0 => "compressed_sparse_attention",
-                    Some(x) if *x != 0.0 => "heavily_compressed_attention",
-                    _ => SLIDING,
-                }),
+                Some(list) => {
+                    enough(node, "compress_ratios", &list, count)?;
+                    Box::new(move |i| match list[i] {
+                        0.0 => SLIDING,
+                        4.0 => "compressed_sparse_attention",
+                        _ => "heavily_compressed_attention",
+                    })
+                }
                 None => Box::new(|i| {
                     if i >= 2 && i % 2 == 1 {
                         "compressed_sparse_attention"
@@ -195,7 +236,7 @@ impl Reader<'_> {
                 let key = "no_rope_layers";
                 match node.numbers(key)?.filter(|list| !list.is_empty()) {
                     // 1 says that the layer has rotary positions.
-                    Some(list) => (list.get(layer).is_none_or(|x| *x != 0.0), self.said.source(node, key)),
+                    Some(list) => (of_layer(node, key, &list, layer)? != 0.0, self.said.source(node, key)),
                     None => {
                         let key = "no_rope_layer_interval";
                         let (n, source) = match node.size(key)? {
@@ -208,7 +249,7 @@ impl Reader<'_> {
             }
             Turning::Bases(types) => match node.numbers("layer_rope_theta")? {
                 Some(list) => (
-                    list.get(layer).is_none_or(|x| *x != 0.0),
+                    of_layer(node, "layer_rope_theta", &list, layer)? != 0.0,
                     self.said.source(node, "layer_rope_theta"),
                 ),
                 None if types.is_empty() => return Ok(true),

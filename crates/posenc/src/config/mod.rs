@@ -61,13 +61,15 @@
 //! `vision_config` and the like. **Precision** is [`Precision::Reference`](crate::Precision::Reference): the rotation that the checkpoint knows.
 //! A position past 2²⁴ is an error when it is made: f32 does not tell it from its neighbour.
 //!
-//! **What a file leaves out** is its class's default: sizes, windows, patterns of layer types, scales, whole parts. Each such value says so ([`Source::ClassDefault`]). A key that the file has, even with `null`, stands above it.
+//! **What a file leaves out** is its class's default: sizes, windows, patterns of layer types, scales, whole parts. Each such value says so ([`Source::ClassDefault`]). A key that the file has, even with `null`, stands above it;
+//! in models without rotary positions `null` is as absent.
 //!
 //! **Layers** differ by type, window, chunk, width, scale, temperature of queries, and by whether they turn; layers of linear attention and of convolutions are named and have no positions
 //! ([`LayerPlan::attends`]). What is read is compared with what reaches the softmax in transformers' own modules, for every rotary model type (`golden/config/`).
 //!
 //! **Strict and lenient.** Keys that contradict each other and rotary settings that mean nothing are errors in [`Mode::Strict`]; [`Mode::Lenient`] does what transformers does and lists them in
-//! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both.
+//! [`ModelConfig::warnings`]. A base is never guessed: it is the file's, or the default of the class that the model type names, and a model type that is not known is an error in both:
+//! only around a language model that says its own, lenient mode reads that one, with a warning.
 //!
 //! **Rules** are those of transformers 5.23.0, with these differences, each of which a test holds to what transformers does instead.
 //!
@@ -111,6 +113,7 @@ mod layers;
 mod layers_of_transformers;
 mod numbering;
 mod params;
+mod part;
 mod plain;
 #[cfg(test)]
 mod published;

@@ -1,12 +1,14 @@
 //! Parts without rotary positions.
 
+use super::error::Doubts;
 use super::filled::Filled;
 use super::json::Node;
-use super::read::{DEEPEST, Found, Reader};
+use super::part::{DEEPEST, Reader};
+use super::read::Found;
 use super::registry::{self, Plain, Scores, Stack};
 use super::said::Said;
 use super::{ConfigError, LayerPlan, Mode, Part, Provenance, Source, Trace};
-use crate::attention::LayerSpec;
+use crate::attention::{Attention, LayerSpec};
 use crate::dims::Dims;
 use crate::rotate::Rotary;
 use serde_json::Map;
@@ -66,7 +68,7 @@ impl Found {
     pub fn plain(&mut self, node: &Node<'_>, model: &'static Plain, depth: usize) -> Result<(), ConfigError> {
         let filled = Filled::new(node, model.name);
         for conflict in &filled.conflicts {
-            self.complain(conflict.clone())?;
+            self.doubts.complain(conflict.clone())?;
         }
         self.dropped(&filled, model)?;
         let described = unturned(node, model);
@@ -128,14 +130,14 @@ impl Found {
         if let Some(inner) = node.object("attn_config")?.filter(|_| mpt)
             && inner.flag("alibi")? == Some(false)
         {
-            return self.complain(ConfigError::Wrong {
+            return self.doubts.complain(ConfigError::Wrong {
                 key: inner.path("alibi"),
                 given: "false".into(),
                 expected: "true: the class has no learned table and adds ALiBi whatever this says; lenient mode reads it as the class does",
             });
         }
         match node.text(key)? {
-            Some(kind) if kind.starts_with("relative") && !reads => self.complain(filled.wrong(
+            Some(kind) if kind.starts_with("relative") && !reads => self.doubts.complain(filled.wrong(
                 key,
                 format!("\"{kind}\""),
                 "\"absolute\": the class no longer has relative positions, and the checkpoint was trained with them; lenient mode reads its table as the class does",
@@ -150,8 +152,7 @@ fn unturned(node: &Node<'_>, model: &Plain) -> Option<(Rotary, Vec<Provenance>)>
     let turning = registry::find(model.name)?;
     let reader = Reader {
         model: turning,
-        mode: Mode::Lenient,
-        warnings: &mut Vec::new(),
+        doubts: &mut Doubts::new(Mode::Lenient),
         said: Said::over(node, turning, registry::defaults(turning.name), Map::new()),
     };
     let part = reader.part(node).ok()?;
@@ -211,7 +212,7 @@ impl Filled {
         }
         let count = match layers_key {
             Some(key) => self.node().size(key)?.unwrap_or(0),
-            None => 0,
+            None => self.listed()?,
         };
         if count > DEEPEST {
             return Err(ConfigError::TooMany {
@@ -234,6 +235,16 @@ impl Filled {
             }
         }
         Ok(part)
+    }
+
+    /// How many layers a file lists that does not count them.
+    fn listed(&self) -> Result<usize, ConfigError> {
+        for key in ["layer_types", "layers_block_type"] {
+            if let Some(list) = self.node().list(key)? {
+                return Ok(list.len());
+            }
+        }
+        Ok(self.node().text("hybrid_override_pattern")?.map_or(0, str::len))
     }
 
     /// The keys of width, heads and layers.
@@ -262,8 +273,13 @@ impl Filled {
             trace.note("scale", scale.to_string(), Source::Derived("1 / √(head_dim · (1 + terms))".into()));
         }
         encoding.plan(dims).map_err(|error| self.setting(error))?;
+        let attends = kind.as_deref().is_none_or(super::part::attends);
+        if !attends {
+            attention = Attention::default();
+            trace.0.retain(|known| known.value != "scale");
+        }
         Ok(LayerPlan {
-            attends: kind.as_deref().is_none_or(super::read::attends),
+            attends,
             kind,
             dictionary: None,
             dims,

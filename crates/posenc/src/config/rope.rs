@@ -4,7 +4,7 @@
 //! things, that is a conflict.
 
 use super::json::{Node, shown};
-use super::read::Reader;
+use super::part::Reader;
 use super::registry::{AxesRule, Head, Turning};
 use super::said::{at, is_class};
 use super::{ConfigError, Source, Trace};
@@ -49,6 +49,27 @@ fn kind_of(written: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether two values of one key say the same: numbers, or dictionaries whose kinds have one name.
+pub(super) fn alike(one: &Value, other: &Value) -> bool {
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => {
+            let kind = |map: &Map<String, Value>| {
+                let written = map.get("rope_type").or(map.get("type")).and_then(Value::as_str);
+                written.map_or(Some("default"), kind_of)
+            };
+            let rest = |map: &Map<String, Value>| {
+                let said = map
+                    .iter()
+                    .filter(|(key, value)| !["rope_type", "type"].contains(&key.as_str()) && !value.is_null());
+                said.map(|(key, value)| (key.clone(), value.as_f64().map_or(value.clone(), Value::from)))
+                    .collect::<Map<String, Value>>()
+            };
+            kind(one) == kind(other) && rest(one) == rest(other)
+        }
+        _ => one == other || one.as_f64().is_some_and(|x| other.as_f64() == Some(x)),
+    }
+}
+
 /// Keys that a kind has beside those that every dictionary may have.
 fn keys_of(kind: &str) -> &'static [&'static str] {
     match kind {
@@ -89,8 +110,10 @@ const ANY: [&str; 8] = [
     "mrope_section",
     "mrope_interleaved",
     "xdrope_section",
-    "llama_4_scaling_beta",
+    BETA,
 ];
+/// How fast a temperature grows, past each multiple of `original_max_position_embeddings` in the same dictionary.
+pub(super) const BETA: &str = "llama_4_scaling_beta";
 
 /// The rotary part of a layer.
 pub(super) struct Turned {
@@ -189,7 +212,7 @@ impl Reader<'_> {
         }
         let key = match dictionary.old_theta {
             Some(key) => node.first(&[key]),
-            None => node.first(&BASES),
+            None => self.one_of(node, &BASES)?,
         };
         // An older key of another layer type is not this one's base.
         let beside = key.map(|key| per_layer(node, key, layer)).transpose()?;
@@ -207,7 +230,7 @@ impl Reader<'_> {
                 if let (Some((y, other)), false) = (beside, dictionary.nested)
                     && x != y
                 {
-                    self.complain(ConfigError::Conflict {
+                    self.doubts.complain(ConfigError::Conflict {
                         first: (path.clone(), x.to_string()),
                         second: (other, y.to_string()),
                         taken: path.clone(),
@@ -239,10 +262,34 @@ impl Reader<'_> {
         Ok(value)
     }
 
+    /// The name that counts of several names of one value; the others must say the same.
+    fn one_of(&mut self, node: &Node<'_>, names: &[&'static str]) -> Result<Option<&'static str>, ConfigError> {
+        let reads = names
+            .iter()
+            .copied()
+            .find(|name| self.model.reads.contains(name) && node.find(name).is_some());
+        let Some(taken) = reads.or_else(|| self.said.first(node, names)) else {
+            return Ok(None);
+        };
+        let Some(own) = node.find(taken) else { return Ok(None) };
+        for other in names.iter().filter(|other| **other != taken) {
+            if let Some(value) = node.find(other)
+                && (value.as_f64() != own.as_f64() || value.is_array() && value != own)
+            {
+                self.doubts.complain(ConfigError::Conflict {
+                    first: (node.path(taken), shown(own)),
+                    second: (node.path(other), shown(value)),
+                    taken: node.path(taken),
+                })?;
+            }
+        }
+        Ok(Some(taken))
+    }
+
     /// `partial_rotary_factor` under any of its names, with where it stands.
     fn share(&mut self, node: &Node<'_>, dictionary: &Dictionary<'_>, layer: usize) -> Result<Option<(f64, Source)>, ConfigError> {
         let list = node.first(&["partial_rotary_factors"]);
-        let beside = node.first(&SHARES).or(list);
+        let beside = self.one_of(node, &SHARES)?.or(list);
         let inside = match &dictionary.given {
             Some(given) if beside.is_none() || !is_class(given) => given
                 .number("partial_rotary_factor")?
@@ -415,7 +462,7 @@ impl Reader<'_> {
         let kind = match (read("rope_type")?, read("type")?) {
             (Some(new), Some(old)) => {
                 if new.1 != old.1 {
-                    self.complain(ConfigError::Conflict {
+                    self.doubts.complain(ConfigError::Conflict {
                         first: (given.path("rope_type"), new.0.into()),
                         second: (given.path("type"), old.0.into()),
                         taken: given.path("rope_type"),
@@ -443,12 +490,14 @@ impl Reader<'_> {
         for (key, value) in given.map {
             let known = ANY.contains(&key.as_str()) || keys_of(kind).contains(&key.as_str());
             let sections = key.contains("rope_section") || key == "mrope_interleaved";
-            // What transformers fills in beside an unscaled kind says nothing; null is absent.
-            let trained_len = key == "original_max_position_embeddings" && kind == "default";
-            if value.is_null() || (known && (takes_sections || !sections)) || trained_len {
+            // HunYuan's files hold YaRN's numbers beside the one that their class reads.
+            let beside_alpha = kind == "dynamic" && given.find("alpha").is_some() && keys_of("yarn").contains(&key.as_str());
+            // What transformers fills in beside an unscaled kind says nothing; a temperature counts from it under any kind; null is absent.
+            let trained_len = key == "original_max_position_embeddings" && (kind == "default" || given.find(BETA).is_some());
+            if value.is_null() || (known && (takes_sections || !sections)) || trained_len || beside_alpha {
                 continue;
             }
-            self.complain(ConfigError::UnknownKey {
+            self.doubts.complain(ConfigError::UnknownKey {
                 key: given.path(key),
                 kind: kind.into(),
             })?;
@@ -490,7 +539,7 @@ impl Reader<'_> {
                             };
                             match self.model.axes {
                                 // The code that trained these leaves what no other axis has to the first.
-                                AxesRule::Spread(_) => self.warnings.push(wrong),
+                                AxesRule::Spread(_) => self.doubts.warn(wrong),
                                 _ => return Err(wrong),
                             }
                         }
@@ -508,7 +557,7 @@ impl Reader<'_> {
         Ok(match self.model.axes {
             // A class default that does not fill this head is for another size of the model; text alone needs no sections.
             AxesRule::Chunked(_) | AxesRule::GridFirst(_) if default && total != pairs => {
-                self.warnings.push(ConfigError::Wrong {
+                self.doubts.warn(ConfigError::Wrong {
                     key: "the class's mrope_section".into(),
                     given: format!("{sections:?}"),
                     expected: "together as many as pairs turn: write mrope_section; read as one axis",

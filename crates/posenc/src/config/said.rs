@@ -1,8 +1,8 @@
 //! What a file says, with what the class leaves unsaid beneath it.
 
-use super::Source;
-use super::json::Node;
+use super::json::{Node, shown};
 use super::registry::{Defaults, Model};
+use super::{ConfigError, Source};
 use serde_json::{Map, Value};
 
 /// The path of a class's dictionary of rotary settings, which no file has.
@@ -18,6 +18,8 @@ pub(super) struct Said {
     pub map: Map<String, Value>,
     /// Keys and where their values come from, where that is not their own place in the file: defaults, other names, values of a layer type.
     sources: Vec<(String, Source)>,
+    /// Keys that say different things under two names.
+    pub conflicts: Vec<ConfigError>,
 }
 
 impl Said {
@@ -26,6 +28,7 @@ impl Said {
         let mut said = Said {
             map: file.map.clone(),
             sources: Vec::new(),
+            conflicts: Vec::new(),
         };
         // Settings of attention in an object of their own (DBRX).
         if let Some(Value::Object(inner)) = model.inner.and_then(|key| file.map.get(key)) {
@@ -35,6 +38,17 @@ impl Said {
             }
         }
         for (other, own) in &defaults.names {
+            if let (Some(value), Some(known)) = (file.find(other), file.find(own))
+                && value != known
+                && other != own
+            {
+                said.conflicts.push(ConfigError::Conflict {
+                    first: (file.path(own), shown(known)),
+                    second: (file.path(other), shown(value)),
+                    taken: file.path(own),
+                });
+                said.put(other, known.clone(), Source::Key(file.path(own)));
+            }
             if let (Some(value), false) = (file.map.get(other), said.map.contains_key(own)) {
                 said.put(own, value.clone(), Source::Key(file.path(other)));
             }

@@ -1,7 +1,7 @@
 //! A dictionary's kind and numbers as a [`Scaling`].
 
 use super::json::Node;
-use super::read::Reader;
+use super::part::Reader;
 use super::registry::Head;
 use super::rope::Dictionary;
 use super::said::at;
@@ -29,6 +29,16 @@ impl Reader<'_> {
                 needed_for: what,
             })
         };
+        let beside = "original_max_position_embeddings";
+        if let (Some(own), Some(inner), false) = (node.size(beside)?, given.size(beside)?, dictionary.nested)
+            && own != inner
+        {
+            self.doubts.complain(ConfigError::Conflict {
+                first: (node.path(beside), own.to_string()),
+                second: (given.path(beside), inner.to_string()),
+                taken: node.path(beside),
+            })?;
+        }
         let longest = self.max_len(node)?;
         let max_len = || -> Result<usize, ConfigError> {
             longest.ok_or_else(|| ConfigError::Missing {
@@ -111,7 +121,7 @@ impl Reader<'_> {
                 let own = match (magnitude()?, multiplier, ratio) {
                     (Some(given_factor), multiplier, _) => {
                         if let Some(x) = multiplier {
-                            self.complain(ConfigError::Conflict {
+                            self.doubts.complain(ConfigError::Conflict {
                                 first: (given.path("attention_factor"), format!("{given_factor:?}")),
                                 second: (given.path("attn_factor"), x.to_string()),
                                 taken: given.path("attention_factor"),

@@ -71,6 +71,37 @@ fn bug_family_4_an_unknown_model_type_is_an_error_that_says_what_to_add() {
     let mut file = llama(json!({}));
     file.as_object_mut().unwrap().remove("model_type");
     assert!(matches!(strict(file), Err(ConfigError::Missing { key, .. }) if key == "model_type"));
+    // Around a language model that is known it may still change what positions are.
+    let whole = json!({"model_type": "lama9_vl", "text_config": llama(json!({}))});
+    assert!(matches!(strict(whole.clone()), Err(ConfigError::UnknownModel { model_type, .. }) if model_type == "lama9_vl"));
+    let model = lenient(whole);
+    assert_eq!((model.parts[0].path.as_str(), model.warnings.len()), ("text_config", 1));
+}
+
+#[test]
+fn what_published_files_hold_beside_the_keys_of_their_class_is_no_contradiction() {
+    // HunYuan's.
+    let scaling =
+        json!({"alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "type": "dynamic"});
+    let plan = one(llama(json!({"model_type": "hunyuan_v1_dense", "rope_scaling": scaling})));
+    assert_eq!(rotary(&plan).scaling, Scaling::Alpha { alpha: 1000.0 });
+    // The same without what makes it HunYuan's.
+    let scaling = json!({"beta_fast": 32, "factor": 2.0, "type": "dynamic"});
+    let error = strict(llama(json!({"rope_scaling": scaling}))).unwrap_err();
+    assert!(matches!(&error, ConfigError::UnknownKey { key, .. } if key == "rope_scaling.beta_fast"));
+    // EXAONE 4's first ones.
+    let file = |letters: &str| {
+        llama(json!({"model_type": "exaone4", "num_hidden_layers": 8, "sliding_window": 16, "sliding_window_pattern": letters}))
+    };
+    let model = strict(file("LLLG")).unwrap();
+    let slides = |layer| model.parts[0].layer(layer).unwrap().spec.attention.window.is_some();
+    assert_eq!(
+        (0..8).map(slides).collect::<Vec<_>>(),
+        [true, true, true, false, true, true, true, false]
+    );
+    for letters in ["", "LLX"] {
+        assert!(matches!(strict(file(letters)), Err(ConfigError::Wrong { .. })));
+    }
 }
 
 #[test]
@@ -165,14 +196,13 @@ fn bug_family_7_truncate_is_read_where_it_stands_and_the_trained_length_has_an_o
     assert!(!yarn.truncate);
     assert_eq!(rotary(model.parts[0].layer(1).unwrap()).scaling, Scaling::Unscaled);
     // Phi-3's stands beside the dictionary and counts.
-    let trained = |file: Value| match &rotary(&one(file)).scaling {
+    let trained = |file: Value| match &rotary(&lenient(file).parts[0].plans[0]).scaling {
         Scaling::Yarn(yarn) => yarn.original_len,
         _ => panic!(),
     };
-    assert_eq!(
-        trained(llama(json!({"rope_scaling": scaling, "original_max_position_embeddings": 512}))),
-        512
-    );
+    let both = llama(json!({"rope_scaling": scaling, "original_max_position_embeddings": 512}));
+    assert!(matches!(strict(both.clone()), Err(ConfigError::Conflict { .. })));
+    assert_eq!(trained(both), 512);
     let without = json!({"rope_type": "yarn", "factor": 4.0});
     assert_eq!(trained(llama(json!({"rope_scaling": without}))), 4096);
 }
@@ -333,6 +363,110 @@ fn parts_are_read_from_their_objects_and_older_files_from_the_top() {
 }
 
 #[test]
+fn two_names_of_one_value_say_the_same() {
+    let neox = |changes: Value| {
+        let mut file = llama(json!({"model_type": "gpt_neox", "rotary_emb_base": 25000, "rotary_pct": 0.25}));
+        file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        file
+    };
+    assert!(strict(neox(json!({"rope_theta": 25000.0, "partial_rotary_factor": 0.25}))).is_ok());
+    for other in [json!({"rope_theta": 10000}), json!({"partial_rotary_factor": 0.5})] {
+        let file = neox(other);
+        assert!(matches!(strict(file.clone()), Err(ConfigError::Conflict { .. })), "{file}");
+        // The class reads its own names alone.
+        let model = lenient(file);
+        let plan = &model.parts[0].plans[0];
+        assert_eq!(
+            (rotary(plan).base, rotary(plan).rotary_dim),
+            (25000.0, Some(plan.dims.head_dim / 4))
+        );
+        assert_eq!(model.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn a_key_and_its_other_name_say_the_same() {
+    let gptj = |width: usize| json!({"model_type": "gptj", "n_embd": 64, "hidden_size": width, "n_head": 4, "n_layer": 2, "rotary_dim": 8});
+    assert!(strict(gptj(64)).is_ok());
+    assert!(matches!(strict(gptj(128)), Err(ConfigError::Conflict { taken, .. }) if taken == "n_embd"));
+    let model = lenient(gptj(128));
+    assert_eq!((model.parts[0].plans[0].dims.head_dim, model.warnings.len()), (16, 1));
+}
+
+#[test]
+fn one_dictionary_for_all_layer_types_is_read_under_its_older_name_alone() {
+    let scaling = json!({"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5});
+    for name in ["gemma3_text", "gemma3n_text", "olmo3", "t5gemma2_text", "t5gemma2_decoder"] {
+        let full = |model: &ModelConfig| {
+            let plan = model.parts[0]
+                .plans
+                .iter()
+                .find(|plan| plan.kind.as_deref() == Some("full_attention"));
+            rotary(plan.unwrap()).clone()
+        };
+        let file = |key: &str| {
+            let mut file = llama(json!({"model_type": name, "num_hidden_layers": 6, "sliding_window": 16}));
+            file[key] = scaling.clone();
+            file
+        };
+        let older = full(&strict(file("rope_scaling")).unwrap());
+        assert_eq!((older.base, &older.scaling), (5e5, &Scaling::Linear { factor: 8.0 }), "{name}");
+        assert!(matches!(strict(file("rope_parameters")), Err(ConfigError::Wrong { key, .. }) if key == "rope_parameters"));
+        // As transformers 5.23.0 does, run on this very file.
+        assert_eq!(full(&lenient(file("rope_parameters"))).scaling, Scaling::Unscaled, "{name}");
+    }
+}
+
+#[test]
+fn lists_of_one_value_per_layer_are_as_long_as_there_are_layers() {
+    for (name, changes) in [
+        ("llama4_text", json!({"no_rope_layers": [1, 1]})),
+        ("smollm3", json!({"no_rope_layers": [1, 0]})),
+        ("granite_swa", json!({"layer_rope_theta": [10000.0]})),
+        ("laguna", json!({"num_attention_heads_per_layer": [4]})),
+        (
+            "minimax_m3_vl_text",
+            json!({"sparse_attention_config": {"sparse_attention_freq": [0, 1]}}),
+        ),
+    ] {
+        let mut file = llama(json!({"model_type": name, "num_hidden_layers": 4}));
+        file.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let key = changes.as_object().unwrap().keys().next().unwrap();
+        let error = strict(file).unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Wrong { key: path, .. } if path.starts_with(key.as_str())),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn settings_that_nothing_reads_are_said() {
+    let chunks = llama(json!({"model_type": "qwen2", "dual_chunk_attention_config": {"chunk_size": 262_144, "local_size": 8192}}));
+    assert!(matches!(strict(chunks.clone()), Err(ConfigError::Unread { .. })));
+    assert_eq!(lenient(chunks).warnings.len(), 1);
+    // Beside the object that is read.
+    let text = llama(json!({"rope_theta": 5e5}));
+    let whole = |outer: Value| {
+        let mut file = json!({"model_type": "llava", "text_config": text});
+        file.as_object_mut().unwrap().extend(outer.as_object().unwrap().clone());
+        file
+    };
+    assert!(strict(whole(json!({"rope_theta": 500_000, "rope_scaling": null, "rope_parameters": {}}))).is_ok());
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+    assert!(matches!(
+        strict(whole(json!({"rope_scaling": yarn}))),
+        Err(ConfigError::Wrong { .. })
+    ));
+    assert!(matches!(
+        strict(whole(json!({"rope_theta": 1e4}))),
+        Err(ConfigError::Conflict { .. })
+    ));
+    let model = lenient(whole(json!({"rope_theta": 1e4})));
+    assert_eq!((rotary(&model.parts[0].plans[0]).base, model.warnings.len()), (5e5, 1));
+}
+
+#[test]
 fn what_is_no_configuration_is_refused_with_line_and_column() {
     let refused = |text: &str| read(text.as_bytes(), Mode::Lenient).unwrap_err();
     let ConfigError::Json { line, column, .. } = refused("{\n  \"model_type\": \"llama\",\n  oops\n}") else {
@@ -413,12 +547,18 @@ fn every_model_type_is_read() {
     for model in super::registry::models() {
         // Where the whole width turns, there are as many key heads as query heads.
         let key_heads = if let super::registry::Head::Across = model.head { 8 } else { 1 };
-        let file = json!({
+        let mut file = json!({
             "model_type": model.name, "hidden_size": 1024, "d_model": 1024, "embed_dim": 1024, "projection_dim": 1024, "num_attention_heads": 8,
             "n_heads": 8, "num_heads": 8, "decoder_num_attention_heads": 8, "speech_encoder_attention_heads": 8, "memory_attention_hidden_size": 128,
             "memory_attention_num_attention_heads": 1, "attention_head_dim": 128, "kv_channels": 128, "head_dim": 128, "qk_nope_head_dim": 64,
             "qk_rope_head_dim": 64, "num_hidden_layers": 8, "sliding_window": 16, "max_position_embeddings": 4096, "num_key_value_heads": key_heads
         });
+        // Another name of a key that is there says it twice.
+        for (other, own) in super::registry::defaults(model.name).names {
+            if file.get(&own).is_some() {
+                file.as_object_mut().unwrap().remove(&other);
+            }
+        }
         let model = strict(file).unwrap_or_else(|error| panic!("{}: {error}", model.name));
         for plan in &model.parts[0].plans {
             plan.spec.encoding.plan(plan.dims).unwrap();

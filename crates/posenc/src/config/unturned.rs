@@ -102,7 +102,8 @@ fn check(model: &Plain, part: &Part) {
     assert_eq!(part.model_type, model.name);
     for plan in &part.plans {
         assert!(plan.spec.encoding.plan(plan.dims).is_ok(), "{}", model.name);
-        assert!(plan.source("heads").is_some() && plan.source("scale").is_some(), "{}", model.name);
+        let scaled = plan.source("scale").is_some();
+        assert!(plan.source("heads").is_some() && scaled == plan.attends, "{}", model.name);
     }
     if !part.embeddings.methods.is_empty() {
         let source = ["rows", "layout", "grid"].iter().find_map(|value| part.source(value));
@@ -430,5 +431,53 @@ fn rotary_settings_of_layers_that_do_not_turn_are_kept() {
     assert_eq!(
         (rotary.embeddings.clone(), rotary.layer(0).unwrap().spec.encoding.methods.len()),
         (Encoding::none(), 1)
+    );
+}
+
+#[test]
+fn layers_of_states_and_convolutions_do_not_attend() {
+    let attending = |file: Value| -> Vec<usize> {
+        let model = read(file.to_string().as_bytes(), Mode::Strict).unwrap();
+        let part = &model.parts[0];
+        (0..part.layers.len())
+            .filter(|layer| part.plans[part.layers[*layer]].attends)
+            .collect()
+    };
+    // What each class of transformers 5.23.0 has as `layer_types`.
+    for (file, layers) in [
+        (json!({"model_type": "mamba2"}), vec![]),
+        (json!({"model_type": "xlstm"}), vec![]),
+        (json!({"model_type": "jamba"}), vec![4, 12, 20, 28]),
+        (
+            json!({"model_type": "jamba", "num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1}),
+            vec![1, 3],
+        ),
+        (json!({"model_type": "zamba", "num_hidden_layers": 16}), vec![2, 7, 13]),
+        (
+            json!({"model_type": "zamba", "num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "mamba"]}),
+            vec![1],
+        ),
+        (json!({"model_type": "kimi_linear", "num_hidden_layers": 10}), vec![4, 8]),
+        (
+            json!({"model_type": "kimi_linear", "num_hidden_layers": 8, "linear_attn_config": {"full_attn_layers": [4, 8], "kda_layers": [1, 2, 3, 5, 6, 7]}}),
+            vec![3, 7],
+        ),
+        (json!({"model_type": "glm5_next_text", "num_hidden_layers": 8}), vec![3, 7]),
+        (
+            json!({"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*-E*"}),
+            vec![3, 6],
+        ),
+        (
+            json!({"model_type": "nemotron_h", "layers_block_type": ["mamba", "attention", "moe"]}),
+            vec![1],
+        ),
+    ] {
+        assert_eq!(attending(file.clone()), layers, "{file}");
+    }
+    let short = json!({"model_type": "nemotron_h", "num_hidden_layers": 9, "hybrid_override_pattern": "M*"});
+    let error = read(short.to_string().as_bytes(), Mode::Strict).unwrap_err();
+    assert!(
+        matches!(&error, ConfigError::Wrong { key, .. } if key == "hybrid_override_pattern"),
+        "{error}"
     );
 }

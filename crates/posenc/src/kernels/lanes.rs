@@ -35,6 +35,10 @@ impl Vectors for f64 {
 
 #[inline(always)]
 pub(crate) fn load_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> f32x16<S> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(loaded) = native::load_bf16(simd, from) {
+        return loaded;
+    }
     let (low, high) = simd.widen_u16x16(u16x16::from_slice(simd, from[..16].reinterpret_cast()));
     f32x16::from_bits(simd.combine_u32x8(low, high) << 16)
 }
@@ -51,6 +55,10 @@ pub(crate) fn load_split_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> [f32x16<
 
 #[inline(always)]
 pub(crate) fn store_bf16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::bf16]) {
+    #[cfg(target_arch = "x86_64")]
+    if native::store_bf16(simd, vector, to) {
+        return;
+    }
     let (low, high) = simd.split_u32x16(round_bf16(vector));
     simd.narrow_u32x8(low, high).store_slice(to[..16].reinterpret_cast_mut());
 }
@@ -111,7 +119,7 @@ pub(crate) fn store_f16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::f16
     }
 }
 
-/// The processor's own conversions of f16.
+/// Conversions by the processor's own instructions; widening and narrowing in one step, which the portable vectors do in halves.
 #[cfg(target_arch = "x86_64")]
 mod native {
     use fearless_simd::{Level, Simd, f32x16, prelude::*};
@@ -137,6 +145,52 @@ mod native {
             _ => return None,
         }
         Some(f32x16::load_array(simd, numbers))
+    }
+
+    #[inline(always)]
+    pub fn load_bf16<S: Simd>(simd: S, from: &[half::bf16]) -> Option<f32x16<S>> {
+        let from = from[..16].as_ptr();
+        let mut numbers = [0.0f32; 16];
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions; 16 numbers are read and written.
+            Level::Avx512(_) => unsafe {
+                let wide = x86::_mm512_cvtepu16_epi32(x86::_mm256_loadu_si256(from.cast()));
+                x86::_mm512_storeu_si512(numbers.as_mut_ptr().cast(), x86::_mm512_slli_epi32::<16>(wide));
+            },
+            _ => return None,
+        }
+        Some(f32x16::load_array(simd, numbers))
+    }
+
+    #[inline(always)]
+    pub fn store_bf16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::bf16]) -> bool {
+        let (numbers, to) = (vector.to_array(), to[..16].as_mut_ptr());
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions; 16 numbers are read and written.
+            Level::Avx512(_) => unsafe {
+                let x = x86::_mm512_loadu_ps(numbers.as_ptr());
+                let bits = x86::_mm512_castps_si512(x);
+                let odd = x86::_mm512_and_si512(x86::_mm512_srli_epi32::<16>(bits), x86::_mm512_set1_epi32(1));
+                let carried = x86::_mm512_add_epi32(bits, x86::_mm512_add_epi32(odd, x86::_mm512_set1_epi32(0x7FFF)));
+                // NaN stays NaN: see the portable form.
+                let nan = x86::_mm512_cmp_ps_mask::<{ x86::_CMP_UNORD_Q }>(x, x);
+                let rounded = x86::_mm512_mask_or_epi32(carried, nan, bits, x86::_mm512_set1_epi32(0x40_0000));
+                // The upper halves of all lanes, in one step; narrowing to memory takes several.
+                const UPPER: [u16; 32] = {
+                    let mut places = [0; 32];
+                    let mut i = 0;
+                    while i < 16 {
+                        places[i] = 2 * i as u16 + 1;
+                        i += 1;
+                    }
+                    places
+                };
+                let packed = x86::_mm512_permutexvar_epi16(x86::_mm512_loadu_si512(UPPER.as_ptr().cast()), rounded);
+                x86::_mm256_storeu_si256(to.cast(), x86::_mm512_castsi512_si256(packed));
+            },
+            _ => return false,
+        }
+        true
     }
 
     #[inline(always)]

@@ -175,6 +175,19 @@ fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BAC
     to: Rows<*mut T>,
     item: Item,
 ) {
+    /// Wider than any model's heads.
+    const ON_STACK: usize = 512;
+    let zero = T::narrow(T::Real::ZERO);
+    let (mut on_stack, mut on_heap) = ([zero; ON_STACK], Vec::new());
+    // A copy of a row, for pairings that need one.
+    let before = match 2 * tables.pairs {
+        _ if READ == WRITE => &mut on_heap[..],
+        n if n <= ON_STACK => &mut on_stack[..n],
+        n => {
+            on_heap.resize(n, zero);
+            &mut on_heap[..]
+        }
+    };
     let b = if tables.batch == 1 { 0 } else { item.b };
     for h in item.heads[0]..item.heads[1] {
         for t in item.tokens[0]..item.tokens[1] {
@@ -184,7 +197,16 @@ fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BAC
             let (x, y) = std::hint::black_box((from.offset(item.b, h, t), to.offset(item.b, h, t)));
             // SAFETY: the rows lie in their tensors, and no other item has them.
             unsafe {
-                turn_row::<_, _, READ, WRITE, BACK>(simd, tables, cos, sin, to.width, from.data.wrapping_add(x), to.data.wrapping_add(y))
+                turn_row::<_, _, READ, WRITE, BACK>(
+                    simd,
+                    tables,
+                    cos,
+                    sin,
+                    to.width,
+                    from.data.wrapping_add(x),
+                    to.data.wrapping_add(y),
+                    before,
+                )
             };
         }
     }
@@ -203,6 +225,7 @@ unsafe fn turn_row<S: Simd, T: Element, const READ: bool, const WRITE: bool, con
     width: usize,
     from: *const T,
     to: *mut T,
+    before: &mut [T],
 ) {
     let (n, first) = (cos.len(), tables.first);
     let end = first + 2 * n;
@@ -216,7 +239,7 @@ unsafe fn turn_row<S: Simd, T: Element, const READ: bool, const WRITE: bool, con
         let (from, to) = (from.add(first), to.add(first));
         if READ != WRITE && in_place {
             // Read and written in different orders: no pair can be turned where it lies.
-            let before = Before::of(std::slice::from_raw_parts(from, 2 * n));
+            before[..2 * n].copy_from_slice(std::slice::from_raw_parts(from, 2 * n));
             pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, before.as_ptr(), to);
         } else if tables.pairing == Pairing::HalvesTwice {
             let half = n / 2;
@@ -224,34 +247,6 @@ unsafe fn turn_row<S: Simd, T: Element, const READ: bool, const WRITE: bool, con
             pairs::<_, _, READ, WRITE, BACK>(simd, &cos[half..], &sin[half..], from.add(n), to.add(n));
         } else {
             pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, from, to);
-        }
-    }
-}
-
-/// A copy of a row: on the stack, unless it is wider than any model's heads.
-enum Before<T> {
-    Stack([T; 512]),
-    Heap(Vec<T>),
-}
-
-impl<T: Element> Before<T> {
-    #[inline(always)]
-    fn of(row: &[T]) -> Before<T> {
-        let mut copy = [T::narrow(T::Real::ZERO); 512];
-        match copy.get_mut(..row.len()) {
-            Some(part) => {
-                part.copy_from_slice(row);
-                Before::Stack(copy)
-            }
-            None => Before::Heap(row.to_vec()),
-        }
-    }
-
-    #[inline(always)]
-    fn as_ptr(&self) -> *const T {
-        match self {
-            Before::Stack(row) => row.as_ptr(),
-            Before::Heap(row) => row.as_ptr(),
         }
     }
 }
@@ -336,18 +331,6 @@ unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool, const 
         )
     };
     let mut i = 0;
-    // Halves whose numbers split into even and odd places more cheaply than they widen in order: the tables are put in that order too.
-    while T::SPLITS && !READ && !WRITE && i + 2 * lanes <= n {
-        let ([x0, x1], [y0, y1]) = (T::load_split(simd, read(i, 2 * lanes)), T::load_split(simd, read(n + i, 2 * lanes)));
-        let ([c0, c1], [s0, s1]) = (
-            <T::Real as Element>::load_split(simd, &cos[i..i + 2 * lanes]),
-            <T::Real as Element>::load_split(simd, &sin[i..i + 2 * lanes]),
-        );
-        let ((x0, y0), (x1, y1)) = (turned::<_, BACK>(c0, s0, x0, y0), turned::<_, BACK>(c1, s1, x1, y1));
-        T::store_merged(simd, [x0, x1], write(i, 2 * lanes));
-        T::store_merged(simd, [y0, y1], write(n + i, 2 * lanes));
-        i += 2 * lanes;
-    }
     while i + lanes <= n {
         let [x, y] = if READ {
             T::load_split(simd, read(2 * i, 2 * lanes))

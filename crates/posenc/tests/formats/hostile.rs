@@ -336,6 +336,26 @@ fn hostile_values_at_every_key() {
     assert!(read > 5000, "{read}");
 }
 
+/// A number takes many times as much memory as its byte in a file: no more than a million of them are kept.
+#[test]
+fn lists_without_number_are_not_kept() {
+    let heads = Value::Numbers(vec![4; 2]);
+    let full: Vec<(String, Value)> = (0..128).map(|i| (format!("list.{i}"), Value::Flags(vec![true; 8192]))).collect();
+    let base = small("qwen2").with("block_count", 2).without("attention.head_count");
+    let before = base.clone().with("attention.head_count", heads.clone());
+    let after = |lists: usize| {
+        let mut file = base.clone();
+        file.pairs.extend(full[..lists].iter().cloned());
+        file.with("attention.head_count", heads.clone())
+    };
+    let mut first = before.clone();
+    first.pairs.extend(full.iter().cloned());
+    for read in [before, after(127), first] {
+        assert_eq!(strict(&read.whole()).unwrap().parts[0].layers.len(), 2);
+    }
+    assert!(matches!(strict(&after(128).whole()), Err(ConfigError::Wrong { key, .. }) if key == "qwen2.attention.head_count"));
+}
+
 /// Counts, lengths and types that no file has, and that nothing may be allocated for.
 #[test]
 fn absurd_counts_in_a_header() {

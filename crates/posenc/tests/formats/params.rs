@@ -139,15 +139,10 @@ fn mistrals_files() {
     ));
     assert_eq!(list.parts[0].layers[..6], [0, 1, 1, 1, 0, 1]);
     assert_eq!(layer(&list, 1).kind.as_deref(), Some("sliding_attention"));
-    // Codestral Mamba names a type of transformers: no positions in any layer.
+    // Codestral Mamba is no transformer: its type is of transformers' registry, and no layer attends.
     let mamba = read(json!({"dim": 4096, "n_layers": 64, "n_heads": 1, "model_type": "mamba"}));
-    assert_eq!((mamba.format, mamba.model_type.as_str()), (Format::HuggingFace, "mamba"));
-    assert!(
-        mamba.parts[0]
-            .specs()
-            .iter()
-            .all(|layer| layer.encoding == posenc::Encoding::none())
-    );
+    assert_eq!(mamba.format, Format::HuggingFace);
+    assert!(mamba.parts[0].plans.iter().all(|plan| !plan.attends));
 }
 
 #[test]

@@ -156,20 +156,19 @@ pub(super) struct Layout {
     pub step: Option<usize>,
     /// The step is a tab.
     pub tabs: bool,
+    /// Lines end as on Windows.
+    pub crlf: bool,
 }
 
 impl Layout {
     /// That of the outermost object.
     pub fn of(text: &str, object: &Spanned) -> Layout {
-        let Some(first) = object.members.first() else {
-            return Layout { step: None, tabs: false };
-        };
-        match text[object.at.start + 1..first.start].rsplit_once('\n') {
-            Some((_, indent)) => Layout {
-                step: Some(indent.chars().count()),
-                tabs: indent.contains('\t'),
-            },
-            None => Layout { step: None, tabs: false },
+        let before = object.members.first().map_or("", |first| &text[object.at.start + 1..first.start]);
+        let lines = before.rsplit_once('\n');
+        Layout {
+            step: lines.map(|(_, indent)| indent.chars().count()),
+            tabs: lines.is_some_and(|(_, indent)| indent.contains('\t')),
+            crlf: lines.is_some_and(|(above, _)| above.ends_with('\r')),
         }
     }
 
@@ -181,7 +180,7 @@ impl Layout {
     /// What stands between members at this depth, after the comma.
     pub fn between(&self, depth: usize) -> String {
         match self.step {
-            Some(_) => format!("\n{}", self.indent(depth)),
+            Some(_) => format!("{}{}", if self.crlf { "\r\n" } else { "\n" }, self.indent(depth)),
             None => " ".into(),
         }
     }

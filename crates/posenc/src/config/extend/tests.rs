@@ -322,14 +322,10 @@ fn refusals_say_what_to_do() {
     // Linear scaling does not say what was before it.
     let error = asked(&scaled, &replacing(65_536, By::yarn()));
     assert!(matches!(&error, ExtendError::NoLength { scaling: Some(_) }), "{error}");
-    let mut unnamed: Value = serde_json::from_str(&plain).unwrap();
+    // A type whose class is outside transformers has no default length.
+    let mut unnamed: Value = serde_json::from_str(&llama(json!({"model_type": "internlm2"}))).unwrap();
     unnamed.as_object_mut().unwrap().remove("max_position_embeddings");
-    if read(unnamed.to_string().as_bytes(), Mode::Strict).unwrap().parts[0]
-        .max_len
-        .is_none()
-    {
-        assert_eq!(asked(&unnamed.to_string(), &yarn(65_536)), ExtendError::NoLength { scaling: None });
-    }
+    assert_eq!(asked(&unnamed.to_string(), &yarn(65_536)), ExtendError::NoLength { scaling: None });
     let lists = By::Longrope {
         short_factor: Some(vec![1.0; 8]),
         long_factor: None,
@@ -388,6 +384,48 @@ fn refusals_say_what_to_do() {
 }
 
 #[test]
+fn an_object_without_members_is_filled() {
+    let yarn = Extension::new(8192, By::yarn());
+    let longer = extend(br#"{"model_type": "llava", "text_config": {}}"#, &yarn).unwrap();
+    let new: Value = serde_json::from_str(&longer.text).unwrap();
+    assert_eq!(new["text_config"]["rope_scaling"]["factor"], 4.0);
+    assert_eq!(new["text_config"]["max_position_embeddings"], 8192);
+    // One that is not there has no place.
+    let error = extend(br#"{"model_type": "llava"}"#, &yarn).unwrap_err();
+    assert!(
+        matches!(&error, ExtendError::NoPlace { reason, .. } if reason.contains("`\"text_config\": {}`")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_temperature_that_reads_the_scaling_is_not_lost() {
+    // Ministral 3's counts from `original_max_position_embeddings`, which stays where the scaling itself has no use for it.
+    let temperature = |model: &crate::config::ModelConfig| model.parts[0].plans[0].spec.attention.temperature;
+    for by in [By::Linear, By::Dynamic, By::Ntk, By::yarn(), By::llama3()] {
+        let longer = extend(&fixture("ministral-3-8b"), &replacing(524_288, by)).unwrap();
+        assert_eq!(temperature(&longer.after), temperature(&longer.before));
+        assert!(temperature(&longer.after).is_some());
+    }
+    // Where only the class says it, a dictionary of the file's own would lose it.
+    let bare = llama(json!({"model_type": "ministral3"}));
+    let error = extend(bare.as_bytes(), &replacing(524_288, By::Linear)).unwrap_err();
+    assert!(
+        matches!(&error, ExtendError::NoPlace { reason, .. } if reason.contains("temperature")),
+        "{error}"
+    );
+}
+
+#[test]
+fn lines_end_as_they_did() {
+    let file = llama(json!({"rope_scaling": null})).replace('\n', "\r\n");
+    for by in all_methods(8) {
+        let text = extend(file.as_bytes(), &Extension::new(16_384, by)).unwrap().text;
+        assert_eq!(text.matches('\n').count(), text.matches("\r\n").count(), "{text}");
+    }
+}
+
+#[test]
 fn spans_find_every_value() {
     let text = " {\"a\\u0062\" : [1, {\"x\": \"}\\\"\"}], \"c\":{ \"d\": -1.5e3 ,\"e\":null}, \"f\": {} , \"g\":[]}\n";
     let root = spans::scan(text).unwrap();
@@ -433,7 +471,15 @@ fn transformers_reads_extended_files_as_this_library_does() {
         for (key, value) in record["written"].as_object().unwrap() {
             assert_eq!(&part[key], value, "{name}: {key}");
         }
-        assert_eq!(record["warnings"], json!([]), "{name}");
+        // Of a key that its classes read for their temperature it says that no scaling knows it.
+        let of_temperature = file
+            .pointer(&format!(
+                "/{}/rope_parameters/llama_4_scaling_beta",
+                extended.path.replace('.', "/")
+            ))
+            .is_some();
+        let known = |warning: &Value| of_temperature && warning.as_str().unwrap().ends_with("{'original_max_position_embeddings'}");
+        assert!(record["warnings"].as_array().unwrap().iter().all(known), "{name}");
         for plan in &extended.plans {
             let layers = record["layers"].as_object().unwrap();
             let found = layers.get("").or_else(|| layers.get(plan.kind.as_deref()?)).unwrap();

@@ -2,7 +2,9 @@
 
 use super::spans::{Edits, Layout, Member, Spanned, number, quoted};
 use super::{By, Change, ExtendError, Extension};
-use crate::config::{ModelConfig, Part, Source, read, registry};
+use crate::attention::Attention;
+use crate::config::rope::BETA;
+use crate::config::{LayerPlan, ModelConfig, Part, Source, read, registry};
 use crate::rotate::{Rotary, Scaling};
 
 /// Keys of a dictionary that belong to its scaling, and go with it.
@@ -108,6 +110,8 @@ struct Page<'t> {
     path: &'t str,
     layout: Layout,
     edits: Edits,
+    /// Members of an object that had none.
+    fresh: Vec<(String, String)>,
     changes: Vec<Change>,
 }
 
@@ -121,13 +125,21 @@ pub(super) fn write(
     original: usize,
     factor: f64,
 ) -> Result<Written, ExtendError> {
-    let node = root.object(&part.path).ok_or(ExtendError::Layout)?;
+    let no_place = |reason: String| ExtendError::NoPlace {
+        model_type: part.model_type.clone(),
+        reason,
+    };
+    // A class can make a part of its own.
+    let node = root
+        .object(&part.path)
+        .ok_or_else(|| no_place(format!("it leaves `{}` to its class: write `\"{0}\": {{}}` into it", part.path)))?;
     let page = || Page {
         text,
         node,
         path: &part.path,
         layout: Layout::of(text, root),
         edits: Edits::default(),
+        fresh: Vec::new(),
         changes: Vec::new(),
     };
     let asked = Asked {
@@ -146,6 +158,7 @@ pub(super) fn write(
         }
         page.head_dim(part, wanted, &extension.by);
         page.lengths(part, extension, original);
+        page.filled();
         let new = page.edits.applied(text);
         // What cannot be read is no candidate; why the first could not is the reason.
         match read(new.as_bytes(), extension.mode).map_err(|error| error.to_string()) {
@@ -162,10 +175,9 @@ pub(super) fn write(
             Err(error) => refusal = refusal.or(Some(error)),
         }
     }
-    Err(ExtendError::NoPlace {
-        model_type: part.model_type.clone(),
-        reason: refusal.unwrap_or_else(|| "its rotary settings stand where no key of a scaling can".into()),
-    })
+    Err(no_place(refusal.unwrap_or_else(|| {
+        "its rotary settings stand where no key of a scaling can".into()
+    })))
 }
 
 /// What was read again is what was wanted, layer by layer.
@@ -189,6 +201,17 @@ fn agrees(before: &Part, after: &ModelConfig, wanted: &[(usize, Rotary)]) -> Res
             return Err(format!("layer {layer} is not found again"));
         };
         let (old_plan, new_plan) = (&before.plans[old], &after.plans[new]);
+        // A temperature can read a key of the scaling. The softmax scale may change with YaRN's magnitude.
+        let beside = |plan: &LayerPlan| Attention {
+            scale: None,
+            ..plan.spec.attention.clone()
+        };
+        let (was, is) = (beside(old_plan), beside(new_plan));
+        if was != is {
+            return Err(format!(
+                "layer {layer} would no longer have the window, chunk or temperature that it has: {is:?} in place of {was:?}"
+            ));
+        }
         if old_plan.spec.encoding.methods.is_empty() && new_plan.spec.encoding.methods.is_empty() {
             continue;
         }
@@ -246,10 +269,15 @@ impl Page<'_> {
                 let end = anchor.at.end;
                 self.edits.replace(end..end, format!(",{between}{}: {value}", quoted(key)));
             }
-            None => {
-                let object = self.layout.object(&[(key.into(), value)], self.depth());
-                self.edits.replace(self.node.at.clone(), object);
-            }
+            None => self.fresh.push((key.into(), value)),
+        }
+    }
+
+    /// Writes the members of an object that had none.
+    fn filled(&mut self) {
+        if !self.fresh.is_empty() {
+            let object = self.layout.object(&self.fresh, self.depth());
+            self.edits.replace(self.node.at.clone(), object);
         }
     }
 
@@ -270,7 +298,8 @@ impl Page<'_> {
             named("rope_type") || named("type")
         };
         let stays = |dictionary: &Spanned, key: &str| {
-            !OF_SCALING.contains(&key) || (extension.by == By::Yarn && is_yarn(dictionary) && OF_YARN.contains(&key))
+            let of_temperature = key == "original_max_position_embeddings" && dictionary.get(BETA).is_some();
+            !OF_SCALING.contains(&key) || of_temperature || (extension.by == By::Yarn && is_yarn(dictionary) && OF_YARN.contains(&key))
         };
         let mut new: Vec<(&str, String)> = theta.map(|theta| ("rope_theta", number(theta))).into_iter().collect();
         if rotary.scaling != Scaling::Unscaled {

@@ -22,6 +22,8 @@ const LONGEST_KEY: usize = (1 << 16) - 1;
 const LONGEST_TEXT: usize = 1024;
 /// Numbers of a list that are kept: one per layer, not one per token.
 const LONGEST_VALUE: usize = 8192;
+/// Numbers of all lists together that are kept: a number in memory is many times as large as a byte of the file.
+const MOST_KEPT: usize = 1 << 20;
 /// Bytes of one value: beyond any file.
 const MOST_BYTES: u64 = 1 << 50;
 /// Arrays of arrays.
@@ -76,6 +78,7 @@ impl Header {
             bytes,
             at: 4,
             big_endian: false,
+            kept: 0,
         };
         let version = from.u32("the version")?;
         // A little version number in the other byte order has nothing in its low half.
@@ -208,6 +211,8 @@ struct Cursor<'b> {
     bytes: &'b [u8],
     at: usize,
     big_endian: bool,
+    /// Numbers of lists so far.
+    kept: usize,
 }
 
 impl<'b> Cursor<'b> {
@@ -325,9 +330,12 @@ impl<'b> Cursor<'b> {
             8 | 9 => 0,
             other => return Err(self.wrong(at, format!("`{key}`, a list of type {other}"), "a type from 0 to 12")),
         };
-        if width > 0 && length > LONGEST_VALUE as u64 {
+        if width > 0 && (length > LONGEST_VALUE as u64 || self.kept + length as usize > MOST_KEPT) {
             self.take(length.saturating_mul(width), key)?;
             return Ok(Value::Long(length));
+        }
+        if width > 0 {
+            self.kept += length as usize;
         }
         // Each takes at least a byte, so a wrong length ends with the bytes.
         let mut values = Vec::new();

@@ -185,6 +185,26 @@ pub enum Reach {
     Sides(&'static str),
     /// `sliding_window` keys, where the file has it.
     Sliding,
+    /// All of them, in those layers that attend.
+    Among(Among),
+}
+
+/// Which layers attend among those of a state or a convolution, in files that list no types.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Among {
+    /// None.
+    None,
+    /// Behind `leading`, counted anew: where i mod `attn_layer_period` = `attn_layer_offset`, these by default; they are of this type.
+    Period {
+        leading: &'static [&'static str],
+        period: usize,
+        offset: usize,
+        kind: &'static str,
+    },
+    /// `full_attn_layers` in `linear_attn_config`, counted from 1; without it each fourth behind the first.
+    Numbered,
+    /// A letter for each layer in `hybrid_override_pattern`: `*` attends.
+    Letters,
 }
 
 /// What a list of layers says where nothing acts.
@@ -407,6 +427,15 @@ impl Stack {
             Reach::Radius => parts.push("`local_radius` keys on each side".into()),
             Reach::Sides(key) => parts.push(format!("as many keys on each side as `{key}` says")),
             Reach::Sliding => parts.push("`sliding_window` keys".into()),
+            // Its note says what tells the order instead.
+            Reach::Among(Among::None) => {}
+            Reach::Among(Among::Period { period, offset, kind, .. }) => {
+                parts.push(format!(
+                    "layers {kind} by `attn_layer_period` ({period}) and `attn_layer_offset` ({offset})"
+                ));
+            }
+            Reach::Among(Among::Numbered) => parts.push("full_attention in layers of `full_attn_layers`".into()),
+            Reach::Among(Among::Letters) => parts.push("full_attention where `hybrid_override_pattern` has a `*`".into()),
         }
         parts.join("; ")
     }

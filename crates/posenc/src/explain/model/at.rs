@@ -168,7 +168,7 @@ pub(super) fn at(plan: &LayerPlan, lengths: &Lengths, length: usize, embedded: b
             };
             at.findings.extend(findings(&one, plan.dims, bound(trained), bound(length))?);
         }
-        if plan.spec.encoding.methods.is_empty() && !embedded {
+        if plan.spec.encoding.methods.is_empty() && !embedded && plan.attends {
             at.findings = explain(&Encoding::none(), plan.dims, within(plan, trained), within(plan, length))?.methods;
             for finding in at.findings.iter_mut().filter(|finding| finding.class == Class::NothingNew) {
                 finding.answer = words!(
