@@ -5,7 +5,7 @@ use posenc_lab::bench::{Row, Spread};
 /// The names of the columns.
 pub fn heading() -> String {
     format!(
-        "{:<48}{:<5}{:>14}{:>9}{:>6} {:<6}{:>19} goal",
+        "{:<48}{:<5}{:>14}{:>10}{:>6} {:<6}{:>19} goal",
         "work", "type", "shape", "time", "GB/s", "limit", "ratio (range)"
     )
 }
@@ -30,15 +30,24 @@ pub fn line(row: &Row) -> String {
     // What a limit is in full stands in the JSON.
     let limit = row.limit.split(',').next().unwrap_or_default();
     format!(
-        "{:<48}{:<5}{shape:>14}{:>9}{:>6.1} {limit:<6}{:>19} {goal}",
+        "{:<48}{:<5}{shape:>14}{:>10}{:>6.1} {limit:<6}{:>19} {goal}",
         row.work,
         row.stored,
         time(row.seconds.median),
         row.gigabytes_per_second(),
-        format!("{median:.2} ({low:.2}–{high:.2})")
+        format!("{} ({}–{})", ratio(median), ratio(low), ratio(high))
     )
     .trim_end()
     .to_string()
+}
+
+/// Three digits.
+fn ratio(x: f64) -> String {
+    match x {
+        x if x >= 100.0 => format!("{x:.0}"),
+        x if x >= 10.0 => format!("{x:.1}"),
+        x => format!("{x:.2}"),
+    }
 }
 
 /// In the unit that has one to three digits before its point.
