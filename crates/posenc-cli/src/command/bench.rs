@@ -43,7 +43,7 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         )));
     }
     print(&format!(
-        "\nInstruction set {} (this processor has {}), {} cores.\nRatio: time over the limit's, the median of {} pairs with the smallest and the largest. A goal without a word was not met.",
+        "\nInstruction set {} (this processor has {}), {} cores.\nRatio: time over the limit's, the median of {} pairs (smallest–largest). A goal without a word was not met.",
         report.isa,
         report.present.join(", "),
         report.cores,
