@@ -33,7 +33,7 @@ Examples:
   posenc list                                         every method, with its limits and its users
   posenc explain rotary --trained 2048 --length 3000  what it does past its trained length, and why
   posenc explain config.json                          what a model's own file does with positions
-  posenc extend config.json --to 131072 --method yarn a model's file for longer texts
+  posenc extend config.json --to 9000 --method yarn   a model's file for longer texts
   posenc demo order                                   what word order is without an encoding, and with each
   posenc show rotation                                a picture, as SVG and PNG
   posenc bench                                        how fast the hooks are on this machine
