@@ -1,4 +1,6 @@
 //! Two ways to the same numbers: that they agree, and how long each takes.
+//!
+//! New memory is what the peers write into: they allocate what they return. A caller of ours has to allocate it as zeros.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::bf16;

@@ -15,6 +15,7 @@ mod tables;
 use clap::Parser;
 use compare::{Bench, Result};
 use posenc_lab::bench::Machine;
+use std::process::Command;
 
 /// posenc's hooks against those of candle and burn, pair by pair in this process
 #[derive(Debug, Parser)]
@@ -31,33 +32,48 @@ struct Arguments {
     /// Pairs of measurements of each row
     #[arg(long, value_name = "N", default_value_t = 9)]
     rounds: usize,
+
+    /// Measure in this process, whose environment says how many threads there are
+    #[arg(long, hide = true)]
+    here: bool,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.here {
+        return measure(arguments);
+    }
     let Machine { processor, cores, isa, .. } = Machine::this();
     println!(
         "{}: {cores} cores; posenc runs {isa}",
         processor.as_deref().unwrap_or("unknown processor")
     );
     for &threads in &arguments.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        // candle has pools of its own, as large as the environment says when they are first used: so a process for each number of threads.
+        let mut process = Command::new(std::env::current_exe()?);
+        process.args(["--here", "--rounds"]).arg(arguments.rounds.to_string());
+        if let Some(only) = &arguments.only {
+            process.args(["--only", only]);
+        }
+        for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+            process.env(variable, threads.to_string());
+        }
         println!("\nOn {threads} thread{}\n{}", if threads == 1 { "" } else { "s" }, Bench::heading());
-        let bench = Bench {
-            only: arguments.only.clone(),
-            rounds: arguments.rounds,
-        };
-        // Both libraries run in the pool that calls them.
-        pool.install(|| -> Result<()> {
-            rotation::run(&bench)?;
-            addition::run(&bench)?;
-            bias::run(&bench)?;
-            tables::run(&bench)
-        })?;
+        if !process.status()?.success() {
+            return Err(format!("the measurements on {threads} threads stopped").into());
+        }
     }
     println!(
         "\nRatio: the peer's time over ours, the median of {} pairs (smallest–largest).",
         arguments.rounds
     );
     Ok(())
+}
+
+fn measure(Arguments { only, rounds, .. }: Arguments) -> Result<()> {
+    let bench = Bench { only, rounds };
+    rotation::run(&bench)?;
+    addition::run(&bench)?;
+    bias::run(&bench)?;
+    tables::run(&bench)
 }
