@@ -17,10 +17,10 @@ mod softmax;
 mod stream;
 mod turn;
 
-pub(crate) use angles::cos_sin;
+pub(crate) use angles::{angle_sums, cos_sin};
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
-pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, store_bf16, store_f16, store_merged_bf16};
+pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
 pub(crate) use planes::{PlaneMut, planes};
 pub(crate) use product::{Left, product};
 pub(crate) use rows::{add_row, add_scaled, gather_scaled};

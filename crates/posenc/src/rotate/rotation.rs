@@ -78,15 +78,41 @@ impl<R: Real> Rotation<R> {
         [mut cos, mut sin]: [Vec<R>; 2],
         angles: impl Fn(usize, usize, &mut [f64]) -> Result<bool> + Sync,
     ) -> Result<Rotation<R>> {
-        let size = batch * len * pairs;
         for table in [&mut cos, &mut sin] {
             // What is there is written over.
-            table.resize(size, R::ZERO);
+            table.resize(batch * len * pairs, R::ZERO);
         }
-        fill(pairs, factor, [&mut cos, &mut sin], |token, into| {
+        fill::by_angles(pairs, factor, [&mut cos, &mut sin], |token, into| {
             angles(token / len, token % len, into)
         })?;
-        Ok(Rotation {
+        Ok(Rotation::filled([batch, len, pairs], pairing, factor, [cos, sin]))
+    }
+
+    /// A rotation by positions times frequencies: of pair i `frequencies[i]` times the position that `position(batch, token, axes[i])` gives, `None` for tokens that stay as they are. What a
+    /// position gives depends on nothing else, however many there are.
+    ///
+    /// # Errors
+    /// A position whose angle is not finite.
+    pub(crate) fn from_positions(
+        [batch, len, pairs]: [usize; 3],
+        pairing: Pairing,
+        factor: f64,
+        [mut cos, mut sin]: [Vec<R>; 2],
+        frequencies: &[f64],
+        axes: &[usize],
+        position: impl Fn(usize, usize, usize) -> Option<f64> + Sync,
+    ) -> Result<Rotation<R>> {
+        for table in [&mut cos, &mut sin] {
+            table.resize(batch * len * pairs, R::ZERO);
+        }
+        fill::by_positions(frequencies, axes, factor, [&mut cos, &mut sin], |token, axis| {
+            position(token / len, token % len, axis)
+        })?;
+        Ok(Rotation::filled([batch, len, pairs], pairing, factor, [cos, sin]))
+    }
+
+    fn filled([batch, len, pairs]: [usize; 3], pairing: Pairing, factor: f64, [cos, sin]: [Vec<R>; 2]) -> Rotation<R> {
+        Rotation {
             cos,
             sin,
             batch,
@@ -97,7 +123,7 @@ impl<R: Real> Rotation<R> {
             slice: Slice::Leading,
             rounding: Rounding::Once,
             factor: Some(factor),
-        })
+        }
     }
 
     /// Its memory, for another.
@@ -366,9 +392,9 @@ impl<R: Real> Rotation<R> {
         }
     }
 
-    /// What the kernels turn rows of `T` of this width by, if they can: neither rounding on the way nor dividing by determinants.
+    /// What the kernels turn rows of `T` of this width by, if they can: dividing by determinants they cannot. Rounded tables are no rotation, and their inverse divides.
     fn tables<T: Element<Real = R>>(&self, turn: Turn, width: usize) -> Option<Tables<'_, R>> {
-        let back = self.transposed(turn).filter(|_| !self.rounds::<T>())?;
+        let back = self.transposed(turn).filter(|_| turn != Turn::Inverse || !self.rounds::<T>())?;
         Some(Tables {
             cos: &self.cos,
             sin: &self.sin,
@@ -379,6 +405,7 @@ impl<R: Real> Rotation<R> {
             pairing: self.pairing,
             back,
             first: self.columns(width).start,
+            rounding: self.rounding,
         })
     }
 
@@ -478,47 +505,7 @@ impl<R: Real> Rotation<R> {
     }
 }
 
-/// From this many angles on, threads share the work.
-#[cfg(feature = "rayon")]
-const PARALLEL_FROM: usize = 1 << 16;
-/// Tokens that a thread takes at a time.
-const TOKENS: usize = 64;
-
-/// Cosines and sines of the angles that `angles(token, into)` writes, times the factor; 1 and 0 for tokens for which it gives `false`.
-fn fill<R: Real>(
-    pairs: usize,
-    factor: f64,
-    tables: [&mut [R]; 2],
-    angles: impl Fn(usize, &mut [f64]) -> Result<bool> + Sync,
-) -> Result<()> {
-    let [cos, sin] = tables;
-    let on = Present::current();
-    let part = |part: usize, cos: &mut [R], sin: &mut [R]| -> Result<()> {
-        let mut buffer = vec![0.0; pairs];
-        for (i, (cos, sin)) in cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs)).enumerate() {
-            if angles(part * TOKENS + i, &mut buffer)? {
-                kernels::cos_sin(on, &buffer, factor, cos, sin);
-            } else {
-                cos.fill(R::ONE);
-                sin.fill(R::ZERO);
-            }
-        }
-        Ok(())
-    };
-    let at_once = TOKENS * pairs;
-    #[cfg(feature = "rayon")]
-    if cos.len() >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        let parts = cos.par_chunks_mut(at_once).zip(sin.par_chunks_mut(at_once)).enumerate();
-        return parts
-            .map(|(i, (cos, sin))| part(i, cos, sin).err())
-            .find_map_first(|refused| refused)
-            .map_or(Ok(()), Err);
-    }
-    let mut parts = cos.chunks_mut(at_once).zip(sin.chunks_mut(at_once)).enumerate();
-    parts.try_for_each(|(i, (cos, sin))| part(i, cos, sin))
-}
-
+mod fill;
 mod stepwise;
 #[cfg(test)]
 mod tests;
