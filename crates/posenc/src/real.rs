@@ -87,7 +87,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Each number rounded as [`narrow`](Element::narrow) rounds, and widened again. NaN has no digits that are lost in rounding, or it may end as a number.
     #[doc(hidden)]
     #[inline(always)]
-    fn rounded<S: Simd>(_: S, vector: <Self::Real as Vectors>::Vector<S>) -> <Self::Real as Vectors>::Vector<S> {
+    fn round_lanes<S: Simd>(_: S, vector: <Self::Real as Vectors>::Vector<S>) -> <Self::Real as Vectors>::Vector<S> {
         vector
     }
     /// Two vectors of a row are better read by [`load_split`](Element::load_split) than one after the other.
@@ -190,7 +190,7 @@ impl Element for half::f16 {
         store_f16(simd, vector, to);
     }
     #[inline(always)]
-    fn rounded<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
+    fn round_lanes<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
         let mut stored = [half::f16::ZERO; <f32 as Vectors>::LANES];
         store_f16(simd, vector, &mut stored);
         load_f16(simd, &stored)
@@ -222,7 +222,7 @@ impl Element for half::bf16 {
     }
     const SPLITS_WELL: bool = true;
     #[inline(always)]
-    fn rounded<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
+    fn round_lanes<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
         rounded_bf16(simd, vector)
     }
     #[inline(always)]

@@ -618,7 +618,7 @@ fn turned<S: Simd, T: Element, const STEPS: bool>(
 ) -> (Wide<S, T>, Wide<S, T>) {
     let [xc, ys, xs, yc] = [x * c, y * s, x * s, y * c].map(
         #[inline(always)]
-        |x| if STEPS { T::rounded(simd, x) } else { x },
+        |x| if STEPS { T::round_lanes(simd, x) } else { x },
     );
     (xc - ys, xs + yc)
 }
