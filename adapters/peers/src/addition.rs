@@ -76,24 +76,23 @@ fn pair<R>(
     let mut out = f32::zeros(x.len());
     into(&mut out)?;
     agree(&format!("{name}, {peer}"), &out, &read(theirs())?, bound)?;
-    let work = |ours| Work {
+    let work = Work {
         name,
         stored: "f32",
         shape: &SHAPE,
-        ours,
         peer,
     };
-    let theirs = || drop(black_box(theirs()));
     let mut own = x.to_vec();
-    let in_place = || {
+    let mut in_place = || {
         let own = ViewMut::new(&mut own, SHAPE).expect("its size");
         call.add(Site::Embedding, own, Mode::Evaluate).expect("checked before");
     };
-    bench.row(work("in place"), in_place, theirs);
-    bench.row(
-        work("new memory"),
-        || into(&mut black_box(f32::zeros(x.len()))).expect("checked before"),
-        theirs,
+    let mut buffer = || into(&mut out).expect("checked before");
+    let mut new = || into(&mut black_box(f32::zeros(x.len()))).expect("checked before");
+    bench.run(
+        &work,
+        || drop(black_box(theirs())),
+        &mut [("in place", &mut in_place), ("a buffer", &mut buffer), ("new memory", &mut new)],
     );
     Ok(())
 }

@@ -87,19 +87,18 @@ fn pair<R>(
     let mut out = f32::zeros(numbers);
     into(&mut out)?;
     agree(&format!("{name}, {peer}"), &out, &read(theirs())?, 0.0)?;
-    let work = |ours| Work {
+    let work = Work {
         name,
         stored: "f32",
         shape: &SHAPE,
-        ours,
         peer,
     };
-    let theirs = || drop(black_box(theirs()));
-    bench.row(work("a buffer"), || into(&mut out).expect("checked before"), theirs);
-    bench.row(
-        work("new memory"),
-        || into(&mut black_box(f32::zeros(numbers))).expect("checked before"),
-        theirs,
+    let mut buffer = || into(&mut out).expect("checked before");
+    let mut new = || into(&mut black_box(f32::zeros(numbers))).expect("checked before");
+    bench.run(
+        &work,
+        || drop(black_box(theirs())),
+        &mut [("a buffer", &mut buffer), ("new memory", &mut new)],
     );
     Ok(())
 }

@@ -7,32 +7,42 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt;
 use posenc::Element;
-use posenc_lab::bench::paired;
+use posenc_lab::bench::{Paired, paired};
 
 /// Errors come from three libraries and are shown as they are.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Prints a row for each comparison that is asked for.
+/// Prints what is asked for, as it is measured.
 pub struct Bench {
     pub only: Option<String>,
     pub rounds: usize,
+    /// As a table of Markdown, with a row for all of [`WAYS`]; otherwise a line for each.
+    pub markdown: bool,
 }
+
+/// Where ours writes: over its input, into a buffer that is kept, or into memory that is allocated each time, as the peers'.
+pub const WAYS: [&str; 3] = ["in place", "a buffer", "new memory"];
 
 /// What is compared.
 pub struct Work<'w> {
     pub name: &'w str,
     pub stored: &'static str,
     pub shape: &'w [usize],
-    /// Where ours writes.
-    pub ours: &'w str,
     pub peer: &'w str,
 }
 
 impl Bench {
-    pub fn heading() -> String {
+    pub fn heading(markdown: bool) -> String {
+        if markdown {
+            let ways = WAYS.map(|way| format!(" {way} | ratio |")).concat();
+            return format!(
+                "| work | type | peer | its time |{ways}\n|---|---|---|---:|{}",
+                "---:|---:|".repeat(WAYS.len())
+            );
+        }
         format!(
-            "{:<26} {:<4} {:>14}  {:<12} {:>8}  {:<22} {:>8}  ratio (range)",
-            "work", "type", "shape", "ours", "time", "peer", "time"
+            "{:<24} {:<4} {:>13}  {:<24} {:>8}  {:<11} {:>8}  ratio (range)",
+            "work", "type", "shape", "peer", "time", "ours", "time"
         )
     }
 
@@ -41,23 +51,59 @@ impl Bench {
         self.only.as_deref().is_none_or(|only| work.contains(only) || peer.contains(only))
     }
 
-    /// Runs both in turn and prints the row.
-    pub fn row(&self, work: Work<'_>, mut ours: impl FnMut(), mut theirs: impl FnMut()) {
-        let measured = paired(self.rounds, &mut theirs, &mut ours);
-        let shape = work.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
-        println!(
-            "{:<26} {:<4} {shape:>14}  {:<12} {:>8}  {:<22} {:>8}  {} ({}–{})",
-            work.name,
-            work.stored,
-            work.ours,
-            time(measured.other.median),
-            work.peer,
-            time(measured.seconds.median),
-            digits(measured.ratio.median),
-            digits(measured.ratio.low),
-            digits(measured.ratio.high)
-        );
+    /// Runs the peer and each of ours in turn, and prints them.
+    pub fn run(&self, work: &Work<'_>, mut theirs: impl FnMut(), ours: &mut [(&str, &mut dyn FnMut())]) {
+        let mut cells = WAYS.map(|_| None);
+        for (way, ours) in ours {
+            let measured = paired(self.rounds, &mut theirs, ours);
+            if !self.markdown {
+                println!("{}", line(work, way, &measured));
+            }
+            if let Some(i) = WAYS.iter().position(|known| known == way) {
+                cells[i] = Some(measured);
+            }
+        }
+        if self.markdown {
+            println!("{}", row(work, &cells));
+        }
     }
+}
+
+fn line(work: &Work<'_>, way: &str, measured: &Paired) -> String {
+    let shape = work.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    format!(
+        "{:<24} {:<4} {shape:>13}  {:<24} {:>8}  {way:<11} {:>8}  {}",
+        work.name,
+        work.stored,
+        work.peer,
+        time(measured.seconds.median),
+        time(measured.other.median),
+        ratio(measured)
+    )
+}
+
+fn row(work: &Work<'_>, cells: &[Option<Paired>]) -> String {
+    let peer = cells
+        .iter()
+        .flatten()
+        .next()
+        .map_or(String::new(), |measured| time(measured.seconds.median));
+    let ours = cells.iter().map(|cell| match cell {
+        Some(measured) => format!(" {} | {} |", time(measured.other.median), ratio(measured)),
+        None => " | |".into(),
+    });
+    format!(
+        "| {} | {} | {} | {peer} |{}",
+        work.name,
+        work.stored,
+        work.peer,
+        ours.collect::<String>()
+    )
+}
+
+fn ratio(measured: &Paired) -> String {
+    let [median, low, high] = [measured.ratio.median, measured.ratio.low, measured.ratio.high].map(digits);
+    format!("{median} ({low}–{high})")
 }
 
 /// Three digits.

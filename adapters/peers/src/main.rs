@@ -33,6 +33,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 9)]
     rounds: usize,
 
+    /// Print tables of Markdown
+    #[arg(long)]
+    markdown: bool,
+
     /// Measure in this process, whose environment says how many threads there are
     #[arg(long, hide = true)]
     here: bool,
@@ -58,7 +62,11 @@ fn main() -> Result<()> {
         for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
             process.env(variable, threads.to_string());
         }
-        println!("\nOn {threads} thread{}\n{}", if threads == 1 { "" } else { "s" }, Bench::heading());
+        if arguments.markdown {
+            process.arg("--markdown");
+        }
+        let plural = if threads == 1 { "" } else { "s" };
+        println!("\nOn {threads} thread{plural}\n\n{}", Bench::heading(arguments.markdown));
         if !process.status()?.success() {
             return Err(format!("the measurements on {threads} threads stopped").into());
         }
@@ -70,8 +78,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(Arguments { only, rounds, .. }: Arguments) -> Result<()> {
-    let bench = Bench { only, rounds };
+fn measure(
+    Arguments {
+        only, rounds, markdown, ..
+    }: Arguments,
+) -> Result<()> {
+    let bench = Bench { only, rounds, markdown };
     rotation::run(&bench)?;
     addition::run(&bench)?;
     bias::run(&bench)?;

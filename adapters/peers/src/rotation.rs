@@ -129,25 +129,23 @@ fn pair<T: Stored, R>(
     let mut out = T::zeros(x.len());
     into(&mut out)?;
     agree(&format!("{name}, {peer}"), &T::wide(&out), &read(theirs())?, bound)?;
-    let work = |ours| Work {
+    let work = Work {
         name,
         stored: T::NAME,
         shape,
-        ours,
         peer,
     };
-    let theirs = || drop(black_box(theirs()));
     let mut own = x.clone();
-    let in_place = || {
+    let mut in_place = || {
         let own = ViewMut::new(&mut own, *shape).expect("its size");
         rotation.apply(Turn::Forward, own).expect("its shape");
     };
-    bench.row(work("in place"), in_place, theirs);
-    bench.row(work("a buffer"), || into(&mut out).expect("checked before"), theirs);
-    bench.row(
-        work("new memory"),
-        || into(&mut black_box(T::zeros(x.len()))).expect("checked before"),
-        theirs,
+    let mut buffer = || into(&mut out).expect("checked before");
+    let mut new = || into(&mut black_box(T::zeros(x.len()))).expect("checked before");
+    bench.run(
+        &work,
+        || drop(black_box(theirs())),
+        &mut [("in place", &mut in_place), ("a buffer", &mut buffer), ("new memory", &mut new)],
     );
     Ok(())
 }

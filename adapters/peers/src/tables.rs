@@ -15,11 +15,10 @@ pub fn run(bench: &Bench) -> Result<()> {
     let (rotary, at) = (Rotary::new(Pairing::Halves), Positions::range(0..LEN as i64));
     let name = "cosines and sines";
     let mut rotation: Rotation<f32> = rotary.rotation(HEAD, &at)?;
-    let work = |ours, peer| Work {
+    let work = |peer| Work {
         name,
         stored: "f32",
         shape: &SHAPE,
-        ours,
         peer,
     };
     let peer = "candle tensor ops";
@@ -38,21 +37,24 @@ pub fn run(bench: &Bench) -> Result<()> {
         agree("cosines, candle", &ours, &from_candle(&cos)?, bound)?;
         let ours: Vec<f32> = (0..LEN).flat_map(|t| rotation.sin(0, t)).copied().collect();
         agree("sines, candle", &ours, &from_candle(&sin)?, bound)?;
-        let theirs = || drop(black_box(made()));
-        let touched = || rotary.rotation_into(HEAD, &at, &mut rotation).expect("checked before");
-        bench.row(work("a buffer", peer), touched, theirs);
-        bench.row(
-            work("new memory", peer),
-            || drop(black_box(rotary.rotation::<f32>(HEAD, &at))),
-            theirs,
+        let mut buffer = || rotary.rotation_into(HEAD, &at, &mut rotation).expect("checked before");
+        let mut new = || drop(black_box(rotary.rotation::<f32>(HEAD, &at)));
+        bench.run(
+            &work(peer),
+            || drop(black_box(made())),
+            &mut [("a buffer", &mut buffer), ("new memory", &mut new)],
         );
     }
-    // A table of four times the size: each cosine and sine twice.
     let peer = "burn RotaryEncoding";
     if bench.wants(name, peer) {
-        let theirs = || drop(black_box(RotaryEncodingConfig::new(LEN, HEAD).init(&Device::flex())));
-        let touched = || rotary.rotation_into(HEAD, &at, &mut rotation).expect("checked before");
-        bench.row(work("a buffer", peer), touched, theirs);
+        // It makes a table of four times the size: each cosine and each sine twice.
+        let mut buffer = || rotary.rotation_into(HEAD, &at, &mut rotation).expect("checked before");
+        let mut new = || drop(black_box(rotary.rotation::<f32>(HEAD, &at)));
+        bench.run(
+            &work(peer),
+            || drop(black_box(RotaryEncodingConfig::new(LEN, HEAD).init(&Device::flex()))),
+            &mut [("a buffer", &mut buffer), ("new memory", &mut new)],
+        );
     }
     Ok(())
 }
