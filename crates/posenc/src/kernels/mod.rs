@@ -26,7 +26,7 @@ pub(crate) use product::{Left, product};
 pub(crate) use rows::{add_row, add_scaled, gather_scaled};
 pub(crate) use softmax::{RowSum, dot, probabilities, score_gradient, softmax_step};
 pub(crate) use stream::write_rows;
-pub(crate) use turn::{Tables, turn, turn_into, turn_one};
+pub(crate) use turn::{Tables, turn, turn_into, turn_one, with_copy};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.
 pub(crate) const LANES: usize = 16;

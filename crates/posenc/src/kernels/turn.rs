@@ -473,6 +473,21 @@ unsafe fn turn_copy<S: Simd, T: Element, const READ: bool, const WRITE: bool, co
     }
 }
 
+/// `work(a copy of the row, the row)`: a copy on the stack, but of rows that no model has.
+pub(crate) fn with_copy<T: Copy>(row: &mut [T], work: impl FnOnce(&[T], &mut [T])) {
+    if row.len() > STAGED {
+        let before = row.to_vec();
+        return work(&before, row);
+    }
+    let mut before = [const { MaybeUninit::<T>::uninit() }; STAGED];
+    // SAFETY: as many numbers as the row has fit, and are initialised by the copy.
+    let before = unsafe {
+        std::ptr::copy_nonoverlapping(row.as_ptr(), before.as_mut_ptr().cast(), row.len());
+        std::slice::from_raw_parts(before.as_ptr().cast::<T>(), row.len())
+    };
+    work(before, row);
+}
+
 impl<'a, R> Tables<'a, R> {
     /// Cosines and sines of a row.
     #[inline(always)]

@@ -257,7 +257,7 @@ impl Rotary {
         self.rotation_in(side, head_dim, at, self.length_of(&[at]), Default::default())
     }
 
-    /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step and allocates nothing.
+    /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step, in memory that grows to the largest.
     ///
     /// # Errors
     /// As [`Rotary::rotation`]; `into` is then as it was, or empty.

@@ -372,29 +372,17 @@ impl<R: Real> Rotation<R> {
     #[inline]
     fn turn_columns<T: Element<Real = R>>(&self, turn: Turn, [batch, head, token]: [usize; 3], row: &mut [R]) {
         let (cos, sin) = self.of_head(batch, head, token);
-        if self.rounds::<T>() {
-            return self.turn_stepwise::<T>(turn, cos, sin, row);
+        if self.rounds::<T>() || self.divides::<T>(turn) {
+            return self.turn_singly::<T, R>(turn, cos, sin, row);
         }
-        match self.transposed(turn) {
-            Some(back) => kernels::turn_one(Present::current(), cos, sin, self.pairing, back, row),
-            None => self.undo_row(cos, sin, row),
-        }
+        kernels::turn_one(Present::current(), cos, sin, self.pairing, turn != Turn::Forward, row);
     }
 
-    /// Whether a turn is the transpose (sines change their sign). The inverse is the transpose divided by the determinant c² + s²: `None` where that is not 1, because tokens that
-    /// have a position and tokens that have none have other determinants then.
-    #[inline(always)]
-    fn transposed(&self, turn: Turn) -> Option<bool> {
-        match (turn, self.factor) {
-            (Turn::Forward, _) => Some(false),
-            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => Some(true),
-            (Turn::Inverse, _) => None,
-        }
-    }
-
-    /// What the kernels turn rows of `T` of this width by, if they can: dividing by determinants they cannot. Rounded tables are no rotation, and their inverse divides.
+    /// What the kernels turn rows of `T` of this width by, if they can: dividing by determinants they cannot.
     fn tables<T: Element<Real = R>>(&self, turn: Turn, width: usize) -> Option<Tables<'_, R>> {
-        let back = self.transposed(turn).filter(|_| turn != Turn::Inverse || !self.rounds::<T>())?;
+        if self.divides::<T>(turn) {
+            return None;
+        }
         Some(Tables {
             cos: &self.cos,
             sin: &self.sin,
@@ -403,59 +391,24 @@ impl<R: Real> Rotation<R> {
             heads: self.heads,
             pairs: self.pairs,
             pairing: self.pairing,
-            back,
+            back: turn != Turn::Forward,
             first: self.columns(width).start,
             rounding: self.rounding,
         })
-    }
-
-    /// [`Turn::Inverse`] where each pair has its own determinant.
-    fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
-        let (before, n) = (row.to_vec(), self.pairs);
-        for i in 0..n {
-            let (neighbours, halves) = ((2 * i, 2 * i + 1), (i, n + i));
-            // Where a turned pair lies, and where it came from.
-            let ((from_low, from_high), (low, high)) = match self.pairing {
-                Pairing::Halves => (halves, halves),
-                Pairing::Interleaved => (neighbours, neighbours),
-                Pairing::InterleavedToHalves => (halves, neighbours),
-                Pairing::HalvesTwice => {
-                    let first = i / (n / 2) * n + i % (n / 2);
-                    ((first, first + n / 2), (first, first + n / 2))
-                }
-            };
-            // In f64: the squares of f32 numbers are exact there, and do not vanish.
-            let (c, s) = (cos[i].to_f64(), sin[i].to_f64());
-            let (x, y) = (before[from_low].to_f64(), before[from_high].to_f64());
-            let determinant = c * c + s * s;
-            let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
-            row[low] = R::of((x * c + y * s) * scale);
-            row[high] = R::of((y * c - x * s) * scale);
-        }
     }
 
     /// Turns `x` `[batch, heads, seq, head_dim]` in place.
     ///
     /// # Errors
     /// Another length, a batch that does not fit the positions, or rows narrower than the rotation.
-    pub fn apply<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) -> Result<()> {
+    pub fn apply<T: Element<Real = R>>(&self, turn: Turn, x: ViewMut<'_, T, 4>) -> Result<()> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
         if let Some(tables) = self.tables::<T>(turn, shape[3]) {
             kernels::turn(Present::current(), &tables, x);
             return Ok(());
         }
-        let mut row = vec![R::ZERO; 2 * self.pairs];
-        for b in 0..shape[0] {
-            for h in 0..shape[1] {
-                for t in 0..shape[2] {
-                    let x = &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])];
-                    row.iter_mut().zip(&*x).for_each(|(r, x)| *r = x.widen());
-                    self.turn_columns::<T>(turn, [b, h, t], &mut row);
-                    x.iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
-                }
-            }
-        }
+        self.apply_singly(turn, x);
         Ok(())
     }
 
@@ -471,17 +424,19 @@ impl<R: Real> Rotation<R> {
             kernels::turn_into(Present::current(), &tables, x, out);
             return Ok(());
         }
-        let mut row = vec![R::ZERO; shape[3]];
-        for b in 0..shape[0] {
-            for h in 0..shape[1] {
-                for t in 0..shape[2] {
-                    row.iter_mut().zip(x.row([b, h, t, 0])).for_each(|(r, x)| *r = x.widen());
-                    self.turn_head::<T>(turn, [b, h, t], &mut row);
-                    out.row_mut([b, h, t, 0]).iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
-                }
-            }
+        for (b, h, t) in rows(shape) {
+            out.row_mut([b, h, t, 0]).copy_from_slice(x.row([b, h, t, 0]));
         }
+        self.apply_singly(turn, out);
         Ok(())
+    }
+
+    fn apply_singly<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) {
+        let shape = x.shape();
+        for (b, h, t) in rows(shape) {
+            let (cos, sin) = self.of_head(b, h, t);
+            self.turn_singly::<T, T>(turn, cos, sin, &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])]);
+        }
     }
 
     fn check(&self, what: &'static str, [batch, heads, len, head_dim]: [usize; 4]) -> Result<()> {
@@ -505,7 +460,12 @@ impl<R: Real> Rotation<R> {
     }
 }
 
+/// The places of rows.
+fn rows([batch, heads, len, _]: [usize; 4]) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..batch).flat_map(move |b| (0..heads).flat_map(move |h| (0..len).map(move |t| (b, h, t))))
+}
+
 mod fill;
-mod stepwise;
+mod single;
 #[cfg(test)]
 mod tests;

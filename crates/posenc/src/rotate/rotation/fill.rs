@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::kernels::{self, Present};
 use crate::real::Real;
 use crate::rotate::rotary::infinite_angle;
+use std::ops::Range;
 
 /// From this many angles on, threads share the work.
 #[cfg(feature = "rayon")]
@@ -60,68 +61,51 @@ pub(super) fn by_positions<R: Real>(
         let angles: Vec<f64> = (0..APART as usize)
             .flat_map(|low| frequencies.iter().map(move |f| low as f64 * f))
             .collect();
-        Turned::of(on, &angles)
+        let mut tabled = Turned::new(angles.len());
+        tabled.turn(on, 0..angles.len(), &angles);
+        tabled
     });
-    let one_axis = axes.iter().all(|axis| *axis == axes[0]);
+    // Pairs that follow each other on one axis.
+    let runs: Vec<Range<usize>> = (0..pairs)
+        .collect::<Vec<_>>()
+        .chunk_by(|a, b| axes[*a] == axes[*b])
+        .map(|run| run[0]..run[run.len() - 1] + 1)
+        .collect();
     in_parts(pairs, tables, |first, cos, sin| {
-        let (mut angles, mut anchors, mut past) = (vec![0.0; pairs], vec![f64::NAN; pairs], vec![0.0; pairs]);
+        let (mut angles, mut anchors) = (vec![0.0; pairs], vec![f64::NAN; runs.len()]);
         let (mut high, mut low) = (Turned::new(pairs), Turned::new(pairs));
         for (i, (cos, sin)) in cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs)).enumerate() {
-            if position(first + i, axes[0]).is_none() {
-                cos.fill(R::ONE);
-                sin.fill(R::ZERO);
-                continue;
-            }
-            let (mut moved, mut whole) = (false, true);
-            let place = |pair: usize| {
-                // A token has a position on all axes or on none.
-                let p = position(first + i, axes[pair]).unwrap_or(0.0);
-                let anchor = (p / APART).floor() * APART;
-                if (p * fastest).is_finite() {
-                    Ok([anchor, p - anchor])
-                } else {
-                    Err(infinite_angle(p))
-                }
-            };
-            let mut at = place(0)?;
-            for pair in 0..pairs {
-                if !one_axis {
-                    at = place(pair)?;
-                }
-                moved |= anchors[pair] != at[0];
-                whole &= at[1].fract() == 0.0;
-                (anchors[pair], past[pair]) = (at[0], at[1]);
-            }
-            if moved {
-                angles
-                    .iter_mut()
-                    .zip(&anchors)
-                    .zip(frequencies)
-                    .for_each(|((angle, p), f)| *angle = p * f);
-                high.turn(on, &angles);
-            }
-            match &tabled {
-                Some(tabled) if whole && one_axis => {
-                    let row = past[0] as usize * pairs;
-                    kernels::angle_sums(on, high.as_slices(), tabled.row(row, pairs), factor, cos, sin);
+            for (run, anchor) in runs.iter().zip(&mut anchors) {
+                let (cos, sin) = (&mut cos[run.clone()], &mut sin[run.clone()]);
+                let Some(p) = position(first + i, axes[run.start]) else {
+                    cos.fill(R::ONE);
+                    sin.fill(R::ZERO);
                     continue;
+                };
+                if !(p * fastest).is_finite() {
+                    return Err(infinite_angle(p));
                 }
-                Some(tabled) if whole => {
-                    for pair in 0..pairs {
-                        let at = past[pair] as usize * pairs + pair;
-                        (low.cos[pair], low.sin[pair]) = (tabled.cos[at], tabled.sin[at]);
+                let (frequencies, angles) = (&frequencies[run.clone()], &mut angles[run.clone()]);
+                let below = (p / APART).floor() * APART;
+                if *anchor != below {
+                    *anchor = below;
+                    angles.iter_mut().zip(frequencies).for_each(|(angle, f)| *angle = below * f);
+                    high.turn(on, run.clone(), angles);
+                }
+                let past = p - below;
+                let low = match &tabled {
+                    Some(tabled) if past.fract() == 0.0 => {
+                        let row = past as usize * pairs;
+                        tabled.of(row + run.start..row + run.end)
                     }
-                }
-                _ => {
-                    angles
-                        .iter_mut()
-                        .zip(&past)
-                        .zip(frequencies)
-                        .for_each(|((angle, p), f)| *angle = p * f);
-                    low.turn(on, &angles);
-                }
+                    _ => {
+                        angles.iter_mut().zip(frequencies).for_each(|(angle, f)| *angle = past * f);
+                        low.turn(on, run.clone(), angles);
+                        low.of(run.clone())
+                    }
+                };
+                kernels::angle_sums(on, high.of(run.clone()), low, factor, cos, sin);
             }
-            kernels::angle_sums(on, high.as_slices(), low.as_slices(), factor, cos, sin);
         }
         Ok(())
     })
@@ -141,22 +125,13 @@ impl Turned {
         }
     }
 
-    fn of(on: Present, angles: &[f64]) -> Turned {
-        let mut turned = Turned::new(angles.len());
-        turned.turn(on, angles);
-        turned
+    /// Those of angles at these places.
+    fn turn(&mut self, on: Present, places: Range<usize>, angles: &[f64]) {
+        kernels::cos_sin(on, angles, 1.0, &mut self.cos[places.clone()], &mut self.sin[places]);
     }
 
-    fn turn(&mut self, on: Present, angles: &[f64]) {
-        kernels::cos_sin(on, angles, 1.0, &mut self.cos, &mut self.sin);
-    }
-
-    fn as_slices(&self) -> [&[f64]; 2] {
-        [&self.cos, &self.sin]
-    }
-
-    fn row(&self, start: usize, n: usize) -> [&[f64]; 2] {
-        [&self.cos[start..start + n], &self.sin[start..start + n]]
+    fn of(&self, places: Range<usize>) -> [&[f64]; 2] {
+        [&self.cos[places.clone()], &self.sin[places]]
     }
 }
 
