@@ -47,7 +47,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     }
     let peer = "burn RotaryEncoding";
     if bench.wants(name, peer) {
-        // It makes a table of four times the size: each cosine and each sine twice.
+        // Its table holds each cosine and each sine twice.
         let mut buffer = || rotary.rotation_into(HEAD, &at, &mut rotation).expect("checked before");
         let mut new = || drop(black_box(rotary.rotation::<f32>(HEAD, &at)));
         bench.run(
