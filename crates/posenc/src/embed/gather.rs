@@ -1,7 +1,9 @@
 //! From position ids to rows of a table: offset, padding row, and what happens past the end.
 
 use crate::error::{Error, Result};
+use crate::kernels::Mix;
 use crate::positions::Positions;
+use crate::real::Real;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -217,6 +219,15 @@ impl Gather {
     #[inline]
     pub fn get(&self, batch: usize, token: usize) -> Option<RowMix> {
         self.rows[(if self.batch == 1 { 0 } else { batch }) * self.len + token]
+    }
+
+    /// The same as the kernels take it.
+    #[inline]
+    pub fn mix<R: Real>(&self, batch: usize, token: usize) -> Option<Mix<R>> {
+        self.get(batch, token).map(|mix| Mix {
+            row: mix.low,
+            other: (mix.weight != 0.0).then(|| (mix.high, [R::of(1.0 - mix.weight), R::of(mix.weight)])),
+        })
     }
 }
 
