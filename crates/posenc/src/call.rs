@@ -10,7 +10,7 @@ use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
 use crate::project::Projected;
-use crate::real::Real;
+use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
 use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
 use crate::view::ViewMut;
@@ -230,7 +230,8 @@ impl<'p, R: Real> Call<'p, R> {
         Ok(())
     }
 
-    /// The sum of all bias terms, written to the caller's buffer `[batch, heads, q_len, k_len]`: for those who need the matrix itself.
+    /// The sum of all bias terms, written to the caller's buffer `[batch, heads, q_len, k_len]`, rounded once where it is of half precision: for those who need the matrix itself. Of one
+    /// query it is the row of a decoding step.
     ///
     /// # Errors
     /// A shape that does not fit the call, or a bias that needs the scores.
@@ -244,7 +245,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// assert_eq!(bias[2 * 3], -2.0 / 16.0); // head 0 has slope 2⁻⁴; key 0 lies two before query 2
     /// # Ok::<(), posenc::Error>(())
     /// ```
-    pub fn materialise_bias(&self, out: ViewMut<'_, R, 4>) -> Result<()> {
+    pub fn materialise_bias<T: Element<Real = R>>(&self, out: ViewMut<'_, T, 4>) -> Result<()> {
         let [batch, _, q_len, k_len] = out.shape();
         let dims = self.dims();
         let expected = [batch, dims.heads, self.q_at.len(), self.k_at.len()];
@@ -269,21 +270,26 @@ impl<'p, R: Real> Call<'p, R> {
             });
         }
         let group = dims.heads / dims.kv_heads;
-        kernels::write_rows(Present::current(), out, |[b, h, i], row| {
+        let whole = self.parts.bias.iter().any(|t| t.needs().granularity == Granularity::WholeRows);
+        kernels::write_rows(Present::current(), out, whole, |[b, h, i], columns, row| {
             let at = Place {
                 batch: b,
                 head: h,
                 kv_head: h / group,
                 q0: i,
-                k0: 0,
+                k0: columns.start,
                 q_at: self.q_at.at(0, b, i, 1),
-                k_at: self.k_at.at(0, b, 0, k_len),
+                k_at: self.k_at.at(0, b, columns.start, row.len()),
                 scale: 1.0,
             };
-            let mut tile = BlockMut::new(row, 1, k_len, k_len);
-            for term in &self.parts.bias {
-                term.add(&Tile::of_positions(at), &mut tile);
+            let n = row.len();
+            let mut tile = BlockMut::new(row, 1, n, n);
+            let mut terms = self.parts.bias.iter();
+            match terms.next() {
+                Some(first) => first.write(&Tile::of_positions(at), &mut tile),
+                None => tile.clear(),
             }
+            terms.for_each(|term| term.add(&Tile::of_positions(at), &mut tile));
         });
         Ok(())
     }

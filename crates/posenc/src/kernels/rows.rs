@@ -16,6 +16,8 @@ const BLOCK: usize = 128 << 10;
 const ITEM: usize = 256 << 10;
 /// From this size on, threads share the work: below it, waking them costs more than they save.
 const PARALLEL_FROM: usize = 1 << 20;
+/// Bytes of a gradient that stay in the first-level cache while the batch rows that share them pass by.
+const NEAREST: usize = 16 << 10;
 /// Bytes of a row that a thread has at least, where threads share its columns: two lines, which processors fetch together.
 const COLUMNS: usize = 128;
 
@@ -25,7 +27,7 @@ pub(crate) struct RowsMut<'a, T> {
     strides: [usize; 3],
     width: usize,
     batch: Range<usize>,
-    heads: usize,
+    heads: Range<usize>,
     tokens: Range<usize>,
     storage: PhantomData<&'a mut [T]>,
 }
@@ -35,7 +37,7 @@ impl<T> RowsMut<'_, T> {
     #[inline(always)]
     pub fn each(&mut self, mut visit: impl FnMut([usize; 3], &mut [T])) {
         for b in self.batch.clone() {
-            for h in 0..self.heads {
+            for h in self.heads.clone() {
                 for t in self.tokens.clone() {
                     let at = b * self.strides[0] + h * self.strides[1] + t * self.strides[2];
                     // SAFETY: the row lies inside the tensor that was cut (see `share_rows`), no other part has it, and `&mut self` makes it unique here.
@@ -54,7 +56,7 @@ impl<T> RowsMut<'_, T> {
             width: columns.len(),
             strides: self.strides,
             batch: self.batch.clone(),
-            heads: self.heads,
+            heads: self.heads.clone(),
             tokens: self.tokens.clone(),
             storage: PhantomData,
         }
@@ -109,8 +111,33 @@ pub(crate) fn share_rows<T: Send>(x: ViewMut<'_, T, 4>, beside: usize, work: imp
             strides: [strides[0], strides[1], strides[2]],
             width,
             batch: group * rows..((group + 1) * rows).min(batch),
-            heads,
+            heads: 0..heads,
             tokens: block * tokens..((block + 1) * tokens).min(len),
+            storage: PhantomData,
+        });
+    });
+}
+
+/// Cuts `x` `[batch, heads, rows, width]` into rows that follow each other, some 256 KiB of them, one head's or less.
+pub(crate) fn share_planes<T: Send>(x: ViewMut<'_, T, 4>, work: impl Fn(RowsMut<'_, T>) + Sync + Send) {
+    let (data, [batch, heads, len, width], strides) = x.into_parts();
+    if [batch, heads, len, width].contains(&0) {
+        return;
+    }
+    let bytes = width * size_of::<T>();
+    let rows = (ITEM / bytes).clamp(1, len);
+    let blocks = len.div_ceil(rows);
+    let data = Shared(data.as_mut_ptr());
+    each_item(batch * heads * blocks, batch * heads * len * bytes, |i| {
+        let (plane, block) = (i / blocks, i % blocks);
+        // As in `share_rows`.
+        work(RowsMut {
+            data: data.get(),
+            strides: [strides[0], strides[1], strides[2]],
+            width,
+            batch: plane / heads..plane / heads + 1,
+            heads: plane % heads..plane % heads + 1,
+            tokens: block * rows..((block + 1) * rows).min(len),
             storage: PhantomData,
         });
     });
@@ -134,7 +161,7 @@ pub(crate) fn add_table<T: Element>(
 ) {
     #[inline(always)]
     fn body<S: Simd, T: Element>(simd: S, x: &mut RowsMut<'_, T>, table: &[T::Real], mix: &impl Fn(usize, usize) -> Option<Mix<T::Real>>) {
-        let (width, of_row) = (x.width, x.heads * x.width);
+        let (width, of_row) = (x.width, x.heads.len() * x.width);
         x.each(
             #[inline(always)]
             |[b, h, t], x| {
@@ -200,22 +227,24 @@ pub(crate) fn scatter_table<T: Element>(
         // SAFETY: no two parts that run at once have the same rows of the table, or they have other columns of it; see where each is made.
         vectors!(on, simd => unsafe { scatter_part(simd, dx, &table, batch, tokens, columns, &mix) });
     };
-    let tokens = (BLOCK / (of_row * size_of::<T::Real>())).clamp(1, len);
-    let blocks = len.div_ceil(tokens);
-    let block = |i: usize| i * tokens..((i + 1) * tokens).min(len);
+    let block_of = |bytes: usize| (bytes / (of_row * size_of::<T::Real>())).clamp(1, len);
+    let tokens_of = |block: usize, i: usize| i * block..((i + 1) * block).min(len);
     if bytes < PARALLEL_FROM {
         return part(0..batch, 0..len, 0..of_row);
     }
     if increases((0..batch * len).map(|i| mix(i / len, i % len))) {
         // Each token has a row of its own, in each row of the batch another.
+        let block = block_of(BLOCK);
+        let blocks = len.div_ceil(block);
         return each_item(batch * blocks, bytes, |i| {
-            part(i / blocks..i / blocks + 1, block(i % blocks), 0..of_row)
+            part(i / blocks..i / blocks + 1, tokens_of(block, i % blocks), 0..of_row)
         });
     }
     let alike = |t: usize| (1..batch).all(|b| mix(b, t).map(|mix| mix.row) == mix(0, t).map(|mix| mix.row));
     if increases((0..len).map(|t| mix(0, t))) && (0..len).all(alike) {
         // Each token has a row of its own, which the batch shares.
-        return each_item(blocks, bytes, |i| part(0..batch, block(i), 0..of_row));
+        let block = block_of(NEAREST);
+        return each_item(len.div_ceil(block), bytes, |i| part(0..batch, tokens_of(block, i), 0..of_row));
     }
     // Columns: whole lines of the table, and no more parts than there are threads.
     #[cfg(feature = "rayon")]
@@ -355,6 +384,24 @@ fn gathered<S: Simd, T: Element>(simd: S, y: &mut [T::Real], a: T::Real, x: &[T]
     }
 }
 
+/// Rounds each number to what is stored; both of one length.
+#[inline]
+pub(super) fn narrow_row<T: Element>(on: Present, x: &[T::Real], to: &mut [T]) {
+    #[inline(always)]
+    fn body<S: Simd, T: Element>(simd: S, x: &[T::Real], to: &mut [T]) {
+        let lanes = <T::Real as Vectors>::LANES;
+        let n = to.len();
+        let (x, whole) = (&x[..n], n - n % lanes);
+        for i in (0..whole).step_by(lanes) {
+            T::store(simd, <T::Real as Element>::load(simd, &x[i..i + lanes]), &mut to[i..i + lanes]);
+        }
+        for i in whole..n {
+            to[i] = T::narrow(x[i]);
+        }
+    }
+    vectors!(on, simd => body(simd, x, to));
+}
+
 #[inline(always)]
 fn each<S: Simd, T: Element>(
     simd: S,
@@ -410,8 +457,11 @@ mod tests {
         sums::<half::bf16>();
     }
 
+    /// Of `len` tokens in a row of the batch: what a row's token means.
+    type Meaning<R> = fn(usize, usize, usize) -> Option<Mix<R>>;
+
     /// What tokens mean in a table of 5000 rows: rows of their own, rows that the batch shares, the same rows again and again with gaps, and mixes of two.
-    fn meanings<R: Real>(len: usize) -> [fn(usize, usize, usize) -> Option<Mix<R>>; 4] {
+    fn meanings<R: Real>(len: usize) -> [Meaning<R>; 4] {
         assert!(2 * len < 5000);
         [
             |len, b, t| {
