@@ -62,6 +62,35 @@ impl Span {
         }
     }
 
+    /// It has all that `other` has.
+    pub fn covers(self, other: Span) -> bool {
+        let low = other.lowest.checked_sub(self.lowest);
+        low.is_some_and(|low| low >= 0 && (low as usize).saturating_add(other.count) <= self.count)
+    }
+
+    /// All that both have, and twice as many as these at an end that does not reach, so that tables grow rarely; no further than ±`reach`, as which what lies beyond is read.
+    pub fn grown(self, needed: Span, reach: i64) -> Span {
+        let end = |span: Span| span.lowest.saturating_add(span.count as i64 - 1);
+        let more = self.count as i64;
+        let low = match needed.lowest < self.lowest {
+            true => needed.lowest.min(self.lowest.saturating_sub(more).max(-reach)),
+            false => self.lowest,
+        };
+        let high = match end(needed) > end(self) {
+            true => end(needed).max(end(self).saturating_add(more).min(reach)),
+            false => end(self),
+        };
+        // Spans that lie far apart have nothing to share.
+        let most = 4 * needed.count.max(FEW) as i64;
+        match high.checked_sub(low) {
+            Some(last) if last < most => Span {
+                lowest: low,
+                count: last as usize + 1,
+            },
+            _ => needed,
+        }
+    }
+
     /// The distances, lowest first.
     pub fn distances(self) -> impl Iterator<Item = i64> {
         (0..self.count).map(move |d| self.lowest + d as i64)
@@ -261,6 +290,24 @@ mod tests {
             Span::clipped(4, &Positions::whole(&[50]), &Positions::whole(&[3, 9])),
             Span { lowest: -4, count: 1 }
         );
+    }
+
+    #[test]
+    fn tables_of_distances_grow_to_twice_their_size_and_not_over_gaps() {
+        let span = |lowest, count| Span { lowest, count };
+        let (mut have, mut grown) = (span(-10, 11), 0);
+        for t in 10..100_000i64 {
+            let needed = span(-t, t as usize + 1);
+            if !have.covers(needed) {
+                (have, grown) = (have.grown(needed, i64::MAX), grown + 1);
+            }
+            assert!(have.covers(needed) && have.count <= 2 * needed.count);
+        }
+        assert!(grown <= 14, "{grown}");
+        assert_eq!(span(-10, 11).grown(span(-13, 14), 12), span(-13, 14));
+        assert_eq!(span(-10, 11).grown(span(-11, 12), 12), span(-12, 13));
+        assert_eq!(span(-10, 11).grown(span(1 << 40, 5), i64::MAX), span(1 << 40, 5));
+        assert_eq!(span(i64::MIN, 3).grown(span(i64::MAX - 2, 3), i64::MAX), span(i64::MAX - 2, 3));
     }
 
     #[test]

@@ -50,6 +50,7 @@ use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
+use crate::steps::owned;
 use crate::term::{BlockMut, Needs, Place, ScoreTerm, Tile};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
@@ -368,6 +369,18 @@ impl Prepare for Alibi {
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(PreparedAlibi(Arc::new(self.term::<R>(dims.heads, q_at, k_at)?))))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let [q_at, k_at] = at;
+        let term = owned(prepared).and_then(|PreparedAlibi::<R>(term)| Arc::get_mut(term));
+        match (term, check_one_axis("alibi", q_at, k_at)) {
+            (Some(term), Ok(())) => {
+                term.whole = q_at.check_whole().is_ok() && k_at.check_whole().is_ok();
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::Positions;
 use crate::real::Real;
+use crate::steps::owned;
 use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
 use crate::view::ViewMut;
 use std::sync::Arc;
@@ -42,6 +43,30 @@ impl TableBias {
             rows: near.distances().map(|d| row(d) as u32).collect(),
             bias: self,
         })
+    }
+
+    /// The same at other positions; `false` where they are refused.
+    pub fn advance<R: Real>(
+        &self,
+        method: &'static str,
+        [q_at, k_at]: [&Positions; 2],
+        prepared: &mut Arc<dyn Prepared<R>>,
+        row: impl Fn(i64) -> usize,
+    ) -> bool {
+        let Some(TableAt { slots, near, rows, .. }) = owned(prepared) else {
+            return false;
+        };
+        if check_one_axis(method, q_at, k_at).is_err() || q_at.check_whole().is_err() || k_at.check_whole().is_err() {
+            return false;
+        }
+        let reach = self.reach as i64;
+        let needed = Span::clipped(reach, q_at, k_at);
+        if !near.covers(needed) {
+            *near = near.grown(needed, reach);
+            *rows = near.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
+        }
+        *slots = Span::whole(q_at, k_at).unwrap_or(needed);
+        true
     }
 }
 

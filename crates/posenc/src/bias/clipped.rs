@@ -180,6 +180,10 @@ impl Prepare for ClippedBias {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(self.table(dims.heads).at("clipped bias", q_at, k_at, self.row())?))
     }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table(dims.heads).advance("clipped bias", at, prepared, self.row())
+    }
 }
 
 #[cfg(test)]

@@ -83,6 +83,12 @@ impl SharedBias {
             reach: self.max_distance,
         }
     }
+
+    /// The table row of a distance `key − query` that is already clipped.
+    fn row(&self) -> impl Fn(i64) -> usize {
+        let k = self.max_distance as i64;
+        move |distance| (k - distance) as usize
+    }
 }
 
 impl fmt::Display for SharedBias {
@@ -107,9 +113,11 @@ impl Prepare for SharedBias {
     }
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
-        let k = self.max_distance as i64;
-        let row = |distance: i64| (k - distance) as usize;
-        Ok(Arc::new(self.table(dims.heads).at("shared bias", q_at, k_at, row)?))
+        Ok(Arc::new(self.table(dims.heads).at("shared bias", q_at, k_at, self.row())?))
+    }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table(dims.heads).advance("shared bias", at, prepared, self.row())
     }
 }
 

@@ -264,6 +264,10 @@ impl Prepare for T5Bias {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(self.table_for(dims).at("t5 bias", q_at, k_at, |d| self.bucket(d))?))
     }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table_for(dims).advance("t5 bias", at, prepared, |d| self.bucket(d))
+    }
 }
 
 #[cfg(test)]

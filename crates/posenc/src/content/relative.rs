@@ -37,11 +37,29 @@ impl RowsAt {
         row: impl Fn(i64) -> Option<usize>,
     ) -> Result<RowsAt> {
         let span = span(method, q_at, k_at, reach)?;
-        let rows = span
-            .distances()
-            .map(|d| row(d.saturating_neg()).map_or(NONE, |r| r as u32))
-            .collect();
-        Ok(RowsAt { span, rows })
+        Ok(RowsAt {
+            span,
+            rows: rows_of(span, row),
+        })
+    }
+
+    /// The same at other positions; `false` where they are refused.
+    pub fn advance(
+        &mut self,
+        method: &'static str,
+        [q_at, k_at]: [&Positions; 2],
+        reach: Option<i64>,
+        row: impl Fn(i64) -> Option<usize>,
+    ) -> bool {
+        let Ok(needed) = span(method, q_at, k_at, reach) else {
+            return false;
+        };
+        if !self.span.covers(needed) {
+            // Distances beyond the reach are read as it, but each run of them must be found: they are in the table too.
+            self.span = self.span.grown(needed, i64::MAX);
+            self.rows = rows_of(self.span, row);
+        }
+        true
     }
 
     /// Visits the pairs of a tile that have a row, as runs of columns at the same one: tile row, columns, table row.
@@ -58,6 +76,12 @@ impl RowsAt {
             }
         });
     }
+}
+
+/// `row` takes `query − key`.
+fn rows_of(span: Span, row: impl Fn(i64) -> Option<usize>) -> Arc<[u32]> {
+    let rows = span.distances().map(|d| row(d.saturating_neg()).map_or(NONE, |r| r as u32));
+    rows.collect()
 }
 
 /// The distances of a call, `key − query`, as far as a method tells them apart.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Mix, Present, RowsMut, add_table, scatter_table};
 use crate::params::{BoundMut, ParamSpec};
 use crate::real::{Element, Real};
+use crate::steps::ByToken;
 use crate::view::View;
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub(crate) enum Source<'p, R> {
         spec: ParamSpec,
         gather: Arc<Gather>,
     },
-    /// Computed rows `[batch, seq, width]`; a batch of 1 serves all.
-    Rows { rows: Arc<[R]>, batch: usize, len: usize },
+    /// Computed rows.
+    Rows(Arc<ByToken<R>>),
 }
 
 impl<R: Real> Addend<'_, R> {
@@ -61,13 +62,15 @@ impl<R: Real> Addend<'_, R> {
     pub fn add<T: Element<Real = R>>(&self, on: Present, x: &mut RowsMut<'_, T>) {
         match &self.source {
             Source::Table { table, gather, .. } => add_table(on, x, table, |b, t| gather.mix(b, t)),
-            Source::Rows { rows, batch, len } => add_table(on, x, rows, |b, t| {
-                let b = if *batch == 1 { 0 } else { b };
-                Some(Mix {
-                    row: b * len + t,
-                    other: None,
-                })
-            }),
+            Source::Rows(rows) => {
+                let mix = |b, t| {
+                    Some(Mix {
+                        row: rows.index(b, t),
+                        other: None,
+                    })
+                };
+                add_table(on, x, rows.data(), mix);
+            }
         }
     }
 
@@ -75,7 +78,7 @@ impl<R: Real> Addend<'_, R> {
     pub fn gradient<'g>(&self, grads: &'g mut BoundMut<'_, R>) -> Result<Option<&'g mut [R]>> {
         match &self.source {
             Source::Table { spec, .. } => grads.get_mut(spec).map(Some),
-            Source::Rows { .. } => Ok(None),
+            Source::Rows(_) => Ok(None),
         }
     }
 

@@ -54,6 +54,7 @@ use crate::params::{Bound, Init, ParamSpec};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
+use crate::steps::owned;
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -387,6 +388,11 @@ impl Prepare for Learned {
             concatenated: self.combine != Combine::Add,
             dropout: self.dropout,
         }))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let gather = owned(prepared).and_then(|prepared: &mut PreparedLearned| Arc::get_mut(&mut prepared.gather));
+        gather.is_some_and(|gather| gather.go_on(&self.rows(), before[0], at[0], &[at[0]]))
     }
 }
 
