@@ -69,9 +69,11 @@ pub(crate) trait Prepare: fmt::Display {
 }
 
 /// A method with its positions resolved.
-pub(crate) trait Prepared<R: Real>: Any + Send + Sync {
+pub(crate) trait Prepared<R>: Any + Send + Sync {
     /// Adds what the method does, with this layer's parameters, to the parts of a call.
-    fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()>;
+    fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()>
+    where
+        R: Real;
 }
 
 impl Plan {

@@ -14,25 +14,25 @@ use std::sync::Arc;
 ///
 /// A call shares its tables with the calls of its layers and with these steps. They go on in place where the call before is gone; where it still lives, they are made afresh.
 #[derive(Clone)]
-pub struct Steps<R: Real = f32> {
+pub struct Steps<R = f32> {
     last: Option<Last<R>>,
 }
 
 #[derive(Clone)]
-struct Last<R: Real> {
+struct Last<R> {
     plan: Plan,
     at: [Positions; 2],
     prepared: Arc<[Arc<dyn Prepared<R>>]>,
 }
 
-impl<R: Real> Default for Steps<R> {
+impl<R> Default for Steps<R> {
     /// Nothing resolved yet.
     fn default() -> Self {
         Steps { last: None }
     }
 }
 
-impl<R: Real> fmt::Debug for Steps<R> {
+impl<R> fmt::Debug for Steps<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.last.as_ref().map(|last| [last.at[0].len(), last.at[1].len()]);
         f.debug_struct("Steps").field("tokens", &at).finish()
@@ -213,6 +213,52 @@ mod tests {
                 }
             }
             assert!(moved <= 8, "memory doubles: {moved}");
+        }
+    }
+
+    /// Each method goes on from step to step where its positions do; those whose rows a layer projects anew in every step are prepared anew.
+    #[test]
+    fn every_method_takes_over_what_it_has() {
+        use crate::catalogue::{PresetOptions, catalogue, preset};
+        use crate::encoding::each_method;
+        use crate::input::AddTo;
+        use crate::plan::Prepare;
+        use crate::{Dims, Encoding, InputTable, Overflow, Sinusoidal};
+        let dims = Dims::new(24, 2).unwrap();
+        let options = PresetOptions::new(512);
+        let mut methods: Vec<_> = catalogue()
+            .iter()
+            .flat_map(|entry| preset(entry.name, &options).unwrap().methods)
+            .collect();
+        methods.extend(Encoding::from(Sinusoidal::paper().added_to(AddTo::Projected)).methods);
+        methods.extend(Encoding::from(InputTable::new(20).with_overflow(Overflow::Wrap)).methods);
+        for method in methods {
+            let name = method.to_string();
+            let at = |n: i64| [Positions::range(n - 1..n), Positions::range(0..n)];
+            let prompt = Positions::range(0..30);
+            let mut prepared = each_method!(&method, m => m.prepare::<f32>(&dims, &prompt, &prompt)).unwrap();
+            let mut before = [prompt.clone(), prompt];
+            let gone_on = (31..60)
+                .filter(|n| {
+                    let now = at(*n);
+                    let [old, new] = [&before, &now].map(|at| [&at[0], &at[1]]);
+                    let gone_on = each_method!(&method, m => m.advance::<f32>(&dims, old, new, &mut prepared));
+                    if !gone_on {
+                        prepared = each_method!(&method, m => m.prepare::<f32>(&dims, &now[0], &now[1])).unwrap();
+                    }
+                    before = now;
+                    gone_on
+                })
+                .count();
+            let anew = ["transformer-xl", "xlnet"].iter().any(|method| name.starts_with(method));
+            // Ids that follow each other in a table need nothing to be kept, nor does Shaw; and a prompt whose table serves queries and keys is two in the first step.
+            let nothing_kept = ["learned", "shaw", "input_table(max_len 512"]
+                .iter()
+                .any(|method| name.starts_with(method));
+            match (anew, nothing_kept) {
+                (false, false) => assert!(gone_on >= 28, "{name}: {gone_on}"),
+                _ => assert_eq!(gone_on, 0, "{name}"),
+            }
         }
     }
 }

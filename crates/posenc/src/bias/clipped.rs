@@ -18,7 +18,7 @@
 //! trained table in opposite order, so it is a required argument. The module that this table is often called after, T5's, buckets distances logarithmically. Keys far past
 //! the trained length all fall into the last row: what was learned for "k or more".
 //!
-//! **Cost.** (2k + 1) · heads numbers per layer. O(q_len + k_len) row numbers per call, shared by layers; as many values per head and layer; one add per pair.
+//! **Cost.** (2k + 1) · heads numbers per layer. At most 2k + 1 row numbers per call, shared by layers; as many values per head and layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Direction, Positions, View, ViewMut, clipped_bias};

@@ -15,7 +15,7 @@
 //! head). A table of zeros is attention without positions, where it begins. symm-learning drops this bias without a word when a call is causal and asks for no weights;
 //! it truncates the *difference* of fractional positions, where this is a typed error: truncate the ids with [`Positions::truncated`](crate::Positions::truncated) if that is meant.
 //!
-//! **Cost.** 2k + 1 numbers per layer. O(q_len + k_len) row numbers per call, shared by layers, and as many values per layer; one add per pair.
+//! **Cost.** 2k + 1 numbers per layer. At most 2k + 1 row numbers per call, shared by layers, and as many values per layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, SharedBias, ViewMut};

@@ -28,7 +28,7 @@
 //!   bucket 0, with the query itself.
 //! - Ports that drop the `min` or the logarithm (candle had both bugs) agree up to small distances and then read the wrong row, or past the table.
 //!
-//! **Cost.** buckets · heads numbers. O(q_len + k_len) buckets per call, shared by layers; as many values per head and layer; one add per pair.
+//! **Cost.** buckets · heads numbers. At most 2 · `max_distance` + 1 buckets per call, shared by layers; as many values per head and layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, T5Bias, ViewMut};
