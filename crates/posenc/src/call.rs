@@ -202,6 +202,9 @@ impl<'p, R: Real> Call<'p, R> {
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             addend.check_width(width)?;
         }
+        if x.is_empty() {
+            return Ok(());
+        }
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             for b in 0..batch {
                 for t in 0..len {
@@ -232,6 +235,9 @@ impl<'p, R: Real> Call<'p, R> {
             addend.check_width(width)?;
             addend.gradient(&mut grads)?;
         }
+        if dx.is_empty() {
+            return Ok(());
+        }
         self.drop_out(site, dx.reborrow(), mode);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
@@ -252,7 +258,10 @@ impl<'p, R: Real> Call<'p, R> {
         let [batch, heads, len, head_dim] = x.shape();
         self.check_rows(site, 4, batch, len)?;
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(heads * head_dim)?;
+            addend.check_width(heads.saturating_mul(head_dim))?;
+        }
+        if x.is_empty() {
+            return Ok(());
         }
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             for b in 0..batch {
@@ -275,8 +284,11 @@ impl<'p, R: Real> Call<'p, R> {
         self.check_rows(site, 4, batch, len)?;
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(heads * head_dim)?;
+            addend.check_width(heads.saturating_mul(head_dim))?;
             addend.gradient(&mut grads)?;
+        }
+        if dx.is_empty() {
+            return Ok(());
         }
         for addend in self.parts.addends.iter().filter(|a| a.site == site) {
             let Some(into) = addend.gradient(&mut grads)? else { continue };
@@ -309,6 +321,9 @@ impl<'p, R: Real> Call<'p, R> {
         }
         for addend in self.embedding_addends().filter(|a| !a.concatenated) {
             addend.check_width(width)?;
+        }
+        if out.is_empty() {
+            return Ok(());
         }
         for b in 0..batch {
             for t in 0..len {
@@ -357,6 +372,9 @@ impl<'p, R: Real> Call<'p, R> {
                 addend.check_width(width)?;
             }
             addend.gradient(&mut grads)?;
+        }
+        if d_out.is_empty() {
+            return Ok(());
         }
         self.drop_out(Site::Embedding, d_out.reborrow(), mode);
         let d_out = d_out.as_view();

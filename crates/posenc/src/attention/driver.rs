@@ -1,11 +1,11 @@
 //! What attention is given and gives back, checked once, and how its work is split.
 
-use super::tile::{Scratch, Tiles};
+use super::tile::{Scratch, Tiles, ask, zeros};
 use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
 use crate::error::{Error, Result};
-use crate::kernels::{PlaneMut, RowSum, planes};
+use crate::kernels::{ByHeads, ByLength, HeadsMut, RowSum, share, threads};
 use crate::real::{Element, Real};
 use crate::term::Granularity;
 use crate::view::{View, ViewMut};
@@ -112,16 +112,37 @@ impl<R> Slots<R> {
     }
 }
 
-/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. What a call allocates besides are lists with an entry per batch row and head, and the slots of
-/// its terms.
+/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. It grows, before anything is written, to what a call needs, and a call that needs no more than
+/// the ones before it allocates nothing.
 #[derive(Debug)]
 pub struct Workspace<R> {
     scratch: Vec<Scratch<R>>,
+    /// Each item's own sums of slots and sinks, of an adjoint.
+    partial: Vec<R>,
+    /// Keys before the first chunk of each batch row.
+    chunks: Vec<usize>,
 }
 
 impl<R> Default for Workspace<R> {
     fn default() -> Self {
-        Workspace { scratch: Vec::new() }
+        Workspace {
+            scratch: Vec::new(),
+            partial: Vec::new(),
+            chunks: Vec::new(),
+        }
+    }
+}
+
+impl<R: Real> Workspace<R> {
+    /// Memory for a call, one scratch for each thread that shares its items.
+    fn reserve<'s>(scratch: &'s mut Vec<Scratch<R>>, tiles: &Tiles<'_, '_, '_, R>, adjoint: bool) -> Result<&'s mut [Scratch<R>]> {
+        let threads = threads(tiles.items());
+        if scratch.len() < threads {
+            scratch.resize_with(threads, Scratch::default);
+        }
+        let scratch = &mut scratch[..threads];
+        scratch.iter_mut().try_for_each(|scratch| tiles.reserve(scratch, adjoint))?;
+        Ok(scratch)
     }
 }
 
@@ -202,30 +223,31 @@ impl Attention {
             )?),
             None => None,
         };
-        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some())?;
-        let mut sums = outputs.saved.map(|saved| {
-            saved.rows.clear();
-            saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
-            saved.rows.as_mut_slice()
-        });
-        let mut out = planes(out).into_iter();
-        let mut weights = weights.map(|w| planes(w).into_iter());
-        let mut jobs = Vec::new();
-        for item in tiles.items() {
-            let rows = item.heads * shape.q_len;
-            let sums = sums.as_mut().map(|rest| {
-                let (mine, others) = std::mem::take(rest).split_at_mut(rows);
-                *rest = others;
-                mine
-            });
-            jobs.push(ForwardJob {
-                item,
-                out: out.by_ref().take(item.heads).collect(),
-                sums,
-                weights: weights.as_mut().map(|w| w.by_ref().take(item.heads).collect()),
-            });
+        let Workspace { scratch, chunks, .. } = work;
+        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some(), chunks)?;
+        if out.is_empty() {
+            // There is no row to be written, and beside an axis of no length the others may be of any.
+            if let Some(saved) = outputs.saved {
+                saved.rows.clear();
+            }
+            return Ok(());
         }
-        run(jobs, &mut work.scratch, |job, scratch| tiles.forward(&inputs, job, scratch));
+        let scratch = Workspace::reserve(scratch, &tiles, false)?;
+        let [_, heads] = tiles.item_heads();
+        let sums = match outputs.saved {
+            Some(saved) => {
+                ask(&mut saved.rows, [shape.batch, shape.heads, shape.q_len])?;
+                saved.rows.clear();
+                saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
+                Some(ByLength::new(&mut saved.rows, heads * shape.q_len))
+            }
+            None => None,
+        };
+        let parts = (ByHeads::new(out, heads), sums, weights.map(|weights| ByHeads::new(weights, heads)));
+        share(tiles.items(), parts, scratch, |i, (out, sums, weights), scratch| {
+            let item = tiles.item(i);
+            tiles.forward(&inputs, &mut ForwardJob { item, out, sums, weights }, scratch);
+        });
         Ok(())
     }
 
@@ -251,7 +273,8 @@ impl Attention {
         let out_shape = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
         let out = out.shaped("out [batch, heads, q_len, value_dim]", out_shape)?;
         let d_out = d_out.shaped("d_out [batch, heads, q_len, value_dim]", out_shape)?;
-        if saved.rows.len() != shape.batch * shape.heads * shape.q_len {
+        let rows = shape.heads.checked_mul(shape.q_len).and_then(|rows| rows.checked_mul(shape.batch));
+        if rows != Some(saved.rows.len()) && !(out.is_empty() && saved.rows.is_empty()) {
             return Err(Error::Shape {
                 what: "saved [batch, heads, q_len]",
                 expected: vec![shape.batch, shape.heads, shape.q_len],
@@ -261,36 +284,60 @@ impl Attention {
         let dq = grads.dq.shaped("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
         let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
         let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
-        let tiles = Tiles::new(self, call, shape, mask, mode, false)?;
-        let (mut dq, mut dk, mut dv) = (planes(dq).into_iter(), planes(dk).into_iter(), planes(dv).into_iter());
-        let items: Vec<Item> = tiles.items().collect();
-        // Each item sums its own slots: [heads of the item, slots] per term, term after term.
-        let sizes: Vec<usize> = call.terms().map(|term| term.needs().slots).collect();
-        let per_head: usize = sizes.iter().sum();
-        let per_head = per_head + usize::from(self.sinks);
-        let mut partial: Vec<Vec<T::Real>> = items.iter().map(|item| vec![T::Real::ZERO; item.heads * per_head]).collect();
-        let mut jobs = Vec::new();
-        for (&item, slots) in items.iter().zip(&mut partial) {
-            let (slots, sinks) = slots.split_at_mut(item.heads * (per_head - usize::from(self.sinks)));
-            jobs.push(AdjointJob {
+        let Workspace { scratch, partial, chunks } = work;
+        let tiles = Tiles::new(self, call, shape, mask, mode, false, chunks)?;
+        // Each item sums its own slots: [heads of the item, slots] per term, term after term, then its sinks.
+        let sizes = || call.terms().map(|term| term.needs().slots);
+        let sinks = usize::from(self.sinks);
+        let per_head = sizes().fold(sinks, usize::saturating_add);
+        let mut all = 0;
+        if !(dq.is_empty() && dk.is_empty()) {
+            all = tiles.items();
+            ask(partial, [shape.batch, shape.heads, per_head])?;
+        }
+        let scratch = if all > 0 {
+            Workspace::reserve(scratch, &tiles, true)?
+        } else {
+            &mut []
+        };
+        slots.terms.resize_with(sizes().count(), Vec::new);
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            ask(term, [shape.heads, size, 1])?;
+        }
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            zeros(term, shape.heads * size);
+        }
+        zeros(&mut slots.sinks, shape.heads * sinks);
+        if all == 0 {
+            return Ok(());
+        }
+
+        let [kv_heads, heads] = tiles.item_heads();
+        let of_item = heads * per_head;
+        zeros(partial, all * of_item);
+        let parts = (
+            ByHeads::new(dq, heads),
+            ByHeads::new(dk, kv_heads),
+            ByHeads::new(dv, kv_heads),
+            ByLength::new(partial, of_item),
+        );
+        share(all, parts, scratch, |i, (dq, dk, dv, sums), scratch| {
+            let (item, (slots, sinks)) = (tiles.item(i), sums.split_at_mut(heads * (per_head - sinks)));
+            let mut job = AdjointJob {
                 item,
-                dq: dq.by_ref().take(item.heads).collect(),
-                dk: dk.by_ref().take(item.kv_heads).collect(),
-                dv: dv.by_ref().take(item.kv_heads).collect(),
+                dq,
+                dk,
+                dv,
                 slots,
                 sinks,
-            });
-        }
-        run(jobs, &mut work.scratch, |job, scratch| {
-            tiles.adjoint(&inputs, out, d_out, &saved.rows, job, scratch)
+            };
+            tiles.adjoint(&inputs, out, d_out, &saved.rows, &mut job, scratch);
         });
 
-        slots.terms = sizes.iter().map(|size| vec![T::Real::ZERO; shape.heads * size]).collect();
-        slots.sinks = vec![T::Real::ZERO; if self.sinks { shape.heads } else { 0 }];
-        for (item, partial) in items.iter().zip(&partial) {
-            let mut from = 0;
-            let terms = slots.terms.iter_mut().zip(sizes.iter().copied());
-            for (sums, size) in terms.chain([(&mut slots.sinks, usize::from(self.sinks))]) {
+        for i in 0..all {
+            let (item, mut from) = (tiles.item(i), i * of_item);
+            let terms = slots.terms.iter_mut().zip(sizes());
+            for (sums, size) in terms.chain([(&mut slots.sinks, sinks)]) {
                 let into = &mut sums[item.head0 * size..][..item.heads * size];
                 into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
                 from += item.heads * size;
@@ -383,44 +430,18 @@ impl Attention {
 /// One item's part of a forward pass.
 pub(super) struct ForwardJob<'a, T: Element> {
     pub item: Item,
-    pub out: Vec<PlaneMut<'a, T>>,
+    pub out: HeadsMut<'a, T>,
     pub sums: Option<&'a mut [RowSum<T::Real>]>,
-    pub weights: Option<Vec<PlaneMut<'a, T>>>,
+    pub weights: Option<HeadsMut<'a, T>>,
 }
 
 /// One item's part of an adjoint.
 pub(super) struct AdjointJob<'a, T: Element> {
     pub item: Item,
-    pub dq: Vec<PlaneMut<'a, T>>,
-    pub dk: Vec<PlaneMut<'a, T>>,
-    pub dv: Vec<PlaneMut<'a, T>>,
+    pub dq: HeadsMut<'a, T>,
+    pub dk: HeadsMut<'a, T>,
+    pub dv: HeadsMut<'a, T>,
     pub slots: &'a mut [T::Real],
     /// `[heads of the item]`, or empty.
     pub sinks: &'a mut [T::Real],
-}
-
-/// Runs each job with a scratch of its own thread. Which thread runs a job changes nothing in its result.
-fn run<J: Send, R: Real>(jobs: Vec<J>, scratch: &mut Vec<Scratch<R>>, work: impl Fn(J, &mut Scratch<R>) + Sync) {
-    #[cfg(feature = "rayon")]
-    {
-        let threads = rayon::current_num_threads().min(jobs.len());
-        if threads > 1 {
-            use rayon::iter::{IntoParallelIterator, ParallelIterator};
-            if scratch.len() < threads {
-                scratch.resize_with(threads, Scratch::default);
-            }
-            let mut hands: Vec<(Vec<J>, &mut Scratch<R>)> = scratch.iter_mut().take(threads).map(|s| (Vec::new(), s)).collect();
-            for (i, job) in jobs.into_iter().enumerate() {
-                hands[i % threads].0.push(job);
-            }
-            hands
-                .into_par_iter()
-                .for_each(|(jobs, scratch)| jobs.into_iter().for_each(|job| work(job, scratch)));
-            return;
-        }
-    }
-    if scratch.is_empty() {
-        scratch.push(Scratch::default());
-    }
-    jobs.into_iter().for_each(|job| work(job, &mut scratch[0]));
 }

@@ -45,6 +45,7 @@ use crate::call::Parts;
 use crate::dims::Dims;
 use crate::distances::{Span, add_scaled, check_one_axis};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -121,6 +122,7 @@ impl Alibi {
         let falls = |distance: f64| if symmetric { -distance.abs() } else { distance };
         let whole = q_at.check_whole().is_ok() && k_at.check_whole().is_ok();
         let span = if whole { Span::whole(q_at, k_at) } else { None };
+        memory::check::<R>("distances of a call", &[span.map_or(0, |span| span.count)])?;
         let ramp = span.map(|span| (span, span.distances().map(|d| R::of(falls(d as f64))).collect()));
         Ok(AlibiTerm {
             slopes: slopes.into_iter().map(R::of).collect(),
@@ -282,6 +284,11 @@ pub fn alibi_bloom_padded<T: Element>(is_token: View<'_, bool, 2>, out: ViewMut<
             expected: vec![batch, k_len],
             given: vec![batch, len],
         });
+    }
+    if out.is_empty() {
+        // Of no keys there may be any number of rows.
+        check_heads(rows / batch)?;
+        return write_rows(&[], out, |_, _| 0.0);
     }
     let heads = rows / batch;
     let slopes = alibi_slopes(heads)?.repeat(batch);

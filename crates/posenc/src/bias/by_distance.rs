@@ -7,6 +7,7 @@ use crate::call::Parts;
 use crate::distances::{Span, add_row, check_one_axis};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present};
+use crate::memory;
 use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::Positions;
@@ -36,6 +37,9 @@ impl TableBias {
         k_at.check_whole()?;
         let reach = self.reach as i64;
         let span = Span::whole(q_at, k_at).unwrap_or_else(|| Span::clipped(reach, q_at, k_at));
+        // Twice the rows, as they are collected, and a value of each column.
+        let columns = self.spec.shape.get(1).map_or(1, |columns| columns.saturating_add(1));
+        memory::check::<u64>("distances of a call [heads, distances]", &[columns, span.count])?;
         let rows = span.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
         Ok(TableAt { bias: self, span, rows })
     }

@@ -1,6 +1,7 @@
 //! From position ids to rows of a table: offset, padding row, and what happens past the end.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::positions::Positions;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -194,7 +195,10 @@ impl Gather {
             let id = start.max(last.saturating_add(1));
             return Err(no_row(id, table.offset, 0, (id - start) as usize, table.rows));
         }
-        let mut rows = Vec::with_capacity(batch * len);
+        let mut rows = Vec::with_capacity(memory::check::<Option<RowMix>>(
+            "table rows of the positions [batch, seq]",
+            &[batch, len],
+        )?);
         for b in 0..batch {
             let ids = at.at(0, b, 0, len);
             for t in 0..len {

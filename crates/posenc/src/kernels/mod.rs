@@ -10,6 +10,7 @@
 mod angles;
 mod isa;
 mod lanes;
+mod parts;
 mod planes;
 mod product;
 mod rows;
@@ -21,7 +22,8 @@ pub(crate) use angles::cos_sin;
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, store_bf16, store_f16, store_merged_bf16};
-pub(crate) use planes::{PlaneMut, planes};
+pub(crate) use parts::{ByHeads, ByLength, HeadsMut, share, threads};
+use planes::{PlaneMut, planes};
 pub(crate) use product::{Left, product};
 pub(crate) use rows::{add_row, add_scaled, gather_scaled};
 pub(crate) use softmax::{RowSum, dot, probabilities, score_gradient, softmax_step};

@@ -82,10 +82,11 @@ pub(super) fn fence() {
 /// Writes every row of `out` `[batch, heads, rows, width]`: `write([batch, head, row], zeros)` fills one. Large ones are written past the caches, by the caller's pool.
 pub(crate) fn write_rows<T: Element>(on: Present, out: ViewMut<'_, T, 4>, write: impl Fn([usize; 3], &mut [T]) + Sync) {
     let [_, heads, rows, width] = out.shape();
-    let numbers = out.shape().iter().product::<usize>();
-    if numbers == 0 {
+    // Before the product: beside an axis of no length the others may be of any.
+    if out.is_empty() {
         return;
     }
+    let numbers = out.shape().iter().product::<usize>();
     let zero = T::narrow(T::Real::ZERO);
     let large = numbers.saturating_mul(size_of::<T>()) >= FROM;
     let one = |(i, mut plane): (usize, PlaneMut<'_, T>)| {

@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present, Tables};
+use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
 use crate::view::{View, ViewMut};
@@ -78,7 +79,7 @@ impl<R: Real> Rotation<R> {
         [mut cos, mut sin]: [Vec<R>; 2],
         angles: impl Fn(usize, usize, &mut [f64]) -> Result<bool> + Sync,
     ) -> Result<Rotation<R>> {
-        let size = batch * len * pairs;
+        let size = memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, len, pairs])?;
         for table in [&mut cos, &mut sin] {
             // What is there is written over.
             table.resize(size, R::ZERO);
@@ -186,6 +187,8 @@ impl<R: Real> Rotation<R> {
         if pairs == 0 {
             return Err(Error::Zero { what: "pairs" });
         }
+        // A view may repeat a few rows any number of times.
+        memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, len, pairs])?;
         let widened = |table: View<'_, T, 3>| -> Vec<R> {
             let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
             // One NaN for all: kernels that store 16 bits count on its having no digits below them.
@@ -254,6 +257,7 @@ impl<R: Real> Rotation<R> {
             });
         }
         let batch = if old.batch == 1 { new.batch } else { old.batch };
+        memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, old.len, old.heads * old.pairs])?;
         let (mut cos, mut sin) = (
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
@@ -418,6 +422,9 @@ impl<R: Real> Rotation<R> {
             kernels::turn(Present::current(), &tables, x);
             return Ok(());
         }
+        if x.is_empty() {
+            return Ok(());
+        }
         let mut row = vec![R::ZERO; 2 * self.pairs];
         for b in 0..shape[0] {
             for h in 0..shape[1] {
@@ -442,6 +449,9 @@ impl<R: Real> Rotation<R> {
         let mut out = out.shaped("out [batch, heads, seq, head_dim]", shape)?;
         if let Some(tables) = self.tables::<T>(turn, shape[3]) {
             kernels::turn_into(Present::current(), &tables, x, out);
+            return Ok(());
+        }
+        if x.is_empty() {
             return Ok(());
         }
         let mut row = vec![R::ZERO; shape[3]];
