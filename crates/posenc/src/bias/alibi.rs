@@ -117,6 +117,8 @@ impl Alibi {
 
     fn term<R: Real>(&self, heads: usize, q_at: &Positions, k_at: &Positions) -> Result<AlibiTerm<R>> {
         check_one_axis("alibi", q_at, k_at)?;
+        q_at.check_len()?;
+        k_at.check_len()?;
         let slopes = self.slopes.for_heads(heads)?;
         let symmetric = self.form == Form::Symmetric;
         let falls = |distance: f64| if symmetric { -distance.abs() } else { distance };

@@ -33,6 +33,8 @@ impl TableBias {
     /// Resolves the positions of a call: the table row of each distance, shared by all layers. `row` takes `key − query`.
     pub fn at(self, method: &'static str, q_at: &Positions, k_at: &Positions, row: impl Fn(i64) -> usize) -> Result<TableAt> {
         check_one_axis(method, q_at, k_at)?;
+        q_at.check_len()?;
+        k_at.check_len()?;
         q_at.check_whole()?;
         k_at.check_whole()?;
         let reach = self.reach as i64;
