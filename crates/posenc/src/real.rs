@@ -1,6 +1,6 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
-use crate::kernels::{Vectors, load_bf16, load_f16, load_split_bf16, store_bf16, store_f16, store_merged_bf16};
+use crate::kernels::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
 use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
@@ -84,6 +84,15 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Over the first numbers of a row, each rounded as [`narrow`](Element::narrow) rounds.
     #[doc(hidden)]
     fn store<S: Simd>(simd: S, vector: <Self::Real as Vectors>::Vector<S>, to: &mut [Self]);
+    /// Each number rounded as [`narrow`](Element::narrow) rounds, and widened again. NaN has no digits that are lost in rounding, or it may end as a number.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn round_lanes<S: Simd>(_: S, vector: <Self::Real as Vectors>::Vector<S>) -> <Self::Real as Vectors>::Vector<S> {
+        vector
+    }
+    /// Two vectors of a row are better read by [`load_split`](Element::load_split) than one after the other.
+    #[doc(hidden)]
+    const SPLITS_WELL: bool = false;
     /// Twice as many numbers: those at even places and those at odd ones.
     #[doc(hidden)]
     #[inline(always)]
@@ -180,6 +189,12 @@ impl Element for half::f16 {
     fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::f16]) {
         store_f16(simd, vector, to);
     }
+    #[inline(always)]
+    fn round_lanes<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
+        let mut stored = [half::f16::ZERO; <f32 as Vectors>::LANES];
+        store_f16(simd, vector, &mut stored);
+        load_f16(simd, &stored)
+    }
 }
 
 impl Element for half::bf16 {
@@ -204,6 +219,11 @@ impl Element for half::bf16 {
     #[inline(always)]
     fn store<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [half::bf16]) {
         store_bf16(simd, vector, to);
+    }
+    const SPLITS_WELL: bool = true;
+    #[inline(always)]
+    fn round_lanes<S: Simd>(simd: S, vector: <f32 as Vectors>::Vector<S>) -> <f32 as Vectors>::Vector<S> {
+        rounded_bf16(simd, vector)
     }
     #[inline(always)]
     fn load_split<S: Simd>(simd: S, from: &[half::bf16]) -> [<f32 as Vectors>::Vector<S>; 2] {

@@ -5,8 +5,9 @@ use super::mask::ResolvedMask;
 use super::{Attention, Inputs, Mask, Temperature};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{Left, Present, RowSum, padded, product};
+use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm, Tile};
@@ -85,16 +86,7 @@ pub(super) fn grow<R: Real>(buffer: &mut Vec<R>, n: usize) {
 
 /// Room for as many numbers as the shape has.
 pub(super) fn ask<T>(buffer: &mut Vec<T>, shape: [usize; 3]) -> Result<()> {
-    let numbers = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
-    let asked = numbers.map(|numbers| buffer.try_reserve_exact(numbers.saturating_sub(buffer.len())));
-    match asked {
-        Some(Ok(())) => Ok(()),
-        _ => Err(Error::Invalid {
-            what: "attention's workspace",
-            given: format!("a buffer of {} · {} · {}", shape[0], shape[1], shape[2]),
-            expected: "what memory can hold",
-        }),
-    }
+    memory::reserve("a buffer of attention's workspace", buffer, &shape).map(|_| ())
 }
 
 /// Distances in the packed buffers.

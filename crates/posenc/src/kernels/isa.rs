@@ -149,10 +149,35 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
-/// Calls an `#[inline(always)]` function with the vectors of the instruction set that is present: `vectors!(on, simd => body(simd, …))`.
+/// Calls an `#[inline(always)]` function with the vectors of the instruction set that is present: `vectors!(on, simd => body(simd, …))`. It is compiled once for each set of [`Isa`], and for no
+/// set between them.
 macro_rules! vectors {
-    ($on:expr, $simd:ident => $op:expr) => {
-        fearless_simd::dispatch!($on.0, $simd => $op)
-    };
+    ($on:expr, $simd:ident => $op:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        match $on.0 {
+            fearless_simd::Level::Avx512($simd) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $op,
+            ),
+            fearless_simd::Level::Avx2($simd) => fearless_simd::Simd::vectorize(
+                $simd,
+                #[inline(always)]
+                || $op,
+            ),
+            level => match level.as_sse2() {
+                Some($simd) => fearless_simd::Simd::vectorize(
+                    $simd,
+                    #[inline(always)]
+                    || $op,
+                ),
+                None => unreachable!("SSE2 is part of x86-64"),
+            },
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            fearless_simd::dispatch!($on.0, $simd => $op)
+        }
+    }};
 }
 pub(crate) use vectors;

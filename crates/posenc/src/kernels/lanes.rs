@@ -1,6 +1,5 @@
 //! Rows of stored numbers as vectors of the type that they are computed in.
 
-use crate::real::Element;
 use fearless_simd::{Simd, f32x16, f64x8, prelude::*, u16x16, u16x32, u32x16};
 use half::slice::HalfFloatSliceExt;
 use std::ops::{Add, Mul, Sub};
@@ -59,36 +58,50 @@ pub(crate) fn store_bf16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::bf
     if native::store_bf16(simd, vector, to) {
         return;
     }
-    let (low, high) = simd.split_u32x16(round_bf16(vector));
+    let (low, high) = simd.split_u32x16(round_bf16(simd, vector));
     simd.narrow_u32x8(low, high).store_slice(to[..16].reinterpret_cast_mut());
 }
 
 /// Over the first 32: numbers for even and for odd places. NaN keeps to its upper half, as it does in what is computed from numbers of 16 bits.
 #[inline(always)]
 pub(crate) fn store_merged_bf16<S: Simd>(simd: S, [even, odd]: [f32x16<S>; 2], to: &mut [half::bf16]) {
-    let (even, odd) = (carried(even), carried(odd));
+    let (even, odd) = (carried(simd, even), carried(simd, odd));
+    #[cfg(target_arch = "x86_64")]
+    if native::store_upper(simd, [even, odd], to) {
+        return;
+    }
     let both = if cfg!(target_endian = "big") {
         (even & 0xFFFF_0000) | (odd >> 16)
     } else {
         (even >> 16) | (odd & 0xFFFF_0000)
     };
     let both: u16x32<S> = both.bitcast();
-    let _ = simd;
     both.store_slice(to[..32].reinterpret_cast_mut());
+}
+
+/// Each number rounded to bf16. NaN keeps to its upper half, as in [`store_merged_bf16`].
+#[inline(always)]
+pub(crate) fn rounded_bf16<S: Simd>(simd: S, vector: f32x16<S>) -> f32x16<S> {
+    f32x16::from_bits(carried(simd, vector) & 0xFFFF_0000)
 }
 
 /// The bits of each number, rounded in their upper half.
 #[inline(always)]
-fn carried<S: Simd>(vector: f32x16<S>) -> u32x16<S> {
+fn carried<S: Simd>(simd: S, vector: f32x16<S>) -> u32x16<S> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(bits) = native::carried(simd, vector) {
+        return bits;
+    }
+    let _ = simd;
     let bits: u32x16<S> = vector.to_bits();
     bits + (((bits >> 16) & 1) + 0x7FFF)
 }
 
 /// The bits of each number, rounded to bf16, in the lower half of its lane.
 #[inline(always)]
-fn round_bf16<S: Simd>(vector: f32x16<S>) -> u32x16<S> {
+fn round_bf16<S: Simd>(simd: S, vector: f32x16<S>) -> u32x16<S> {
     let bits: u32x16<S> = vector.to_bits();
-    let (high, rounded) = (bits >> 16, carried(vector) >> 16);
+    let (high, rounded) = (bits >> 16, carried(simd, vector) >> 16);
     // A NaN whose payload is in the lower half alone would become ∞.
     let is_nan = (bits & 0x7FFF_FFFF).simd_gt(0x7F80_0000);
     is_nan.select(high | 0x40, rounded)
@@ -100,11 +113,15 @@ pub(crate) fn load_f16<S: Simd>(simd: S, from: &[half::f16]) -> f32x16<S> {
     if let Some(loaded) = native::load(simd, from) {
         return loaded;
     }
-    let mut numbers = [0.0; 16];
-    for (x, from) in numbers.iter_mut().zip(&from[..16]) {
-        *x = from.widen();
-    }
-    f32x16::load_array(simd, numbers)
+    // As `Element::widen` does it, number by number.
+    let (low, high) = simd.widen_u16x16(u16x16::from_slice(simd, from[..16].reinterpret_cast()));
+    let bits: u32x16<S> = simd.combine_u32x8(low, high);
+    let size = (bits & 0x7FFF) << 13;
+    let moved: u32x16<S> = (f32x16::from_bits(size) * f32::from_bits(0x7780_0000)).to_bits();
+    let special = size
+        .simd_ge(0x0F80_0000)
+        .select(u32x16::splat(simd, 0x7F80_0000), u32x16::splat(simd, 0));
+    f32x16::from_bits(((bits & 0x8000) << 16) | moved | special)
 }
 
 #[inline(always)]
@@ -113,16 +130,23 @@ pub(crate) fn store_f16<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::f16
     if native::store(simd, vector, to) {
         return;
     }
-    let _ = simd;
-    for (to, x) in to[..16].iter_mut().zip(vector.to_array()) {
-        *to = half::f16::narrow(x);
-    }
+    // As `Element::narrow` does it, number by number.
+    let bits: u32x16<S> = vector.to_bits();
+    let size = bits & 0x7FFF_FFFF;
+    let normal = (size + (((size >> 13) & 1) + 0x0FFF) - 0x3800_0000) >> 13;
+    let small: u32x16<S> = (f32x16::from_bits(size) + 0.5).to_bits();
+    let finite = size.simd_lt(0x3880_0000).select(small - 0x3F00_0000, normal);
+    let nan = ((size >> 13) & 0x3FF) | 0x7E00;
+    let large = size.simd_gt(0x7F80_0000).select(nan, u32x16::splat(simd, 0x7C00));
+    let stored = ((bits >> 16) & 0x8000) | size.simd_ge(0x477F_F000).select(large, finite);
+    let (low, high) = simd.split_u32x16(stored);
+    simd.narrow_u32x8(low, high).store_slice(to[..16].reinterpret_cast_mut());
 }
 
 /// Conversions by the processor's own instructions; widening and narrowing in one step, which the portable vectors do in halves.
 #[cfg(target_arch = "x86_64")]
 mod native {
-    use fearless_simd::{Level, Simd, f32x16, prelude::*};
+    use fearless_simd::{Level, Simd, f32x16, prelude::*, u32x16};
     use std::arch::x86_64 as x86;
 
     #[inline(always)]
@@ -193,6 +217,44 @@ mod native {
         true
     }
 
+    /// The upper halves of both, in turn: two shifts, one of them over both. The optimiser would make of the portable form a general permutation, which takes longer.
+    #[inline(always)]
+    pub fn store_upper<S: Simd>(simd: S, [even, odd]: [u32x16<S>; 2], to: &mut [half::bf16]) -> bool {
+        let (even, odd, to) = (even.to_array(), odd.to_array(), to[..32].as_mut_ptr());
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions (Ice Lake's set has VBMI2); 32 numbers are written.
+            Level::Avx512(_) => unsafe {
+                let (even, odd) = (
+                    x86::_mm512_loadu_si512(even.as_ptr().cast()),
+                    x86::_mm512_loadu_si512(odd.as_ptr().cast()),
+                );
+                let both = x86::_mm512_shrdi_epi32::<16>(even, x86::_mm512_srli_epi32::<16>(odd));
+                x86::_mm512_storeu_si512(to.cast(), both);
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    /// Half an ulp less a bit, and a bit more where the upper half is odd, in two steps where there would be four: that bit times 1 and 1 times 0x7FFF, added to the number's bits.
+    #[inline(always)]
+    pub fn carried<S: Simd>(simd: S, vector: f32x16<S>) -> Option<u32x16<S>> {
+        let (numbers, mut bits) = (vector.to_array(), [0u32; 16]);
+        match simd.level() {
+            // SAFETY: the level says that the processor has the instructions (Ice Lake's set has VNNI); 16 numbers are read and written.
+            Level::Avx512(_) => unsafe {
+                const OR_OF_AND: i32 = 0xF8;
+                let x = x86::_mm512_loadu_si512(numbers.as_ptr().cast());
+                let odd_and_one =
+                    x86::_mm512_ternarylogic_epi32::<OR_OF_AND>(x86::_mm512_set1_epi32(1), x, x86::_mm512_set1_epi32(1 << 16));
+                let carried = x86::_mm512_dpwssd_epi32(x, odd_and_one, x86::_mm512_set1_epi32(1 << 16 | 0x7FFF));
+                x86::_mm512_storeu_si512(bits.as_mut_ptr().cast(), carried);
+            },
+            _ => return None,
+        }
+        Some(u32x16::load_array(simd, bits))
+    }
+
     #[inline(always)]
     pub fn store<S: Simd>(simd: S, vector: f32x16<S>, to: &mut [half::f16]) -> bool {
         let (numbers, to) = (vector.to_array(), to[..16].as_mut_ptr());
@@ -220,6 +282,7 @@ mod native {
 mod tests {
     use super::*;
     use crate::kernels::{Present, vectors};
+    use crate::real::Element;
     use crate::rng::Rng;
 
     #[inline(always)]

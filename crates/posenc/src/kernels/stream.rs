@@ -1,4 +1,4 @@
-//! Stores that go past the caches.
+//! Stores that go past the caches, and lines that are asked for ahead of time.
 
 use super::{Isa, PlaneMut, Present, planes};
 use crate::real::{Element, Real};
@@ -67,6 +67,23 @@ unsafe fn whole_lines(on: Present, from: *const u8, to: *mut u8, lines: usize) {
         // SAFETY: the caller's.
         unsafe { std::ptr::copy_nonoverlapping(from, to, lines * LINE) };
     }
+}
+
+/// Asks for the line at `at`, to write it or only to read it. No address is wrong: one where nothing is brings nothing.
+#[inline(always)]
+pub(super) fn prefetch<const WRITE: bool>(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch of any address has no effect that a program sees.
+    unsafe {
+        use std::arch::x86_64 as x86;
+        if WRITE {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(at.cast());
+        } else {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(at.cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Makes what [`copy`] stored visible to other threads in order.

@@ -1,15 +1,15 @@
 //! The rotation of rows by tables of cosines and sines.
 //!
-//! Memory decides: each element is read and written once, the tables stay in the second-level cache while every head passes by. Arithmetic is the same on each instruction set, two products and
-//! a sum without a fused one, so results are the same bits.
+//! Memory decides: each number is read and written once, while a block of the tables stays in the first-level cache and every head passes by, and the rows that come next are asked for ahead of
+//! time. Arithmetic is the same on each instruction set, two products and a sum without a fused one, so results are the same bits.
 
-use super::stream;
+use super::stream::prefetch;
 use super::{Present, Vectors, vectors};
 use crate::real::{Element, Real};
-use crate::rotate::Pairing;
+use crate::rotate::{Pairing, Rounding};
 use crate::view::{View, ViewMut};
 use fearless_simd::Simd;
-use std::ops::{Add, Mul, Sub};
+use std::mem::MaybeUninit;
 
 /// Cosines and sines, `[batch, len, heads, pairs]`, and how to turn by them.
 #[derive(Clone, Copy)]
@@ -27,16 +27,18 @@ pub(crate) struct Tables<'a, R> {
     pub back: bool,
     /// The first column that turns.
     pub first: usize,
+    /// Of rows in half precision.
+    pub rounding: Rounding,
 }
 
-/// Numbers of a table block that stays in the second-level cache: 128 KiB of f32 cosines and sines.
-const TABLE_BLOCK: usize = 1 << 15;
-/// Bytes that are turned in the first-level cache before they are stored.
-const STAGE: usize = 4096;
+/// Numbers of a block of tables: 16 KiB of f32, which leave room for rows in the first-level cache.
+const STAGED: usize = 4096;
+/// Rows that are asked for ahead of time.
+const AHEAD: usize = 8;
 /// From this size on, threads share the work: below it, waking them costs more than they save.
 #[cfg(feature = "rayon")]
 const PARALLEL_FROM: usize = 1 << 20;
-/// Bytes that a thread takes at a time.
+/// Bytes that a thread takes at a time, about.
 const ITEM: usize = 256 << 10;
 
 /// A tensor that threads read or write disjoint rows of.
@@ -97,12 +99,18 @@ struct Item {
     tokens: [usize; 2],
 }
 
+/// Tokens whose tables are staged at a time.
+#[inline(always)]
+fn block(pairs: usize) -> usize {
+    (STAGED / (2 * pairs)).max(1)
+}
+
 /// Cuts `[batch, heads, len]` into items: blocks of tokens outermost, so that their tables are read from memory once, then batch rows, then heads.
-fn each_item(shape: [usize; 4], bytes: usize, pairs: usize, work: impl Fn(Item) + Sync) {
+fn each_item(shape: [usize; 4], size: usize, pairs: usize, work: impl Fn(Item) + Sync) {
     let [batch, heads, len, width] = shape;
-    let size = bytes / (batch * heads * len * width);
-    let tokens = (TABLE_BLOCK / (2 * pairs)).clamp(1, len);
-    let per_item = (ITEM / (tokens * width * size)).clamp(1, heads);
+    let (row, block) = (width * size, block(pairs).min(len));
+    let tokens = (ITEM / (row * heads)).next_multiple_of(block).clamp(block, len);
+    let per_item = (ITEM / (row * tokens)).clamp(1, heads);
     let (blocks, groups) = (len.div_ceil(tokens), heads.div_ceil(per_item));
     let one = |i: usize| {
         let (block, b, group) = (i / (batch * groups), i / groups % batch, i % groups);
@@ -114,7 +122,7 @@ fn each_item(shape: [usize; 4], bytes: usize, pairs: usize, work: impl Fn(Item) 
     };
     let items = blocks * batch * groups;
     #[cfg(feature = "rayon")]
-    if bytes >= PARALLEL_FROM && items > 1 && rayon::current_num_threads() > 1 {
+    if items > 1 && row * heads * len * batch >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
         use rayon::prelude::*;
         return (0..items).into_par_iter().for_each(one);
     }
@@ -123,160 +131,25 @@ fn each_item(shape: [usize; 4], bytes: usize, pairs: usize, work: impl Fn(Item) 
 
 /// Turns the rows of `x` `[batch, heads, len, width]` in place. Shapes fit the tables.
 pub(crate) fn turn<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x: ViewMut<'_, T, 4>) {
-    let shape = x.shape();
-    if shape.contains(&0) {
-        return;
-    }
-    let bytes = shape.iter().product::<usize>() * size_of::<T>();
-    let rows = Rows::new(x);
-    let from = rows.as_source();
-    each_item(
-        shape,
-        bytes,
-        tables.pairs,
-        |item| vectors!(on, simd => turn_item(simd, tables, from, rows, item)),
-    );
+    let rows = x.shape();
+    let to = Rows::new(x);
+    turn_all(on, tables, rows, to.as_source(), to);
 }
 
 /// Turns the rows of `x` into `out`, of the same shape. Shapes fit the tables.
 pub(crate) fn turn_into<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x: View<'_, T, 4>, out: ViewMut<'_, T, 4>) {
-    let shape = x.shape();
+    let rows = x.shape();
+    turn_all(on, tables, rows, Rows::of(x), Rows::new(out));
+}
+
+fn turn_all<T: Element>(on: Present, tables: &Tables<'_, T::Real>, shape: [usize; 4], from: Rows<*const T>, to: Rows<*mut T>) {
     if shape.contains(&0) {
         return;
     }
-    let bytes = shape.iter().product::<usize>() * size_of::<T>();
-    let (from, to) = (Rows::of(x), Rows::new(out));
-    let stream = bytes >= stream::FROM && shape[3] * size_of::<T>() <= STAGE && (to.strides[2] == shape[3] || shape[2] == 1);
-    each_item(shape, bytes, tables.heads * tables.pairs, |item| match stream {
-        true => past_caches(on, tables, from, to, item),
-        false => vectors!(on, simd => turn_item(simd, tables, from, to, item)),
+    // Where nothing turns there are still columns to copy: tables of no pairs, any number of which fit the stage.
+    each_item(shape, size_of::<T>(), tables.pairs.max(1), |item| {
+        turn_item(on, tables, from, to, item)
     });
-}
-
-/// Turns the rows of an item; `from` and `to` are one tensor, or share no memory.
-#[inline(always)]
-fn turn_item<S: Simd, T: Element>(simd: S, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
-    // Chosen once, not per row: a decoding step has rows of one token, and little to do in each.
-    match (tables.pairing, tables.back) {
-        (Pairing::Halves | Pairing::HalvesTwice, false) => turn_rows::<_, _, false, false, false>(simd, tables, from, to, item),
-        (Pairing::Halves | Pairing::HalvesTwice, true) => turn_rows::<_, _, false, false, true>(simd, tables, from, to, item),
-        (Pairing::Interleaved, false) => turn_rows::<_, _, true, true, false>(simd, tables, from, to, item),
-        (Pairing::Interleaved, true) => turn_rows::<_, _, true, true, true>(simd, tables, from, to, item),
-        (Pairing::InterleavedToHalves, false) => turn_rows::<_, _, true, false, false>(simd, tables, from, to, item),
-        (Pairing::InterleavedToHalves, true) => turn_rows::<_, _, false, true, true>(simd, tables, from, to, item),
-    }
-}
-
-#[inline(always)]
-fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
-    simd: S,
-    tables: &Tables<'_, T::Real>,
-    from: Rows<*const T>,
-    to: Rows<*mut T>,
-    item: Item,
-) {
-    /// Wider than any model's heads.
-    const ON_STACK: usize = 512;
-    let zero = T::narrow(T::Real::ZERO);
-    let (mut on_stack, mut on_heap) = ([zero; ON_STACK], Vec::new());
-    // A copy of a row, for pairings that need one.
-    let before = match 2 * tables.pairs {
-        _ if READ == WRITE => &mut on_heap[..],
-        n if n <= ON_STACK => &mut on_stack[..n],
-        n => {
-            on_heap.resize(n, zero);
-            &mut on_heap[..]
-        }
-    };
-    let b = if tables.batch == 1 { 0 } else { item.b };
-    for h in item.heads[0]..item.heads[1] {
-        for t in item.tokens[0]..item.tokens[1] {
-            let at = ((b * tables.len + t) * tables.heads + if tables.heads == 1 { 0 } else { h }) * tables.pairs;
-            let (cos, sin) = (&tables.cos[at..at + tables.pairs], &tables.sin[at..at + tables.pairs]);
-            // Opaque, or the optimiser carries a dozen addresses of each row along from row to row, in memory: that cost as much as turning it.
-            let (x, y) = std::hint::black_box((from.offset(item.b, h, t), to.offset(item.b, h, t)));
-            // SAFETY: the rows lie in their tensors, and no other item has them.
-            unsafe {
-                turn_row::<_, _, READ, WRITE, BACK>(
-                    simd,
-                    tables,
-                    cos,
-                    sin,
-                    to.width,
-                    from.data.wrapping_add(x),
-                    to.data.wrapping_add(y),
-                    before,
-                )
-            };
-        }
-    }
-}
-
-/// Turns the columns of a row that turn and copies the others.
-///
-/// # Safety
-/// `width` numbers can be read at `from` and written at `to`, which are the same or share no memory.
-#[inline(always)]
-unsafe fn turn_row<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
-    simd: S,
-    tables: &Tables<'_, T::Real>,
-    cos: &[T::Real],
-    sin: &[T::Real],
-    width: usize,
-    from: *const T,
-    to: *mut T,
-    before: &mut [T],
-) {
-    let (n, first) = (cos.len(), tables.first);
-    let end = first + 2 * n;
-    // SAFETY: columns below `width`, as the caller promises; each is in one of these ranges.
-    unsafe {
-        let in_place = std::ptr::eq(from, to);
-        if !in_place && 2 * n != width {
-            std::ptr::copy_nonoverlapping(from, to, first);
-            std::ptr::copy_nonoverlapping(from.add(end), to.add(end), width - end);
-        }
-        let (from, to) = (from.add(first), to.add(first));
-        if READ != WRITE && in_place {
-            // Read and written in different orders: no pair can be turned where it lies.
-            before[..2 * n].copy_from_slice(std::slice::from_raw_parts(from, 2 * n));
-            pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, before.as_ptr(), to);
-        } else if tables.pairing == Pairing::HalvesTwice {
-            let half = n / 2;
-            pairs::<_, _, READ, WRITE, BACK>(simd, &cos[..half], &sin[..half], from, to);
-            pairs::<_, _, READ, WRITE, BACK>(simd, &cos[half..], &sin[half..], from.add(n), to.add(n));
-        } else {
-            pairs::<_, _, READ, WRITE, BACK>(simd, cos, sin, from, to);
-        }
-    }
-}
-
-/// As [`turn_item`], the turned rows stored past the caches.
-fn past_caches<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
-    let mut stage = [T::narrow(T::Real::ZERO); STAGE / 2];
-    let at_once = STAGE / (to.width * size_of::<T>());
-    for h in item.heads[0]..item.heads[1] {
-        for first in (item.tokens[0]..item.tokens[1]).step_by(at_once) {
-            let rows = at_once.min(item.tokens[1] - first);
-            let stage = &mut stage[..rows * to.width];
-            // Rows of the stage under the numbers of the tokens that they are for: `first` is its row 0.
-            let in_stage = Rows {
-                data: stage.as_mut_ptr().wrapping_sub(first * to.width),
-                strides: [0, 0, to.width],
-                width: to.width,
-            };
-            let part = Item {
-                b: item.b,
-                heads: [h, h + 1],
-                tokens: [first, first + rows],
-            };
-            vectors!(on, simd => turn_item(simd, tables, from, in_stage, part));
-            // SAFETY: rows of consecutive tokens follow each other (checked by the caller) inside the tensor, and no other item has them.
-            let out = unsafe { std::slice::from_raw_parts_mut(to.data.add(to.offset(item.b, h, first)), stage.len()) };
-            stream::copy(on, stage, out);
-        }
-    }
-    stream::fence();
 }
 
 /// Turns one row by its cosines and sines, in place; nothing but columns that turn.
@@ -292,6 +165,7 @@ pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pair
         pairing,
         back,
         first: 0,
+        rounding: Rounding::Once,
     };
     let to = Rows {
         data: row.as_mut_ptr(),
@@ -303,74 +177,469 @@ pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pair
         heads: [0, 1],
         tokens: [0, 1],
     };
-    vectors!(on, simd => turn_item(simd, &tables, to.as_source(), to, item));
+    turn_item(on, &tables, to.as_source(), to, item);
 }
 
-/// Turns pairs, which lie as neighbours (`true`) or as two halves where they are read and where they are written.
+/// Turns the rows of an item; `from` and `to` are one tensor, or share no memory.
+fn turn_item<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
+    // Neighbours (`true`) or halves, where pairs are read and where they are written.
+    let (read, write) = match (tables.pairing, tables.back) {
+        (Pairing::Halves | Pairing::HalvesTwice, _) => (false, false),
+        (Pairing::Interleaved, _) => (true, true),
+        (Pairing::InterleavedToHalves, false) => (true, false),
+        (Pairing::InterleavedToHalves, true) => (false, true),
+    };
+    // Numbers of the arithmetic's own type are rounded by each step as they are.
+    let steps = tables.rounding == Rounding::EachStep && is_half::<T>();
+    let turn = match (read, write, steps) {
+        (false, false, false) => turn_block::<T, false, false, false>,
+        (true, true, false) => turn_block::<T, true, true, false>,
+        (true, false, false) => turn_block::<T, true, false, false>,
+        (false, true, false) => turn_block::<T, false, true, false>,
+        (false, false, true) => turn_block::<T, false, false, true>,
+        (true, true, true) => turn_block::<T, true, true, true>,
+        (true, false, true) => turn_block::<T, true, false, true>,
+        (false, true, true) => turn_block::<T, false, true, true>,
+    };
+    let mut stage = Stage::new();
+    let n = tables.pairs;
+    let parts = if tables.pairing == Pairing::HalvesTwice { 2 } else { 1 };
+    let even_odd = even_odd::<T>(read, write);
+    let in_place = std::ptr::eq(from.data, to.data);
+    // One row.
+    let row = |h: usize, t: usize| Block {
+        x: from.data.wrapping_add(from.offset(item.b, h, t) + tables.first),
+        y: to.data.wrapping_add(to.offset(item.b, h, t) + tables.first),
+        x_strides: [from.strides[1], from.strides[2]],
+        y_strides: [to.strides[1], to.strides[2]],
+        heads: 1,
+        len: 1,
+        pairs: n / parts,
+        apart: n / parts,
+        parts,
+        rest: if in_place {
+            [0; 2]
+        } else {
+            [tables.first, to.width - tables.first - 2 * n]
+        },
+        // Read and written in different orders, no pair can be turned where it lies.
+        through: in_place && read != write,
+    };
+    let [first, last] = item.tokens;
+    let heads = item.heads[0]..item.heads[1];
+    if 2 * n <= STAGED {
+        let at_once = block(n.max(1));
+        // Heads that share their tables.
+        let together = if tables.heads == 1 { heads.len() } else { 1 };
+        for start in (first..last).step_by(at_once) {
+            let len = at_once.min(last - start);
+            for h in heads.clone().step_by(together) {
+                for t in 0..len {
+                    stage.row::<T>(tables, parts, even_odd, tables.row(item.b, h, start + t), t);
+                }
+                // SAFETY: rows of the item lie in their tensors, and no other item has them; their tables are staged.
+                unsafe {
+                    let block = Block {
+                        heads: together,
+                        len,
+                        ..row(h, start)
+                    };
+                    turn(on, &block, &stage);
+                }
+            }
+        }
+        return;
+    }
+    // Rows whose tables do not fit the stage, one at a time, in pieces. The one allocation is for what no model has: rows so wide, in place, written in another order than they are read.
+    let mut before = Vec::new();
+    for (h, t) in heads.flat_map(|h| (first..last).map(move |t| (h, t))) {
+        let (cos, sin) = tables.row(item.b, h, t);
+        let row = row(h, t);
+        let mut x = row.x;
+        // SAFETY: the row lies in its tensor, and no other item has it.
+        unsafe {
+            copy_rest(row.rest, 2 * n, row.x, row.y);
+            if row.through {
+                before.clear();
+                before.extend_from_slice(std::slice::from_raw_parts(x, 2 * n));
+                x = before.as_ptr();
+            }
+        }
+        for (part, i) in (0..parts).flat_map(|part| (0..row.pairs).step_by(STAGED / 2).map(move |i| (part, i))) {
+            let count = (row.pairs - i).min(STAGED / 2);
+            let of = part * row.pairs + i..part * row.pairs + i + count;
+            stage.row::<T>(tables, 1, even_odd, (&cos[of.clone()], &sin[of]), 0);
+            let at = |neighbours: bool| 2 * part * row.pairs + if neighbours { 2 * i } else { i };
+            let piece = Block {
+                x: x.wrapping_add(at(read)),
+                y: row.y.wrapping_add(at(write)),
+                pairs: count,
+                parts: 1,
+                rest: [0; 2],
+                through: false,
+                ..row
+            };
+            // SAFETY: as above; what is overwritten before it is read was kept.
+            unsafe { turn(on, &piece, &stage) };
+        }
+    }
+}
+
+const fn is_half<T: Element>() -> bool {
+    size_of::<T>() < size_of::<T::Real>()
+}
+
+/// Whether pairs of two vectors are taken as those at even and at odd places: where that is how a stored row is best read.
+const fn even_odd<T: Element>(read: bool, write: bool) -> bool {
+    T::SPLITS_WELL && !read && !write
+}
+
+/// Tables of the rows that are turned next, on the stack, at the start of a line.
+#[repr(C, align(64))]
+struct Stage<R>([MaybeUninit<R>; STAGED]);
+
+impl<R: Real> Stage<R> {
+    #[inline(always)]
+    fn new() -> Self {
+        Stage([const { MaybeUninit::uninit() }; STAGED])
+    }
+
+    /// Puts the tables of a row where [`pairs`] reads them: for each part, cosines and sines of each two vectors of pairs, of the vector that is left, and of the pairs that are left, with the
+    /// sines' sign, and rounded as they are used.
+    fn row<T: Element<Real = R>>(&mut self, tables: &Tables<'_, R>, parts: usize, even_odd: bool, (cos, sin): (&[R], &[R]), row: usize) {
+        let lanes = <R as Vectors>::LANES;
+        let out = &mut self.0[2 * cos.len() * row..][..2 * cos.len()];
+        let of_part = cos.len() / parts;
+        let (mut at, mut i) = (0, 0);
+        while i < cos.len() {
+            let count = match of_part - i % of_part {
+                left if left >= 2 * lanes => 2 * lanes,
+                left if left >= lanes => lanes,
+                left => left,
+            };
+            for (table, negated) in [(&cos[i..i + count], false), (&sin[i..i + count], tables.back)] {
+                let to = &mut out[at..at + count];
+                let used = |x: R| {
+                    let x = if tables.rounding != Rounding::Once && is_half::<T>() {
+                        T::narrow(x).widen()
+                    } else {
+                        x
+                    };
+                    if negated { -x } else { x }
+                };
+                if even_odd && count == 2 * lanes {
+                    let (even, odd) = to.split_at_mut(lanes);
+                    for ((even, odd), pair) in even.iter_mut().zip(odd).zip(table.chunks_exact(2)) {
+                        even.write(used(pair[0]));
+                        odd.write(used(pair[1]));
+                    }
+                } else {
+                    to.iter_mut().zip(table).for_each(|(to, x)| _ = to.write(used(*x)));
+                }
+                at += count;
+            }
+            i += count;
+        }
+    }
+}
+
+/// Rows of some tokens of some heads.
+struct Block<T> {
+    /// The first column that turns, of the first row.
+    x: *const T,
+    y: *mut T,
+    /// From head to head and from token to token.
+    x_strides: [usize; 2],
+    y_strides: [usize; 2],
+    heads: usize,
+    len: usize,
+    /// Of a part.
+    pairs: usize,
+    /// From the first half of a part to the second.
+    apart: usize,
+    parts: usize,
+    /// Columns before and after those that turn, which are to be copied.
+    rest: [usize; 2],
+    /// Rows go through a copy.
+    through: bool,
+}
+
+/// Turns the rows of a block by the staged tables of its tokens.
 ///
 /// # Safety
-/// Twice as many numbers as there are cosines can be read at `from` and written at `to`. These are the same and the two orders too, or they share no memory.
+/// The rows lie in their tensors, which are one (and the two orders too, or rows go through a copy) or share no memory, and nobody else has them.
+unsafe fn turn_block<T: Element, const READ: bool, const WRITE: bool, const STEPS: bool>(
+    on: Present,
+    block: &Block<T>,
+    stage: &Stage<T::Real>,
+) {
+    let n = block.pairs;
+    let plain = block.parts == 1 && block.apart == n && block.rest == [0; 2] && !block.through;
+    // Heads of 128 and of 64, which most models have, are compiled as such: their rows are a dozen instructions, and what a loop costs beside them would show.
+    // SAFETY: the caller's.
+    unsafe {
+        match n {
+            64 if plain && !STEPS => vectors!(on, simd => turn_rows::<_, T, READ, WRITE, STEPS>(simd, block, stage, 64, true)),
+            32 if plain && !STEPS => vectors!(on, simd => turn_rows::<_, T, READ, WRITE, STEPS>(simd, block, stage, 32, true)),
+            n if plain => vectors!(on, simd => turn_rows::<_, T, READ, WRITE, STEPS>(simd, block, stage, n, true)),
+            n => vectors!(on, simd => turn_rows::<_, T, READ, WRITE, STEPS>(simd, block, stage, n, false)),
+        }
+    }
+}
+
+/// Rows of `n` pairs in each part; `plain` ones have one part and nothing else to be done.
+///
+/// # Safety
+/// As [`turn_block`].
 #[inline(always)]
-unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool, const BACK: bool>(
+unsafe fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, const STEPS: bool>(
     simd: S,
-    cos: &[T::Real],
-    sin: &[T::Real],
+    block: &Block<T>,
+    stage: &Stage<T::Real>,
+    n: usize,
+    plain: bool,
+) {
+    let (parts, apart) = if plain { (1, n) } else { (block.parts, block.apart) };
+    let width = 2 * n * parts;
+    let in_place = std::ptr::eq(block.x, block.y);
+    let [x_stride, y_stride] = [block.x_strides[1], block.y_strides[1]];
+    // Rows that come after those of a head: of the next, or of a later one where there are few.
+    let (ahead, skip) = if block.len > AHEAD {
+        (1, AHEAD)
+    } else {
+        (AHEAD.div_ceil(block.len), block.len)
+    };
+    for h in 0..block.heads {
+        let head = |h: usize| {
+            (
+                block.x.wrapping_add(h * block.x_strides[0]),
+                block.y.wrapping_add(h * block.y_strides[0]),
+            )
+        };
+        let (mut x, mut y) = head(h);
+        let (mut x_ahead, mut y_ahead) = (x.wrapping_add(AHEAD * x_stride), y.wrapping_add(AHEAD * y_stride));
+        let mut by: *const T::Real = stage.0.as_ptr().cast();
+        for left in (1..=block.len).rev() {
+            if left == skip {
+                (x_ahead, y_ahead) = head(h + ahead);
+            }
+            for line in (0..width * size_of::<T>()).step_by(64) {
+                prefetch::<true>(y_ahead.cast::<u8>().wrapping_add(line));
+            }
+            if !in_place {
+                for line in (0..width * size_of::<T>()).step_by(64) {
+                    prefetch::<false>(x_ahead.cast::<u8>().wrapping_add(line));
+                }
+            }
+            // SAFETY: the caller's.
+            unsafe {
+                if !plain {
+                    copy_rest(block.rest, width, x, y);
+                }
+                if !plain && block.through {
+                    turn_copy::<_, T, READ, WRITE, STEPS>(simd, block, by, y);
+                } else {
+                    for part in 0..parts {
+                        let at = part * 2 * n;
+                        pairs::<_, T, READ, WRITE, STEPS>(simd, n, apart, by.add(at), x.add(at), y.add(at));
+                    }
+                }
+            }
+            x = x.wrapping_add(x_stride);
+            y = y.wrapping_add(y_stride);
+            x_ahead = x_ahead.wrapping_add(x_stride);
+            y_ahead = y_ahead.wrapping_add(y_stride);
+            by = by.wrapping_add(width);
+        }
+    }
+}
+
+/// Turns a row that is read in one order and written in another, in place.
+///
+/// # Safety
+/// As [`pairs`], of one part that fits the stage.
+#[inline(always)]
+unsafe fn turn_copy<S: Simd, T: Element, const READ: bool, const WRITE: bool, const STEPS: bool>(
+    simd: S,
+    block: &Block<T>,
+    by: *const T::Real,
+    row: *mut T,
+) {
+    let mut before = [const { MaybeUninit::<T>::uninit() }; STAGED];
+    // SAFETY: the caller's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(row.cast_const(), before.as_mut_ptr().cast(), 2 * block.pairs);
+        pairs::<_, T, READ, WRITE, STEPS>(simd, block.pairs, block.apart, by, before.as_ptr().cast(), row);
+    }
+}
+
+/// `work(a copy of the row, the row)`: a copy on the stack, but of rows that no model has.
+pub(crate) fn with_copy<T: Copy>(row: &mut [T], work: impl FnOnce(&[T], &mut [T])) {
+    if row.len() > STAGED {
+        let before = row.to_vec();
+        return work(&before, row);
+    }
+    let mut before = [const { MaybeUninit::<T>::uninit() }; STAGED];
+    // SAFETY: as many numbers as the row has fit, and are initialised by the copy.
+    let before = unsafe {
+        std::ptr::copy_nonoverlapping(row.as_ptr(), before.as_mut_ptr().cast(), row.len());
+        std::slice::from_raw_parts(before.as_ptr().cast::<T>(), row.len())
+    };
+    work(before, row);
+}
+
+impl<'a, R> Tables<'a, R> {
+    /// Cosines and sines of a row.
+    #[inline(always)]
+    fn row(&self, b: usize, h: usize, t: usize) -> (&'a [R], &'a [R]) {
+        let (b, h) = (if self.batch == 1 { 0 } else { b }, if self.heads == 1 { 0 } else { h });
+        let at = ((b * self.len + t) * self.heads + h) * self.pairs;
+        (&self.cos[at..at + self.pairs], &self.sin[at..at + self.pairs])
+    }
+}
+
+/// Copies the columns before and after those that turn.
+///
+/// # Safety
+/// They can be read around the `turn` columns at `from` and written around those at `to`, which share no memory.
+#[inline(never)]
+unsafe fn copy_rest<T>([before, after]: [usize; 2], turn: usize, from: *const T, to: *mut T) {
+    // SAFETY: the caller's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from.sub(before), to.sub(before), before);
+        std::ptr::copy_nonoverlapping(from.add(turn), to.add(turn), after);
+    }
+}
+
+/// Turns pairs by staged tables. They lie as neighbours (`true`) or as two halves, `apart` from each other, where they are read and where they are written.
+///
+/// # Safety
+/// `n` pairs can be read at `from` and written at `to`, and twice as many numbers read at `by`. The first two are the same and the two orders too, or they share no memory.
+#[inline(always)]
+unsafe fn pairs<S: Simd, T: Element, const READ: bool, const WRITE: bool, const STEPS: bool>(
+    simd: S,
+    n: usize,
+    apart: usize,
+    by: *const T::Real,
     from: *const T,
     to: *mut T,
 ) {
     let lanes = <T::Real as Vectors>::LANES;
-    let n = cos.len();
-    let sin = &sin[..n];
-    // SAFETY: of each slice, the caller's: pair i has its numbers at 2i and 2i + 1, or at i and n + i.
-    let (read, write) = unsafe {
+    // SAFETY: of each slice, the caller's: pair i has its numbers at 2i and 2i + 1, or at i and apart + i.
+    let (read, write, table) = unsafe {
         (
             #[inline(always)]
             |at: usize, count: usize| std::slice::from_raw_parts(from.add(at), count),
             #[inline(always)]
             |at: usize, count: usize| std::slice::from_raw_parts_mut(to.add(at), count),
+            #[inline(always)]
+            |at: usize| <T::Real as Element>::load(simd, std::slice::from_raw_parts(by.add(at), lanes)),
         )
     };
     let mut i = 0;
-    while i + lanes <= n {
+    while i + 2 * lanes <= n {
+        let by = [0, 1, 2, 3].map(
+            #[inline(always)]
+            |j| table(2 * i + j * lanes),
+        );
+        let ([x0, x1], [y0, y1]) = if READ {
+            let [x0, y0] = T::load_split(simd, read(2 * i, 2 * lanes));
+            let [x1, y1] = T::load_split(simd, read(2 * i + 2 * lanes, 2 * lanes));
+            ([x0, x1], [y0, y1])
+        } else if even_odd::<T>(READ, WRITE) {
+            (
+                T::load_split(simd, read(i, 2 * lanes)),
+                T::load_split(simd, read(apart + i, 2 * lanes)),
+            )
+        } else {
+            (
+                [T::load(simd, read(i, lanes)), T::load(simd, read(i + lanes, lanes))],
+                [T::load(simd, read(apart + i, lanes)), T::load(simd, read(apart + i + lanes, lanes))],
+            )
+        };
+        let (x0, y0) = turned::<_, T, STEPS>(simd, by[0], by[2], x0, y0);
+        let (x1, y1) = turned::<_, T, STEPS>(simd, by[1], by[3], x1, y1);
+        if WRITE {
+            T::store_merged(simd, [x0, y0], write(2 * i, 2 * lanes));
+            T::store_merged(simd, [x1, y1], write(2 * i + 2 * lanes, 2 * lanes));
+        } else if even_odd::<T>(READ, WRITE) {
+            T::store_merged(simd, [x0, x1], write(i, 2 * lanes));
+            T::store_merged(simd, [y0, y1], write(apart + i, 2 * lanes));
+        } else {
+            T::store(simd, x0, write(i, lanes));
+            T::store(simd, x1, write(i + lanes, lanes));
+            T::store(simd, y0, write(apart + i, lanes));
+            T::store(simd, y1, write(apart + i + lanes, lanes));
+        }
+        i += 2 * lanes;
+    }
+    if i + lanes <= n {
+        let (c, s) = (table(2 * i), table(2 * i + lanes));
         let [x, y] = if READ {
             T::load_split(simd, read(2 * i, 2 * lanes))
         } else {
-            [T::load(simd, read(i, lanes)), T::load(simd, read(n + i, lanes))]
+            [T::load(simd, read(i, lanes)), T::load(simd, read(apart + i, lanes))]
         };
-        let (c, s) = (
-            <T::Real as Element>::load(simd, &cos[i..i + lanes]),
-            <T::Real as Element>::load(simd, &sin[i..i + lanes]),
-        );
-        let (x, y) = turned::<_, BACK>(c, s, x, y);
+        let (x, y) = turned::<_, T, STEPS>(simd, c, s, x, y);
         if WRITE {
             T::store_merged(simd, [x, y], write(2 * i, 2 * lanes));
         } else {
             T::store(simd, x, write(i, lanes));
-            T::store(simd, y, write(n + i, lanes));
+            T::store(simd, y, write(apart + i, lanes));
         }
         i += lanes;
     }
-    for i in i..n {
-        let at = |neighbours: bool| if neighbours { (2 * i, 2 * i + 1) } else { (i, n + i) };
+    if i < n {
+        // SAFETY: as above; `by` has the tables of these pairs at its end.
+        unsafe { pairs_left::<T, READ, WRITE, STEPS>(i..n, apart, by, from, to) };
+    }
+}
+
+/// The last pairs of a row, fewer than a vector has.
+///
+/// # Safety
+/// As [`pairs`].
+#[inline(never)]
+unsafe fn pairs_left<T: Element, const READ: bool, const WRITE: bool, const STEPS: bool>(
+    left: std::ops::Range<usize>,
+    apart: usize,
+    by: *const T::Real,
+    from: *const T,
+    to: *mut T,
+) {
+    let (count, n) = (left.len(), left.end);
+    for (j, i) in left.enumerate() {
+        let at = |neighbours: bool| if neighbours { (2 * i, 2 * i + 1) } else { (i, apart + i) };
         let ((from_x, from_y), (to_x, to_y)) = (at(READ), at(WRITE));
-        // SAFETY: as above.
+        let step = |x: T::Real| if STEPS { T::narrow(x).widen() } else { x };
+        // SAFETY: the caller's.
         unsafe {
-            let (x, y) = turned::<_, BACK>(cos[i], sin[i], (*from.add(from_x)).widen(), (*from.add(from_y)).widen());
-            *to.add(to_x) = T::narrow(x);
-            *to.add(to_y) = T::narrow(y);
+            let (c, s) = (*by.add(2 * n - 2 * count + j), *by.add(2 * n - count + j));
+            let (x, y) = ((*from.add(from_x)).widen(), (*from.add(from_y)).widen());
+            *to.add(to_x) = T::narrow(step(x * c) - step(y * s));
+            *to.add(to_y) = T::narrow(step(x * s) + step(y * c));
         }
     }
 }
 
-/// The transpose changes the sines' sign: x·c − y·(−s) is x·c + y·s, to the bit.
+/// The transpose has sines of the other sign: x·c − y·(−s) is x·c + y·s, to the bit.
 #[inline(always)]
-fn turned<V: Copy + Add<Output = V> + Sub<Output = V> + Mul<Output = V>, const BACK: bool>(c: V, s: V, x: V, y: V) -> (V, V) {
-    if BACK {
-        (x * c + y * s, y * c - x * s)
-    } else {
-        (x * c - y * s, x * s + y * c)
-    }
+fn turned<S: Simd, T: Element, const STEPS: bool>(
+    simd: S,
+    c: Wide<S, T>,
+    s: Wide<S, T>,
+    x: Wide<S, T>,
+    y: Wide<S, T>,
+) -> (Wide<S, T>, Wide<S, T>) {
+    let [xc, ys, xs, yc] = [x * c, y * s, x * s, y * c].map(
+        #[inline(always)]
+        |x| if STEPS { T::round_lanes(simd, x) } else { x },
+    );
+    (xc - ys, xs + yc)
 }
+
+/// Numbers that are stored as `T`, in a vector.
+type Wide<S, T> = <<T as Element>::Real as Vectors>::Vector<S>;
 
 #[cfg(test)]
 mod tests {
@@ -427,6 +696,7 @@ mod tests {
                     pairing,
                     back,
                     first,
+                    rounding: Rounding::Once,
                 };
                 let shape = [batch, 3, len, width];
                 let x: Vec<T> = numbers(&mut rng, shape.iter().product());
@@ -481,12 +751,11 @@ mod tests {
         is_the_definition::<half::bf16>();
     }
 
-    /// Large enough to be stored past the caches, and for threads to share.
+    /// Large enough for threads to share.
     #[test]
     fn large_tensors_turn_as_small_ones() {
         let shape = [1, 5, 4099, 128];
         let numbers = shape.iter().product::<usize>();
-        assert!(numbers * 4 >= stream::FROM);
         let mut rng = Rng::new(12);
         let table: Vec<f32> = (0..2 * 4099 * 64).map(|_| rng.normal() as f32).collect();
         let (cos, sin) = table.split_at(4099 * 64);
@@ -500,6 +769,7 @@ mod tests {
             pairing: Pairing::Halves,
             back: false,
             first: 0,
+            rounding: Rounding::Once,
         };
         let x: Vec<f32> = (0..numbers).map(|i| (i % 1013) as f32 - 500.0).collect();
         for on in Present::all() {
@@ -542,6 +812,7 @@ mod tests {
                             pairing,
                             back: false,
                             first: 0,
+                            rounding: Rounding::Once,
                         };
                         for i in [0, 5, 33] {
                             let [from, to] = places(pairing, n, i);

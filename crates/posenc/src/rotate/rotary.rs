@@ -257,7 +257,7 @@ impl Rotary {
         self.rotation_in(side, head_dim, at, self.length_of(&[at]), Default::default())
     }
 
-    /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step and allocates nothing.
+    /// As [`Rotary::rotation`], in the memory of `into`, which it replaces: a decoding loop makes a table per step, in memory that grows to the largest.
     ///
     /// # Errors
     /// As [`Rotary::rotation`]; `into` is then as it was, or empty.
@@ -331,44 +331,56 @@ impl Rotary {
                 });
             }
         };
-        // In reference precision they are f32 numbers already.
-        let rounded: Vec<f32> = pairs.iter().map(|f| *f as f32).collect();
-        let shape = [at.batch(), at.len(), pairs.len()];
-        let sign = if self.reversed { -1.0 } else { 1.0 };
-        let several = self.axes != Axes::One;
-        let rotation = Rotation::from_angles(shape, self.pairing, table_factor, memory, |b, t, angles| {
-            let on_axis = |axis: usize| at.at(axis, b, t, 1).get(0);
-            let Some(first) = on_axis(0) else { return Ok(false) };
-            let angle = |p: f64, i: usize| match self.precision {
-                Precision::Exact => sign * (p * pairs[i]),
-                Precision::Reference => sign * f64::from(p as f32 * rounded[i]),
-            };
-            let mut p = first;
-            let mut finite = true;
-            for i in 0..angles.len() {
-                if several {
-                    // A token has a position on all axes or on none.
-                    p = on_axis(axes[i].min(read)).unwrap_or(first);
-                }
-                angles[i] = angle(p, i);
-                finite &= angles[i].is_finite();
-            }
-            if finite {
-                return Ok(true);
-            }
-            let of_axis = |i: usize| on_axis(axes[i].min(read)).unwrap_or(first);
-            let refused = angles.iter().position(|angle| !angle.is_finite()).map(of_axis);
-            Err(infinite_angle(refused.unwrap_or(first)))
-        })?;
+        let axes: Vec<usize> = axes.iter().map(|axis| *axis.min(&read)).collect();
+        let rotation = self.rotation_at(at, &pairs, &axes, table_factor, memory)?;
         let rotation = rotation.of(self.slice).rounded(self.rounding);
         let Some(decay) = self.decay else { return Ok(rotation) };
-        let position = |b: usize, t: usize, i: usize| at.at(axes[i].min(read), b, t, 1).get(0);
+        let position = |b: usize, t: usize, i: usize| at.at(axes[i], b, t, 1).get(0);
         for (b, t) in (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| (b, t))) {
             for i in 0..pairs.len() {
                 position(b, t, i).map_or(Ok(()), |p| decay.check_position::<R>(p))?;
             }
         }
         Ok(rotation.stretched(|b, t, i| position(b, t, i).map_or(1.0, |p| decay.factor(side, p, i, pairs.len()))))
+    }
+
+    /// The rotation of pairs by their frequencies times positions on their axes.
+    fn rotation_at<R: Real>(
+        &self,
+        at: &Positions,
+        frequencies: &[f64],
+        axes: &[usize],
+        table_factor: f64,
+        memory: [Vec<R>; 2],
+    ) -> Result<Rotation<R>> {
+        let shape = [at.batch(), at.len(), frequencies.len()];
+        let sign = if self.reversed { -1.0 } else { 1.0 };
+        let on_axis = |b: usize, t: usize, axis: usize| at.at(axis, b, t, 1).get(0);
+        if self.precision == Precision::Exact && R::EXACT_INTEGERS < f64::EXACT_INTEGERS {
+            let frequencies: Vec<f64> = frequencies.iter().map(|f| sign * f).collect();
+            return Rotation::from_positions(shape, self.pairing, table_factor, memory, &frequencies, axes, on_axis);
+        }
+        // Tables in f64 are what others are held to: each angle by itself. And so is one that is rounded to f32. In reference precision frequencies are f32 numbers already.
+        let rounded: Vec<f32> = frequencies.iter().map(|f| *f as f32).collect();
+        let several = self.axes != Axes::One;
+        Rotation::from_angles(shape, self.pairing, table_factor, memory, |b, t, angles| {
+            let Some(first) = on_axis(b, t, 0) else { return Ok(false) };
+            let mut p = first;
+            for i in 0..angles.len() {
+                if several {
+                    // A token has a position on all axes or on none.
+                    p = on_axis(b, t, axes[i]).unwrap_or(first);
+                }
+                angles[i] = match self.precision {
+                    Precision::Exact => sign * (p * frequencies[i]),
+                    Precision::Reference => sign * f64::from(p as f32 * rounded[i]),
+                };
+                if !angles[i].is_finite() {
+                    return Err(infinite_angle(p));
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// The width that turns as one, of heads of these widths.

@@ -9,6 +9,9 @@ use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
 use crate::view::{View, ViewMut};
 
+/// What memory is asked for.
+const TABLES: &str = "cosines and sines [batch, seq, pairs]";
+
 /// Which way to turn. `Adjoint` and `Inverse` differ as soon as a table carries a factor, so they have two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -79,15 +82,43 @@ impl<R: Real> Rotation<R> {
         [mut cos, mut sin]: [Vec<R>; 2],
         angles: impl Fn(usize, usize, &mut [f64]) -> Result<bool> + Sync,
     ) -> Result<Rotation<R>> {
-        let size = memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, len, pairs])?;
         for table in [&mut cos, &mut sin] {
             // What is there is written over.
+            let size = memory::reserve(TABLES, table, &[batch, len, pairs])?;
             table.resize(size, R::ZERO);
         }
-        fill(pairs, factor, [&mut cos, &mut sin], |token, into| {
+        fill::by_angles(pairs, factor, [&mut cos, &mut sin], |token, into| {
             angles(token / len, token % len, into)
         })?;
-        Ok(Rotation {
+        Ok(Rotation::filled([batch, len, pairs], pairing, factor, [cos, sin]))
+    }
+
+    /// A rotation by positions times frequencies: of pair i `frequencies[i]` times the position that `position(batch, token, axes[i])` gives, `None` for tokens that stay as they are. What a
+    /// position gives depends on nothing else, however many there are.
+    ///
+    /// # Errors
+    /// A position whose angle is not finite.
+    pub(crate) fn from_positions(
+        [batch, len, pairs]: [usize; 3],
+        pairing: Pairing,
+        factor: f64,
+        [mut cos, mut sin]: [Vec<R>; 2],
+        frequencies: &[f64],
+        axes: &[usize],
+        position: impl Fn(usize, usize, usize) -> Option<f64> + Sync,
+    ) -> Result<Rotation<R>> {
+        for table in [&mut cos, &mut sin] {
+            let size = memory::reserve(TABLES, table, &[batch, len, pairs])?;
+            table.resize(size, R::ZERO);
+        }
+        fill::by_positions(frequencies, axes, factor, [&mut cos, &mut sin], |token, axis| {
+            position(token / len, token % len, axis)
+        })?;
+        Ok(Rotation::filled([batch, len, pairs], pairing, factor, [cos, sin]))
+    }
+
+    fn filled([batch, len, pairs]: [usize; 3], pairing: Pairing, factor: f64, [cos, sin]: [Vec<R>; 2]) -> Rotation<R> {
+        Rotation {
             cos,
             sin,
             batch,
@@ -98,7 +129,7 @@ impl<R: Real> Rotation<R> {
             slice: Slice::Leading,
             rounding: Rounding::Once,
             factor: Some(factor),
-        })
+        }
     }
 
     /// Its memory, for another.
@@ -188,7 +219,7 @@ impl<R: Real> Rotation<R> {
             return Err(Error::Zero { what: "pairs" });
         }
         // A view may repeat a few rows any number of times.
-        memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, len, pairs])?;
+        memory::check::<[R; 2]>(TABLES, &[batch, len, pairs])?;
         let widened = |table: View<'_, T, 3>| -> Vec<R> {
             let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
             // One NaN for all: kernels that store 16 bits count on its having no digits below them.
@@ -257,7 +288,7 @@ impl<R: Real> Rotation<R> {
             });
         }
         let batch = if old.batch == 1 { new.batch } else { old.batch };
-        memory::check::<[R; 2]>("cosines and sines [batch, seq, pairs]", &[batch, old.len, old.heads * old.pairs])?;
+        memory::check::<[R; 2]>(TABLES, &[batch, old.len, old.heads * old.pairs])?;
         let (mut cos, mut sin) = (
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
@@ -350,29 +381,17 @@ impl<R: Real> Rotation<R> {
     #[inline]
     fn turn_columns<T: Element<Real = R>>(&self, turn: Turn, [batch, head, token]: [usize; 3], row: &mut [R]) {
         let (cos, sin) = self.of_head(batch, head, token);
-        if self.rounds::<T>() {
-            return self.turn_stepwise::<T>(turn, cos, sin, row);
+        if self.rounds::<T>() || self.divides::<T>(turn) {
+            return self.turn_singly::<T, R>(turn, cos, sin, row);
         }
-        match self.transposed(turn) {
-            Some(back) => kernels::turn_one(Present::current(), cos, sin, self.pairing, back, row),
-            None => self.undo_row(cos, sin, row),
-        }
+        kernels::turn_one(Present::current(), cos, sin, self.pairing, turn != Turn::Forward, row);
     }
 
-    /// Whether a turn is the transpose (sines change their sign). The inverse is the transpose divided by the determinant c² + s²: `None` where that is not 1, because tokens that
-    /// have a position and tokens that have none have other determinants then.
-    #[inline(always)]
-    fn transposed(&self, turn: Turn) -> Option<bool> {
-        match (turn, self.factor) {
-            (Turn::Forward, _) => Some(false),
-            (Turn::Adjoint, _) | (Turn::Inverse, Some(1.0)) => Some(true),
-            (Turn::Inverse, _) => None,
-        }
-    }
-
-    /// What the kernels turn rows of `T` of this width by, if they can: neither rounding on the way nor dividing by determinants.
+    /// What the kernels turn rows of `T` of this width by, if they can: dividing by determinants they cannot.
     fn tables<T: Element<Real = R>>(&self, turn: Turn, width: usize) -> Option<Tables<'_, R>> {
-        let back = self.transposed(turn).filter(|_| !self.rounds::<T>())?;
+        if self.divides::<T>(turn) {
+            return None;
+        }
         Some(Tables {
             cos: &self.cos,
             sin: &self.sin,
@@ -381,41 +400,17 @@ impl<R: Real> Rotation<R> {
             heads: self.heads,
             pairs: self.pairs,
             pairing: self.pairing,
-            back,
+            back: turn != Turn::Forward,
             first: self.columns(width).start,
+            rounding: self.rounding,
         })
-    }
-
-    /// [`Turn::Inverse`] where each pair has its own determinant.
-    fn undo_row(&self, cos: &[R], sin: &[R], row: &mut [R]) {
-        let (before, n) = (row.to_vec(), self.pairs);
-        for i in 0..n {
-            let (neighbours, halves) = ((2 * i, 2 * i + 1), (i, n + i));
-            // Where a turned pair lies, and where it came from.
-            let ((from_low, from_high), (low, high)) = match self.pairing {
-                Pairing::Halves => (halves, halves),
-                Pairing::Interleaved => (neighbours, neighbours),
-                Pairing::InterleavedToHalves => (halves, neighbours),
-                Pairing::HalvesTwice => {
-                    let first = i / (n / 2) * n + i % (n / 2);
-                    ((first, first + n / 2), (first, first + n / 2))
-                }
-            };
-            // In f64: the squares of f32 numbers are exact there, and do not vanish.
-            let (c, s) = (cos[i].to_f64(), sin[i].to_f64());
-            let (x, y) = (before[from_low].to_f64(), before[from_high].to_f64());
-            let determinant = c * c + s * s;
-            let scale = if determinant == 0.0 { 0.0 } else { 1.0 / determinant };
-            row[low] = R::of((x * c + y * s) * scale);
-            row[high] = R::of((y * c - x * s) * scale);
-        }
     }
 
     /// Turns `x` `[batch, heads, seq, head_dim]` in place.
     ///
     /// # Errors
     /// Another length, a batch that does not fit the positions, or rows narrower than the rotation.
-    pub fn apply<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) -> Result<()> {
+    pub fn apply<T: Element<Real = R>>(&self, turn: Turn, x: ViewMut<'_, T, 4>) -> Result<()> {
         let shape = x.shape();
         self.check("x [batch, heads, seq, head_dim]", shape)?;
         if let Some(tables) = self.tables::<T>(turn, shape[3]) {
@@ -425,17 +420,7 @@ impl<R: Real> Rotation<R> {
         if x.is_empty() {
             return Ok(());
         }
-        let mut row = vec![R::ZERO; 2 * self.pairs];
-        for b in 0..shape[0] {
-            for h in 0..shape[1] {
-                for t in 0..shape[2] {
-                    let x = &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])];
-                    row.iter_mut().zip(&*x).for_each(|(r, x)| *r = x.widen());
-                    self.turn_columns::<T>(turn, [b, h, t], &mut row);
-                    x.iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
-                }
-            }
-        }
+        self.apply_singly(turn, x);
         Ok(())
     }
 
@@ -454,17 +439,19 @@ impl<R: Real> Rotation<R> {
         if x.is_empty() {
             return Ok(());
         }
-        let mut row = vec![R::ZERO; shape[3]];
-        for b in 0..shape[0] {
-            for h in 0..shape[1] {
-                for t in 0..shape[2] {
-                    row.iter_mut().zip(x.row([b, h, t, 0])).for_each(|(r, x)| *r = x.widen());
-                    self.turn_head::<T>(turn, [b, h, t], &mut row);
-                    out.row_mut([b, h, t, 0]).iter_mut().zip(&row).for_each(|(x, r)| *x = T::narrow(*r));
-                }
-            }
+        for (b, h, t) in rows(shape) {
+            out.row_mut([b, h, t, 0]).copy_from_slice(x.row([b, h, t, 0]));
         }
+        self.apply_singly(turn, out);
         Ok(())
+    }
+
+    fn apply_singly<T: Element<Real = R>>(&self, turn: Turn, mut x: ViewMut<'_, T, 4>) {
+        let shape = x.shape();
+        for (b, h, t) in rows(shape) {
+            let (cos, sin) = self.of_head(b, h, t);
+            self.turn_singly::<T, T>(turn, cos, sin, &mut x.row_mut([b, h, t, 0])[self.columns(shape[3])]);
+        }
     }
 
     fn check(&self, what: &'static str, [batch, heads, len, head_dim]: [usize; 4]) -> Result<()> {
@@ -488,47 +475,12 @@ impl<R: Real> Rotation<R> {
     }
 }
 
-/// From this many angles on, threads share the work.
-#[cfg(feature = "rayon")]
-const PARALLEL_FROM: usize = 1 << 16;
-/// Tokens that a thread takes at a time.
-const TOKENS: usize = 64;
-
-/// Cosines and sines of the angles that `angles(token, into)` writes, times the factor; 1 and 0 for tokens for which it gives `false`.
-fn fill<R: Real>(
-    pairs: usize,
-    factor: f64,
-    tables: [&mut [R]; 2],
-    angles: impl Fn(usize, &mut [f64]) -> Result<bool> + Sync,
-) -> Result<()> {
-    let [cos, sin] = tables;
-    let on = Present::current();
-    let part = |part: usize, cos: &mut [R], sin: &mut [R]| -> Result<()> {
-        let mut buffer = vec![0.0; pairs];
-        for (i, (cos, sin)) in cos.chunks_exact_mut(pairs).zip(sin.chunks_exact_mut(pairs)).enumerate() {
-            if angles(part * TOKENS + i, &mut buffer)? {
-                kernels::cos_sin(on, &buffer, factor, cos, sin);
-            } else {
-                cos.fill(R::ONE);
-                sin.fill(R::ZERO);
-            }
-        }
-        Ok(())
-    };
-    let at_once = TOKENS * pairs;
-    #[cfg(feature = "rayon")]
-    if cos.len() >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        let parts = cos.par_chunks_mut(at_once).zip(sin.par_chunks_mut(at_once)).enumerate();
-        return parts
-            .map(|(i, (cos, sin))| part(i, cos, sin).err())
-            .find_map_first(|refused| refused)
-            .map_or(Ok(()), Err);
-    }
-    let mut parts = cos.chunks_mut(at_once).zip(sin.chunks_mut(at_once)).enumerate();
-    parts.try_for_each(|(i, (cos, sin))| part(i, cos, sin))
+/// The places of rows.
+fn rows([batch, heads, len, _]: [usize; 4]) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..batch).flat_map(move |b| (0..heads).flat_map(move |h| (0..len).map(move |t| (b, h, t))))
 }
 
-mod stepwise;
+mod fill;
+mod single;
 #[cfg(test)]
 mod tests;
