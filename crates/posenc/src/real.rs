@@ -78,6 +78,12 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn widen(self) -> Self::Real;
     /// From the arithmetic type; rounds to nearest even.
     fn narrow(x: Self::Real) -> Self;
+    /// The row itself, where what is stored is what is computed in.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn as_real(_row: &mut [Self]) -> Option<&mut [Self::Real]> {
+        None
+    }
     /// The first numbers of a row, widened.
     #[doc(hidden)]
     fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Vectors>::Vector<S>;
@@ -122,6 +128,10 @@ impl Element for f32 {
         x
     }
     #[inline(always)]
+    fn as_real(row: &mut [f32]) -> Option<&mut [f32]> {
+        Some(row)
+    }
+    #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f32]) -> <f32 as Vectors>::Vector<S> {
         SimdBase::from_slice(simd, &from[..16])
     }
@@ -141,6 +151,10 @@ impl Element for f64 {
     #[inline(always)]
     fn narrow(x: f64) -> f64 {
         x
+    }
+    #[inline(always)]
+    fn as_real(row: &mut [f64]) -> Option<&mut [f64]> {
+        Some(row)
     }
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f64]) -> <f64 as Vectors>::Vector<S> {

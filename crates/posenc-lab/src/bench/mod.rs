@@ -15,6 +15,7 @@ mod bias;
 mod growth;
 mod paired;
 mod rotation;
+mod steps;
 mod tables;
 
 use crate::error::LabError;
@@ -141,6 +142,7 @@ pub fn run(options: &Options, mut seen: impl FnMut(&Row) + Send) -> Result<Repor
             addition::measure(&mut timer)?;
             bias::measure(&mut timer)?;
             tables::measure(&mut timer)?;
+            steps::measure(&mut timer)?;
             if options.growth {
                 growth::measure(&mut timer)?;
             }

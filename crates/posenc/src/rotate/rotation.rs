@@ -7,6 +7,7 @@ use crate::kernels::{self, Present, Tables};
 use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
+use crate::steps::Layout;
 use crate::view::{View, ViewMut};
 
 /// What memory is asked for.
@@ -39,6 +40,8 @@ pub struct Rotation<R> {
     sin: Vec<R>,
     batch: usize,
     len: usize,
+    /// Tokens that each row of the tables has room for.
+    room: usize,
     /// Heads that differ: 1, but where a model turns before it splits its width into heads.
     heads: usize,
     /// Of a head.
@@ -123,6 +126,7 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len,
+            room: len,
             heads: 1,
             pairs,
             pairing,
@@ -130,6 +134,23 @@ impl<R: Real> Rotation<R> {
             rounding: Rounding::Once,
             factor: Some(factor),
         }
+    }
+
+    /// The same tokens up to the first `kept`, then those of `more`: a rotation of the same kind. `false` where there is no memory for them; it is half made then.
+    #[must_use]
+    pub(crate) fn go_on(&mut self, kept: usize, more: &Rotation<R>) -> bool {
+        let layout = Layout {
+            batch: self.batch,
+            len: self.len,
+            room: self.room,
+            width: self.heads * self.pairs,
+        };
+        let cos = layout.go_on(&mut self.cos, kept, &more.cos, more.len);
+        let (Some(_), Some(Layout { len, room, .. })) = (cos, layout.go_on(&mut self.sin, kept, &more.sin, more.len)) else {
+            return false;
+        };
+        (self.len, self.room) = (len, room);
+        true
     }
 
     /// Its memory, for another.
@@ -231,6 +252,7 @@ impl<R: Real> Rotation<R> {
             sin: widened(sin),
             batch,
             len,
+            room: len,
             heads: 1,
             pairs,
             pairing,
@@ -309,6 +331,7 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len: old.len,
+            room: old.len,
             heads: old.heads,
             pairs: old.pairs,
             // Rows that were read as neighbours lie as halves once they are turned.
@@ -354,7 +377,7 @@ impl<R: Real> Rotation<R> {
 
     #[inline(always)]
     fn start(&self, batch: usize, token: usize) -> usize {
-        ((if self.batch == 1 { 0 } else { batch }) * self.len + token) * self.heads * self.pairs
+        ((if self.batch == 1 { 0 } else { batch }) * self.room + token) * self.heads * self.pairs
     }
 
     /// Cosines and sines of one head.
@@ -396,7 +419,8 @@ impl<R: Real> Rotation<R> {
             cos: &self.cos,
             sin: &self.sin,
             batch: self.batch,
-            len: self.len,
+            // What its rows lie apart.
+            len: self.room,
             heads: self.heads,
             pairs: self.pairs,
             pairing: self.pairing,
