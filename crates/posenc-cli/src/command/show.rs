@@ -158,6 +158,20 @@ pub fn write_one(picture: &Picture, path: &Path, format: Format) -> Result<(), F
     })
 }
 
+/// That [`write_one`] may write there, before the numbers are made.
+pub fn check_one(path: &Path) -> Result<(), Failure> {
+    let option = "--plot";
+    match is_free(path, &[]) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Foreign { path: path.into(), option }),
+        Err(source) => Err(Failure::Unwritable {
+            path: path.into(),
+            source,
+            option,
+        }),
+    }
+}
+
 /// Draws, then looks at what is there, then writes: nothing is replaced that is not a picture, and nothing is written if anything is refused.
 fn write(pictures: &[Picture], arguments: &ShowArguments) -> Result<Vec<PathBuf>, Failure> {
     fs::create_dir_all(&arguments.out).map_err(unwritable(&arguments.out))?;

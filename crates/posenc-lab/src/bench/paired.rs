@@ -1,6 +1,6 @@
 //! Two works in turn, and the movements of memory that are their limits.
 
-use super::{Row, Spread};
+use super::{Growth, Row, Seen, Spread};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub(super) struct Timer<'t> {
     pub rounds: usize,
     pub threads: usize,
     pub only: Option<&'t str>,
-    pub seen: &'t mut (dyn FnMut(&Row) + Send),
+    pub seen: &'t mut (dyn FnMut(Seen<'_>) + Send),
     pub rows: &'t mut Vec<Row>,
 }
 
@@ -31,6 +31,31 @@ pub(super) struct Work<'w> {
     pub goal: Option<f64>,
 }
 
+/// Two works that ran in turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Paired {
+    /// Seconds of the one.
+    pub seconds: Spread,
+    /// Seconds of the other.
+    pub other: Spread,
+    /// The one over the other, pair by pair.
+    pub ratio: Spread,
+}
+
+/// Runs both in turn, `rounds` times (at least once), each as often in a row as a clock needs to tell its time.
+pub fn paired(rounds: usize, mut one: impl FnMut(), mut other: impl FnMut()) -> Paired {
+    let times = [repeats(&mut one), repeats(&mut other)];
+    let measured: Vec<[f64; 2]> = (0..rounds.max(1))
+        .map(|_| [seconds(times[0], &mut one), seconds(times[1], &mut other)])
+        .collect();
+    Paired {
+        seconds: spread(measured.iter().map(|pair| pair[0])),
+        other: spread(measured.iter().map(|pair| pair[1])),
+        ratio: spread(measured.iter().map(|pair| pair[0] / pair[1])),
+    }
+}
+
 impl Timer<'_> {
     /// Whether works of this name are asked for.
     pub fn wants(&self, name: &str) -> bool {
@@ -38,49 +63,57 @@ impl Timer<'_> {
     }
 
     /// Runs both in turn.
-    pub fn pair(&mut self, work: Work<'_>, mut done: impl FnMut(), mut limit: impl FnMut()) {
-        let (times, limits) = (repeats(&mut done), repeats(&mut limit));
-        let measured: Vec<[f64; 2]> = (0..self.rounds)
-            .map(|_| [seconds(times, &mut done), seconds(limits, &mut limit)])
-            .collect();
+    pub fn pair(&mut self, work: Work<'_>, done: impl FnMut(), limit: impl FnMut()) {
+        self.keep(work, None, paired(self.rounds, done, limit));
+    }
+
+    /// Runs both in turn, as a point of a line.
+    pub fn point(&mut self, work: Work<'_>, growth: Growth, done: impl FnMut(), limit: impl FnMut()) {
+        self.keep(work, Some(growth), paired(self.rounds, done, limit));
+    }
+
+    fn keep(&mut self, work: Work<'_>, growth: Option<Growth>, measured: Paired) {
         let row = Row {
             work: work.name,
             stored: work.stored,
             shape: work.shape.to_vec(),
             threads: self.threads,
             bytes: work.bytes,
-            seconds: spread(measured.iter().map(|pair| pair[0])),
+            seconds: measured.seconds,
             limit: work.limit,
-            limit_seconds: spread(measured.iter().map(|pair| pair[1])),
-            ratio: spread(measured.iter().map(|pair| pair[0] / pair[1])),
+            limit_seconds: measured.other,
+            ratio: measured.ratio,
             goal: work.goal,
+            growth,
         };
-        (self.seen)(&row);
+        (self.seen)(Seen::Row(&row));
         self.rows.push(row);
     }
 }
 
 /// How often a work must run to take the shortest time that is measured.
-fn repeats(work: &mut impl FnMut()) -> usize {
+pub(super) fn repeats(work: &mut impl FnMut()) -> usize {
     work();
     let once = seconds(1, work).max(1e-9);
     (SHORTEST / once).ceil().max(1.0) as usize
 }
 
 /// Of one run, out of several in a row.
-fn seconds(times: usize, work: &mut impl FnMut()) -> f64 {
+pub(super) fn seconds(times: usize, work: &mut impl FnMut()) -> f64 {
     let begin = Instant::now();
     (0..times).for_each(|_| work());
     begin.elapsed().as_secs_f64() / times as f64
 }
 
-fn spread(values: impl Iterator<Item = f64>) -> Spread {
+pub(super) fn spread(values: impl Iterator<Item = f64>) -> Spread {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
+    let n = values.len();
     Spread {
-        median: values[values.len() / 2],
+        // Of an even number, the mean of the middle two.
+        median: (values[(n - 1) / 2] + values[n / 2]) / 2.0,
         low: values[0],
-        high: values[values.len() - 1],
+        high: values[n - 1],
     }
 }
 
@@ -97,6 +130,21 @@ fn each<T: Send>(x: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
 pub(super) fn sweep(x: &mut [f32]) {
     let c = black_box(1.0f32);
     each(x, |_, x| x.iter_mut().for_each(|x| *x *= c));
+}
+
+/// A sum of words: every byte is read once.
+pub(super) fn read(from: &[u8]) {
+    let sum = |from: &[u8]| {
+        let words = from
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
+        words.fold(0, u64::wrapping_add)
+    };
+    if rayon::current_num_threads() > 1 && from.len() >= PARALLEL_FROM {
+        black_box(from.par_chunks(CHUNK).map(sum).reduce(|| 0, u64::wrapping_add));
+    } else {
+        black_box(sum(black_box(from)));
+    }
 }
 
 /// A copy.
@@ -121,14 +169,52 @@ mod tests {
 
     #[test]
     fn the_middle_and_the_ends_are_those_of_the_sorted_values() {
-        let spread = spread([3.0, 1.0, 2.0].into_iter());
-        assert_eq!(
-            spread,
-            Spread {
-                median: 2.0,
-                low: 1.0,
-                high: 3.0
+        let of = |values: &[f64]| {
+            let Spread { median, low, high } = spread(values.iter().copied());
+            [median, low, high]
+        };
+        assert_eq!(of(&[3.0, 1.0, 2.0]), [2.0, 1.0, 3.0]);
+        assert_eq!(of(&[9.0, 1.0, 4.0, 2.0]), [3.0, 1.0, 9.0]);
+        assert_eq!(of(&[7.0]), [7.0; 3]);
+    }
+
+    #[test]
+    fn works_take_turns() {
+        let order = std::cell::RefCell::new(Vec::new());
+        let wait = || std::thread::sleep(std::time::Duration::from_millis(3));
+        let work = |name: char| {
+            let order = &order;
+            move || {
+                wait();
+                order.borrow_mut().push(name)
             }
+        };
+        let measured = paired(3, work('a'), work('b'));
+        // Each runs twice to find out how long it takes: longer than the shortest time, so once in each round.
+        assert_eq!(order.borrow().iter().collect::<String>(), "aabbababab");
+        assert!(
+            measured.seconds.low >= 3e-3 && measured.ratio.low <= measured.ratio.median,
+            "{measured:?}"
         );
+    }
+
+    #[test]
+    fn movements_reach_every_number_whatever_the_threads() {
+        for threads in [1, 2] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let numbers = PARALLEL_FROM / 4 + 3;
+                let mut x: Vec<f32> = (0..numbers).map(|i| i as f32).collect();
+                let (mut other, plain) = (vec![0.0; numbers], x.clone());
+                copy(&plain, &mut other);
+                sweep(&mut x);
+                assert!(x == plain && other == plain);
+                sum(&mut x, &plain);
+                assert!(x.iter().zip(&plain).all(|(x, y)| *x == 2.0 * y));
+                let mut bytes = vec![1u8; PARALLEL_FROM + 3];
+                fill(&mut bytes);
+                assert!(bytes.iter().all(|byte| *byte == 0));
+            });
+        }
     }
 }

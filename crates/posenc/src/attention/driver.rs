@@ -5,7 +5,7 @@ use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
 use crate::error::{Error, Result};
-use crate::kernels::{Chunks, Planes, PlanesMut, RowSum, each_part, threads};
+use crate::kernels::{ByHeads, ByLength, HeadsMut, RowSum, share, threads};
 use crate::real::{Element, Real};
 use crate::term::Granularity;
 use crate::view::{View, ViewMut};
@@ -112,14 +112,13 @@ impl<R> Slots<R> {
     }
 }
 
-/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread, and in an adjoint the slots of the terms for each batch row. It grows, before
-/// anything is written, to what a call needs, and a call that needs no more than those before it allocates nothing.
+/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. It grows, before anything is written, to what a call needs, and a call that needs no more than
+/// the ones before it allocates nothing.
 #[derive(Debug)]
 pub struct Workspace<R> {
     scratch: Vec<Scratch<R>>,
-    /// Slots of the terms and of the sinks, item by item.
-    slots: Vec<R>,
-    sinks: Vec<R>,
+    /// Each item's own sums of slots and sinks, of an adjoint.
+    partial: Vec<R>,
     /// Keys before the first chunk of each batch row.
     chunks: Vec<usize>,
 }
@@ -128,22 +127,23 @@ impl<R> Default for Workspace<R> {
     fn default() -> Self {
         Workspace {
             scratch: Vec::new(),
-            slots: Vec::new(),
-            sinks: Vec::new(),
+            partial: Vec::new(),
             chunks: Vec::new(),
         }
     }
 }
 
-/// Memory for a call, one scratch for each thread that shares its items.
-fn reserve<'s, R: Real>(scratch: &'s mut Vec<Scratch<R>>, tiles: &Tiles<'_, '_, '_, R>, adjoint: bool) -> Result<&'s mut [Scratch<R>]> {
-    let threads = threads(tiles.items());
-    if scratch.len() < threads {
-        scratch.resize_with(threads, Scratch::default);
+impl<R: Real> Workspace<R> {
+    /// Memory for a call, one scratch for each thread that shares its items.
+    fn reserve<'s>(scratch: &'s mut Vec<Scratch<R>>, tiles: &Tiles<'_, '_, '_, R>, adjoint: bool) -> Result<&'s mut [Scratch<R>]> {
+        let threads = threads(tiles.items());
+        if scratch.len() < threads {
+            scratch.resize_with(threads, Scratch::default);
+        }
+        let scratch = &mut scratch[..threads];
+        scratch.iter_mut().try_for_each(|scratch| tiles.reserve(scratch, adjoint))?;
+        Ok(scratch)
     }
-    let scratch = &mut scratch[..threads];
-    scratch.iter_mut().try_for_each(|scratch| tiles.reserve(scratch, adjoint))?;
-    Ok(scratch)
 }
 
 /// The lengths of one call.
@@ -232,25 +232,21 @@ impl Attention {
             }
             return Ok(());
         }
-        let (scratch, heads) = (reserve(scratch, &tiles, false)?, tiles.heads_of_item());
+        let scratch = Workspace::reserve(scratch, &tiles, false)?;
+        let [_, heads] = tiles.item_heads();
         let sums = match outputs.saved {
             Some(saved) => {
                 ask(&mut saved.rows, [shape.batch, shape.heads, shape.q_len])?;
                 saved.rows.clear();
                 saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
-                Some(Chunks::new(&mut saved.rows, heads * shape.q_len))
+                Some(ByLength::new(&mut saved.rows, heads * shape.q_len))
             }
             None => None,
         };
-        let cut = (Planes::new(out, heads), sums, weights.map(|w| Planes::new(w, heads)));
-        each_part(tiles.items(), cut, scratch, |i, (out, sums, weights), scratch| {
-            let mut job = ForwardJob {
-                item: tiles.item(i),
-                out,
-                sums,
-                weights,
-            };
-            tiles.forward(&inputs, &mut job, scratch);
+        let parts = (ByHeads::new(out, heads), sums, weights.map(|weights| ByHeads::new(weights, heads)));
+        share(tiles.items(), parts, scratch, |i, (out, sums, weights), scratch| {
+            let item = tiles.item(i);
+            tiles.forward(&inputs, &mut ForwardJob { item, out, sums, weights }, scratch);
         });
         Ok(())
     }
@@ -288,43 +284,47 @@ impl Attention {
         let dq = grads.dq.shaped("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
         let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
         let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
-        let Workspace {
-            scratch,
-            slots: own_slots,
-            sinks: own_sinks,
-            chunks,
-        } = work;
+        let Workspace { scratch, partial, chunks } = work;
         let tiles = Tiles::new(self, call, shape, mask, mode, false, chunks)?;
+        // Each item sums its own slots: [heads of the item, slots] per term, term after term, then its sinks.
         let sizes = || call.terms().map(|term| term.needs().slots);
-        let (per_head, with_sinks) = (sizes().fold(0, usize::saturating_add), usize::from(self.sinks));
-        // Beside an axis of no length the others may be of any: without queries and keys there is nothing to do.
-        let items = if dq.is_empty() && dk.is_empty() { 0 } else { tiles.items() };
-        let (heads, kv_heads) = (tiles.heads_of_item(), tiles.kv_heads_of_item());
-        ask(own_slots, [items, heads, per_head])?;
-        ask(own_sinks, [items, heads, with_sinks])?;
+        let sinks = usize::from(self.sinks);
+        let per_head = sizes().fold(sinks, usize::saturating_add);
+        let mut all = 0;
+        if !(dq.is_empty() && dk.is_empty()) {
+            all = tiles.items();
+            ask(partial, [shape.batch, shape.heads, per_head])?;
+        }
+        let scratch = if all > 0 {
+            Workspace::reserve(scratch, &tiles, true)?
+        } else {
+            &mut []
+        };
         slots.terms.resize_with(sizes().count(), Vec::new);
-        for (sums, size) in slots.terms.iter_mut().zip(sizes()) {
-            ask(sums, [shape.heads, size, 1])?;
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            ask(term, [shape.heads, size, 1])?;
         }
-        let scratch = if items > 0 { reserve(scratch, &tiles, true)? } else { &mut [] };
-        for (sums, size) in slots.terms.iter_mut().zip(sizes()) {
-            zeros(sums, shape.heads * size);
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            zeros(term, shape.heads * size);
         }
-        zeros(&mut slots.sinks, shape.heads * with_sinks);
-        if items == 0 {
+        zeros(&mut slots.sinks, shape.heads * sinks);
+        if all == 0 {
             return Ok(());
         }
 
-        // Each item sums its own slots: [heads of the item, slots] per term, term after term.
-        zeros(own_slots, items * heads * per_head);
-        zeros(own_sinks, items * heads * with_sinks);
-        let cut = (
-            (Planes::new(dq, heads), Planes::new(dk, kv_heads), Planes::new(dv, kv_heads)),
-            (Chunks::new(own_slots, heads * per_head), Chunks::new(own_sinks, heads * with_sinks)),
+        let [kv_heads, heads] = tiles.item_heads();
+        let of_item = heads * per_head;
+        zeros(partial, all * of_item);
+        let parts = (
+            ByHeads::new(dq, heads),
+            ByHeads::new(dk, kv_heads),
+            ByHeads::new(dv, kv_heads),
+            ByLength::new(partial, of_item),
         );
-        each_part(items, cut, scratch, |i, ((dq, dk, dv), (slots, sinks)), scratch| {
+        share(all, parts, scratch, |i, (dq, dk, dv, sums), scratch| {
+            let (item, (slots, sinks)) = (tiles.item(i), sums.split_at_mut(heads * (per_head - sinks)));
             let mut job = AdjointJob {
-                item: tiles.item(i),
+                item,
                 dq,
                 dk,
                 dv,
@@ -334,14 +334,13 @@ impl Attention {
             tiles.adjoint(&inputs, out, d_out, &saved.rows, &mut job, scratch);
         });
 
-        for i in 0..items {
-            let (item, mut from) = (tiles.item(i), i * heads * per_head);
-            for (sums, size) in slots.terms.iter_mut().zip(sizes()) {
-                add_to(&mut sums[item.head0 * size..][..heads * size], &own_slots[from..]);
-                from += heads * size;
-            }
-            if self.sinks {
-                add_to(&mut slots.sinks[item.head0..][..heads], &own_sinks[i * heads..]);
+        for i in 0..all {
+            let (item, mut from) = (tiles.item(i), i * of_item);
+            let terms = slots.terms.iter_mut().zip(sizes());
+            for (sums, size) in terms.chain([(&mut slots.sinks, sinks)]) {
+                let into = &mut sums[item.head0 * size..][..item.heads * size];
+                into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
+                from += item.heads * size;
             }
         }
         Ok(())
@@ -431,23 +430,18 @@ impl Attention {
 /// One item's part of a forward pass.
 pub(super) struct ForwardJob<'a, T: Element> {
     pub item: Item,
-    pub out: PlanesMut<'a, T>,
+    pub out: HeadsMut<'a, T>,
     pub sums: Option<&'a mut [RowSum<T::Real>]>,
-    pub weights: Option<PlanesMut<'a, T>>,
+    pub weights: Option<HeadsMut<'a, T>>,
 }
 
 /// One item's part of an adjoint.
 pub(super) struct AdjointJob<'a, T: Element> {
     pub item: Item,
-    pub dq: PlanesMut<'a, T>,
-    pub dk: PlanesMut<'a, T>,
-    pub dv: PlanesMut<'a, T>,
+    pub dq: HeadsMut<'a, T>,
+    pub dk: HeadsMut<'a, T>,
+    pub dv: HeadsMut<'a, T>,
     pub slots: &'a mut [T::Real],
     /// `[heads of the item]`, or empty.
     pub sinks: &'a mut [T::Real],
-}
-
-/// Adds each number of `part` to its sum.
-fn add_to<R: Real>(sums: &mut [R], part: &[R]) {
-    sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
 }

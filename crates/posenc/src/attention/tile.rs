@@ -142,33 +142,24 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         })
     }
 
-    /// Parts of a batch row that are items of work.
-    fn parts(&self) -> usize {
+    /// Key heads and query heads of an item of work.
+    pub fn item_heads(&self) -> [usize; 2] {
         match self.granularity {
-            Granularity::AllHeads => 1,
-            _ => self.shape.kv_heads,
+            Granularity::AllHeads => [self.shape.kv_heads, self.shape.heads],
+            _ => [1, self.shape.group()],
         }
     }
 
-    /// Items of work.
+    /// How many items of work there are. A tensor with that many heads is in memory.
     pub fn items(&self) -> usize {
-        self.shape.batch * self.parts()
+        self.shape.batch * (self.shape.kv_heads / self.item_heads()[0])
     }
 
-    /// Query heads of an item.
-    pub fn heads_of_item(&self) -> usize {
-        self.shape.heads / self.parts()
-    }
-
-    /// Key heads of an item.
-    pub fn kv_heads_of_item(&self) -> usize {
-        self.shape.kv_heads / self.parts()
-    }
-
-    /// An item, in the order in which their outputs and slots lie.
+    /// Item `i`, in the order in which outputs and slots lie.
     pub fn item(&self, i: usize) -> Item {
-        let (batch, part) = (i / self.parts(), i % self.parts());
-        let (heads, kv_heads) = (self.heads_of_item(), self.kv_heads_of_item());
+        let [kv_heads, heads] = self.item_heads();
+        let parts = self.shape.kv_heads / kv_heads;
+        let (batch, part) = (i / parts, i % parts);
         Item {
             batch,
             kv0: part * kv_heads,
@@ -180,7 +171,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
 
     /// Memory for every buffer of one thread, asked for before anything is written: what follows allocates nothing.
     pub fn reserve(&self, scratch: &mut Scratch<R>, adjoint: bool) -> Result<()> {
-        let (kv, q, ld) = (self.kv_heads_of_item(), self.heads_of_item(), self.strides());
+        let ([kv, q], ld) = (self.item_heads(), self.strides());
         let (rows, plane) = ([q, ld.rows, 1], [q, ld.rows, ld.cols]);
         let (keys, values, queries, outputs) = ([kv, ld.k_len, ld.d], [kv, ld.k_len, ld.dv], [q, ld.rows, ld.d], [q, ld.rows, ld.dv]);
         let kept = [self.reading_terms(), q * ld.rows, ld.cols];

@@ -20,6 +20,9 @@ impl<'p, R: Real> Call<'p, R> {
         let [batch, len, width] = x.shape();
         self.check_rows(site, 3, batch, len)?;
         self.check_widths(site, width)?;
+        if x.is_empty() {
+            return Ok(());
+        }
         let on = Present::current();
         share_rows(x.with_one_head(), self.row_bytes(site), |mut x| {
             self.addends(site).for_each(|addend| addend.add(on, &mut x));
@@ -47,6 +50,9 @@ impl<'p, R: Real> Call<'p, R> {
         for addend in self.addends(site) {
             addend.gradient(&mut grads)?;
         }
+        if dx.is_empty() {
+            return Ok(());
+        }
         self.drop_out_of(site, dx.reborrow(), mode);
         for addend in self.addends(site) {
             if let Some(into) = addend.gradient(&mut grads)? {
@@ -64,6 +70,9 @@ impl<'p, R: Real> Call<'p, R> {
         let [batch, heads, len, head_dim] = x.shape();
         self.check_rows(site, 4, batch, len)?;
         self.check_widths(site, heads.saturating_mul(head_dim))?;
+        if x.is_empty() {
+            return Ok(());
+        }
         let on = Present::current();
         share_rows(x, self.row_bytes(site), |mut x| {
             self.addends(site).for_each(|addend| addend.add(on, &mut x))

@@ -23,7 +23,7 @@ static CHOSEN: LazyLock<Present> = LazyLock::new(|| {
     let asked = std::env::var("POSENC_ISA").ok();
     let present = || Isa::ALL.into_iter().filter_map(|isa| isa.level().map(Present));
     let named = present().find(|present| asked.as_deref() == Some(present.isa().name()));
-    named.or(present().last()).unwrap_or(Present(Level::baseline()))
+    named.or(present().next_back()).unwrap_or(Present(Level::baseline()))
 });
 
 impl Isa {
@@ -71,7 +71,7 @@ impl Isa {
 
 /// An instruction set that this processor has: only asking it makes one, so that what is compiled for it may be called.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Present(pub(super) Level);
+pub struct Present(pub(super) Level);
 
 impl Present {
     /// What the kernels of this process run on.

@@ -1,10 +1,11 @@
 //! What `posenc show` draws: each picture turns numbers of [`posenc::curves`] into panels, and the same numbers into CSV. Nothing is computed, read or written.
 //!
-//! `rotations`, `sinusoids`, `biases` and `tables` hold the pictures by what they show; `arrows`, `heat` and [`super::svg`] draw a panel; `page` puts panels on a sheet,
+//! `rotations`, `sinusoids`, `biases` and `tables` hold the pictures by what they show, `model` and `growth` those that other commands draw; `arrows`, `heat` and [`super::svg`] draw a panel; `page` puts panels on a sheet,
 //! `png` turns the sheet into pixels.
 
 mod arrows;
 mod biases;
+pub mod growth;
 mod heat;
 pub mod model;
 pub mod page;

@@ -44,7 +44,7 @@ text { font-family: system-ui, -apple-system, \"Segoe UI\", Roboto, \"Liberation
 .grid { stroke: var(--rule); stroke-width: 1; fill: none; } .axis { stroke: var(--muted); stroke-width: 1; fill: none; }
 .mark { stroke: var(--ink); stroke-width: 1.25; } .reference { stroke: var(--muted); stroke-dasharray: 1 4; stroke-width: 1.5; stroke-linecap: round; }
 .blank { fill: var(--grid); } .hatch { stroke: var(--muted); stroke-width: 1; opacity: .55; fill: none; }
-.line { fill: none; stroke: var(--c); stroke-width: 2.25; stroke-linejoin: round; }
+.line { fill: none; stroke: var(--c); stroke-width: 2.25; stroke-linejoin: round; } .band { fill: var(--c); opacity: .16; }
 .dot { fill: var(--c); stroke: var(--bg); stroke-width: 1; } .open { fill: var(--bg); stroke: var(--c); stroke-width: 1.75; }
 .leader { stroke: var(--c); opacity: .55; } .stop { stroke: var(--c); stroke-width: 2.25; fill: none; }
 .shaft { stroke: var(--p); fill: none; } .head { fill: var(--p); } .tie { stroke: var(--p); stroke-width: 1; fill: none; opacity: .6; }

@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use posenc::t5_bucket;
+use posenc_lab::bench::{Options, Report, run};
 use resvg::usvg::{self, Group, Node, Rect, Tree, roxmltree};
 
 use super::page::{Theme, svg};
@@ -43,6 +44,17 @@ fn refused(name: &str, options: &PictureOptions) -> String {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{name} takes {options:?}"),
     }
+}
+
+/// What a token costs as sequences and batches grow: real measurements of a work that takes little time.
+fn grown() -> Report {
+    let options = Options {
+        only: Some("new token's rotation".into()),
+        threads: vec![1],
+        rounds: 1,
+        growth: true,
+    };
+    run(&options, |_| {}).unwrap()
 }
 
 /// The numbers of a table, row by row; `true` and `false` are 1 and 0.
@@ -114,7 +126,7 @@ fn every_picture_is_whole_and_small() {
 
 #[test]
 fn texts_lie_on_the_sheet_and_not_on_each_other() {
-    for picture in all(&nothing()) {
+    for picture in all(&nothing()).into_iter().chain([growth::lines(&grown())]) {
         let tree = read(&svg(&picture, Theme::Light));
         let (width, height) = (tree.size().width(), tree.size().height());
         let mut found = Vec::new();
@@ -136,6 +148,20 @@ fn texts_lie_on_the_sheet_and_not_on_each_other() {
             }
         }
     }
+}
+
+#[test]
+fn every_measurement_is_a_point_in_both_quantities() {
+    let report = grown();
+    let picture = growth::lines(&report);
+    assert_eq!(picture.tables[0].csv.lines().count(), 1 + report.rows.len());
+    let text = svg(&picture, Theme::Light);
+    for bad in ["NaN", "inf\"", "inf "] {
+        assert!(!text.contains(bad), "{bad}");
+    }
+    // A marker each, and one beside the name of the line in the two panels that name lines.
+    let dots = text.matches("class=\"dot\"").count();
+    assert_eq!(dots, 2 * report.rows.len() + 2);
 }
 
 /// What the font was reduced to, as `assets/LICENSE-DejaVu` says.
