@@ -601,10 +601,8 @@ impl Prepare for Sinusoidal {
                 return false;
             };
             let rest = at[i].rest(kept);
-            self.rows(*width, &rest).is_ok_and(|more| {
-                rows.go_on(kept, &ByToken::new(more, rest.batch(), rest.len(), *width));
-                true
-            })
+            let more = self.rows(*width, &rest).ok();
+            more.is_some_and(|more| rows.go_on(kept, &ByToken::new(more, rest.batch(), rest.len(), *width)))
         })
     }
 }
