@@ -1,7 +1,8 @@
 //! What happens now: an encoding with its positions and parameters resolved, for one forward pass and its adjoint.
 
+mod adding;
+
 use crate::dims::Dims;
-use crate::dropout::Mode;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present};
@@ -12,7 +13,7 @@ use crate::project::Projected;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
 use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
-use crate::view::{View, ViewMut};
+use crate::view::ViewMut;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -191,198 +192,6 @@ impl<'p, R: Real> Call<'p, R> {
         }
     }
 
-    /// `x += table rows` at a site of the model's width, `[batch, seq, model_dim]`, then dropout of the sum where the method names one.
-    ///
-    /// # Errors
-    /// A shape that does not fit the call, a site of another rank, or a table that is concatenated ([`Call::embed`] does that).
-    #[doc(alias = "forward")]
-    pub fn add<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
-        let [batch, len, width] = x.shape();
-        self.check_rows(site, 3, batch, len)?;
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(width)?;
-        }
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            for b in 0..batch {
-                for t in 0..len {
-                    addend.add_row(b, t, 0, x.row_mut([b, t, 0]));
-                }
-            }
-        }
-        self.drop_out(site, x, mode);
-        Ok(())
-    }
-
-    /// The adjoint of [`Call::add`]: turns `dx` from the gradient of the sum into that of `x`, and adds the tables' gradients to `grads`, a store of the layout
-    /// of the parameters that the call was made with.
-    ///
-    /// # Errors
-    /// As [`Call::add`], or a parameter that is missing from `grads`.
-    pub fn add_adjoint<T: Element<Real = R>>(
-        &self,
-        site: Site,
-        mut dx: ViewMut<'_, T, 3>,
-        mode: Mode,
-        grads: &mut Params<R>,
-    ) -> Result<()> {
-        let [batch, len, width] = dx.shape();
-        self.check_rows(site, 3, batch, len)?;
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(width)?;
-            addend.gradient(&mut grads)?;
-        }
-        self.drop_out(site, dx.reborrow(), mode);
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            let Some(into) = addend.gradient(&mut grads)? else { continue };
-            for b in 0..batch {
-                for t in 0..len {
-                    addend.scatter_row(b, t, 0, dx.as_view().row([b, t, 0]), into);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// `x += table rows` at a projected site, `[batch, heads, seq, head_dim]`: each head takes its own columns of the row.
-    ///
-    /// # Errors
-    /// A shape that does not fit the call.
-    pub fn add_heads<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 4>) -> Result<()> {
-        let [batch, heads, len, head_dim] = x.shape();
-        self.check_rows(site, 4, batch, len)?;
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(heads * head_dim)?;
-        }
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            for b in 0..batch {
-                for h in 0..heads {
-                    for t in 0..len {
-                        addend.add_row(b, t, h * head_dim, x.row_mut([b, h, t, 0]));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The adjoint of [`Call::add_heads`]: adds the tables' gradients to `grads`; the gradient of `x` is `dx` itself.
-    ///
-    /// # Errors
-    /// As [`Call::add_heads`], or a parameter that is missing from `grads`.
-    pub fn add_heads_adjoint<T: Element<Real = R>>(&self, site: Site, dx: View<'_, T, 4>, grads: &mut Params<R>) -> Result<()> {
-        let [batch, heads, len, head_dim] = dx.shape();
-        self.check_rows(site, 4, batch, len)?;
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            addend.check_width(heads * head_dim)?;
-            addend.gradient(&mut grads)?;
-        }
-        for addend in self.parts.addends.iter().filter(|a| a.site == site) {
-            let Some(into) = addend.gradient(&mut grads)? else { continue };
-            for b in 0..batch {
-                for h in 0..heads {
-                    for t in 0..len {
-                        addend.scatter_row(b, t, h * head_dim, dx.row([b, h, t, 0]), into);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Embeddings with everything that acts on them: `out = [x + added tables ‖ concatenated tables]`, then dropout of the whole where a method names one.
-    /// `x` is `[batch, seq, model_dim]`, `out` is wider by [`Plan::concat_width`].
-    ///
-    /// # Errors
-    /// A shape that does not fit the call.
-    pub fn embed<T: Element<Real = R>>(&self, x: View<'_, T, 3>, mut out: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
-        let [batch, len, width] = x.shape();
-        self.check_embeddings(batch, len, width)?;
-        let wide = width + self.plan.concat_width();
-        if out.shape() != [batch, len, wide] {
-            return Err(Error::Shape {
-                what: "out [batch, seq, width]",
-                expected: vec![batch, len, wide],
-                given: out.shape().to_vec(),
-            });
-        }
-        for addend in self.embedding_addends().filter(|a| !a.concatenated) {
-            addend.check_width(width)?;
-        }
-        for b in 0..batch {
-            for t in 0..len {
-                let row = out.row_mut([b, t, 0]);
-                row[..width].copy_from_slice(x.row([b, t, 0]));
-                row[width..].fill(T::narrow(R::ZERO));
-                let mut column = width;
-                for addend in self.embedding_addends() {
-                    if addend.concatenated {
-                        addend.add_row(b, t, 0, &mut row[column..column + addend.width]);
-                        column += addend.width;
-                    } else {
-                        addend.add_row(b, t, 0, &mut row[..width]);
-                    }
-                }
-            }
-        }
-        self.drop_out(Site::Embedding, out, mode);
-        Ok(())
-    }
-
-    /// The adjoint of [`Call::embed`]: `dx` is overwritten with the gradient of `x`; the tables' gradients are added to `grads`. `d_out` is used as scratch.
-    ///
-    /// # Errors
-    /// As [`Call::embed`], or a parameter that is missing from `grads`.
-    pub fn embed_adjoint<T: Element<Real = R>>(
-        &self,
-        mut d_out: ViewMut<'_, T, 3>,
-        mut dx: ViewMut<'_, T, 3>,
-        mode: Mode,
-        grads: &mut Params<R>,
-    ) -> Result<()> {
-        let [batch, len, width] = dx.shape();
-        self.check_embeddings(batch, len, width)?;
-        let wide = width + self.plan.concat_width();
-        if d_out.shape() != [batch, len, wide] {
-            return Err(Error::Shape {
-                what: "d_out [batch, seq, width]",
-                expected: vec![batch, len, wide],
-                given: d_out.shape().to_vec(),
-            });
-        }
-        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
-        for addend in self.embedding_addends() {
-            if !addend.concatenated {
-                addend.check_width(width)?;
-            }
-            addend.gradient(&mut grads)?;
-        }
-        self.drop_out(Site::Embedding, d_out.reborrow(), mode);
-        let d_out = d_out.as_view();
-        let mut column = width;
-        for addend in self.embedding_addends() {
-            let from = if addend.concatenated {
-                column += addend.width;
-                column - addend.width
-            } else {
-                0
-            };
-            let Some(into) = addend.gradient(&mut grads)? else { continue };
-            for b in 0..batch {
-                for t in 0..len {
-                    addend.scatter_row(b, t, 0, &d_out.row([b, t, 0])[from..from + addend.width], into);
-                }
-            }
-        }
-        for b in 0..batch {
-            for t in 0..len {
-                dx.row_mut([b, t, 0]).copy_from_slice(&d_out.row([b, t, 0])[..width]);
-            }
-        }
-        Ok(())
-    }
-
     /// Adds the gradients that attention summed in its slots to the parameters they belong to. `slots` are those of
     /// [`Attention::adjoint`](crate::Attention::adjoint), of this call or of another layer of the same plan.
     ///
@@ -421,7 +230,8 @@ impl<'p, R: Real> Call<'p, R> {
         Ok(())
     }
 
-    /// The sum of all bias terms, written to the caller's buffer `[batch, heads, q_len, k_len]`: for those who need the matrix itself.
+    /// The sum of all bias terms, written to the caller's buffer `[batch, heads, q_len, k_len]`, rounded once where it is of half precision: for those who need the matrix itself. Of one
+    /// query it is the row of a decoding step.
     ///
     /// # Errors
     /// A shape that does not fit the call, or a bias that needs the scores.
@@ -435,7 +245,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// assert_eq!(bias[2 * 3], -2.0 / 16.0); // head 0 has slope 2⁻⁴; key 0 lies two before query 2
     /// # Ok::<(), posenc::Error>(())
     /// ```
-    pub fn materialise_bias(&self, out: ViewMut<'_, R, 4>) -> Result<()> {
+    pub fn materialise_bias<T: Element<Real = R>>(&self, out: ViewMut<'_, T, 4>) -> Result<()> {
         let [batch, _, q_len, k_len] = out.shape();
         let dims = self.dims();
         let expected = [batch, dims.heads, self.q_at.len(), self.k_at.len()];
@@ -460,73 +270,27 @@ impl<'p, R: Real> Call<'p, R> {
             });
         }
         let group = dims.heads / dims.kv_heads;
-        kernels::write_rows(Present::current(), out, |[b, h, i], row| {
+        let whole = self.parts.bias.iter().any(|t| t.needs().granularity == Granularity::WholeRows);
+        kernels::write_rows(Present::current(), out, whole, |[b, h, i], columns, row| {
             let at = Place {
                 batch: b,
                 head: h,
                 kv_head: h / group,
                 q0: i,
-                k0: 0,
+                k0: columns.start,
                 q_at: self.q_at.at(0, b, i, 1),
-                k_at: self.k_at.at(0, b, 0, k_len),
+                k_at: self.k_at.at(0, b, columns.start, row.len()),
                 scale: 1.0,
             };
-            let mut tile = BlockMut::new(row, 1, k_len, k_len);
-            for term in &self.parts.bias {
-                term.add(&Tile::of_positions(at), &mut tile);
+            let n = row.len();
+            let mut tile = BlockMut::new(row, 1, n, n);
+            let mut terms = self.parts.bias.iter();
+            match terms.next() {
+                Some(first) => first.write(&Tile::of_positions(at), &mut tile),
+                None => tile.clear(),
             }
+            terms.for_each(|term| term.add(&Tile::of_positions(at), &mut tile));
         });
         Ok(())
-    }
-
-    fn embedding_addends(&self) -> impl Iterator<Item = &Addend<'p, R>> {
-        self.parts.addends.iter().filter(|a| a.site == Site::Embedding)
-    }
-
-    /// The site has this rank (3: the model's width, 4: heads), and the call's positions fit the rows.
-    fn check_rows(&self, site: Site, rank: usize, batch: usize, len: usize) -> Result<()> {
-        match (site, rank) {
-            (Site::Embedding | Site::QueryInput | Site::KeyInput, 3) | (Site::Query | Site::Key, 4) => {}
-            (_, 3) => {
-                return Err(Error::Unsupported {
-                    method: "Call",
-                    what: "this site is projected, [batch, heads, seq, head_dim]; use add_heads",
-                });
-            }
-            _ => {
-                return Err(Error::Unsupported {
-                    method: "Call",
-                    what: "this site has the model's width, [batch, seq, model_dim]; use add",
-                });
-            }
-        }
-        self.positions_of(site).check_fit("positions [batch, seq]", batch, len)
-    }
-
-    /// Token embeddings are as wide as the model was planned.
-    fn check_embeddings(&self, batch: usize, len: usize, width: usize) -> Result<()> {
-        let expected = self.dims().model_dim;
-        if width != expected {
-            let (expected, given) = (vec![batch, len, expected], vec![batch, len, width]);
-            return Err(Error::Shape {
-                what: "x [batch, seq, model_dim]",
-                expected,
-                given,
-            });
-        }
-        self.check_rows(Site::Embedding, 3, batch, len)
-    }
-
-    fn drop_out<T: Element<Real = R>>(&self, site: Site, mut x: ViewMut<'_, T, 3>, mode: Mode) {
-        let [batch, len, _] = x.shape();
-        for (i, addend) in self.parts.addends.iter().enumerate().filter(|(_, a)| a.site == site) {
-            let Some(dropout) = mode.dropout(addend.dropout) else { continue };
-            for b in 0..batch {
-                for t in 0..len {
-                    // Where attention has a head stands the site and the method's index, past any number of heads: no two of them drop the same places.
-                    dropout.apply_row(b, (site as usize + 1) << 32 | i, t, x.row_mut([b, t, 0]));
-                }
-            }
-        }
     }
 }

@@ -62,18 +62,46 @@ impl Span {
         }
     }
 
+    /// It has all that `other` has.
+    pub fn covers(self, other: Span) -> bool {
+        let low = other.lowest.checked_sub(self.lowest);
+        low.is_some_and(|low| low >= 0 && (low as usize).saturating_add(other.count) <= self.count)
+    }
+
+    /// All that both have, and twice as many as these at an end that does not reach, so that tables grow rarely; no further than ±`reach`, as which what lies beyond is read.
+    pub fn grown(self, needed: Span, reach: i64) -> Span {
+        let end = |span: Span| span.lowest.saturating_add(span.count as i64 - 1);
+        let more = self.count as i64;
+        let low = match needed.lowest < self.lowest {
+            true => needed.lowest.min(self.lowest.saturating_sub(more).max(-reach)),
+            false => self.lowest,
+        };
+        let high = match end(needed) > end(self) {
+            true => end(needed).max(end(self).saturating_add(more).min(reach)),
+            false => end(self),
+        };
+        // Spans that lie far apart have nothing to share.
+        let most = 4 * needed.count.max(FEW) as i64;
+        match high.checked_sub(low) {
+            Some(last) if last < most => Span {
+                lowest: low,
+                count: last as usize + 1,
+            },
+            _ => needed,
+        }
+    }
+
     /// The distances, lowest first.
     pub fn distances(self) -> impl Iterator<Item = i64> {
         (0..self.count).map(move |d| self.lowest + d as i64)
     }
 
-    /// Visits the pairs of a tile that have positions: row, columns, index of the first column's distance. Those of the other columns follow it.
+    /// Visits the pairs of a tile that have positions, run of keys by run: row, columns, index of the first column's distance. Those of the other columns follow it.
     #[inline]
     pub fn each(self, at: &Place<'_>, rows: usize, cols: usize, mut visit: impl FnMut(usize, Range<usize>, usize)) {
-        let keys = key_runs(&at.k_at, cols);
-        for i in 0..rows {
-            let Some(q) = at.q_at.whole(i) else { continue };
-            for KeyRun { cols, first } in &keys {
+        for KeyRun { cols, first } in key_runs(&at.k_at, cols) {
+            for i in 0..rows {
+                let Some(q) = at.q_at.whole(i) else { continue };
                 let first = first.saturating_sub(q).saturating_sub(self.lowest);
                 if first >= 0 && first as usize + cols.len() <= self.count {
                     visit(i, cols.clone(), first as usize);
@@ -98,22 +126,62 @@ pub(crate) struct KeyRun {
 }
 
 /// The keys of a tile that have a position, as runs: one for a range, one per document where documents are packed.
-pub(crate) fn key_runs(at: &At<'_>, cols: usize) -> Vec<KeyRun> {
-    if let Some(first) = at.range() {
-        return vec![KeyRun { cols: 0..cols, first }];
+#[derive(Clone)]
+pub(crate) struct KeyRuns<'a> {
+    at: At<'a>,
+    next: usize,
+    cols: usize,
+}
+
+/// See [`KeyRuns`].
+pub(crate) fn key_runs<'a>(at: &At<'a>, cols: usize) -> KeyRuns<'a> {
+    KeyRuns { at: *at, next: 0, cols }
+}
+
+impl Iterator for KeyRuns<'_> {
+    type Item = KeyRun;
+
+    #[inline]
+    fn next(&mut self) -> Option<KeyRun> {
+        let end = self.cols;
+        if self.next == 0
+            && end > 0
+            && let Some(first) = self.at.range()
+        {
+            self.next = end;
+            return Some(KeyRun { cols: 0..end, first });
+        }
+        let (from, first) = (self.next..end).find_map(|j| Some((j, self.at.whole(j)?)))?;
+        let follows = |j: usize| self.at.whole(j).is_some() && self.at.whole(j) == first.checked_add((j - from) as i64);
+        let to = (from + 1..end).find(|&j| !follows(j)).unwrap_or(end);
+        self.next = to;
+        Some(KeyRun { cols: from..to, first })
     }
-    let mut runs: Vec<KeyRun> = Vec::new();
-    for j in 0..cols {
-        let Some(key) = at.whole(j) else { continue };
-        match runs.last_mut() {
-            Some(run) if run.cols.end == j && run.first.checked_add(run.cols.len() as i64) == Some(key) => run.cols.end += 1,
-            _ => runs.push(KeyRun {
-                cols: j..j + 1,
-                first: key,
-            }),
+}
+
+/// How a term by distance meets the keys of a tile.
+pub(crate) enum Met<'a> {
+    /// Run by run.
+    Runs(KeyRuns<'a>),
+    /// One by one: nearly every key begins a run of its own, and all have a position.
+    Scattered,
+}
+
+impl<'a> Met<'a> {
+    /// Runs of fewer keys than this, on average, cost more than looking up each key.
+    const SHORT: usize = 8;
+
+    /// Chooses for a tile of this many columns.
+    pub fn of(at: &At<'a>, cols: usize) -> Met<'a> {
+        let runs = key_runs(at, cols);
+        if at.range().is_some() || at.present.is_some_and(|flags| flags[..cols].contains(&false)) {
+            return Met::Runs(runs);
+        }
+        match runs.clone().nth(cols / Met::SHORT) {
+            Some(_) if cols > 1 => Met::Scattered,
+            _ => Met::Runs(runs),
         }
     }
-    runs
 }
 
 /// The smallest and the largest id, in a row of the batch or in all; `None` if no token has one.
@@ -225,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_distances_grow_to_twice_their_size_and_not_over_gaps() {
+        let span = |lowest, count| Span { lowest, count };
+        let (mut have, mut grown) = (span(-10, 11), 0);
+        for t in 10..100_000i64 {
+            let needed = span(-t, t as usize + 1);
+            if !have.covers(needed) {
+                (have, grown) = (have.grown(needed, i64::MAX), grown + 1);
+            }
+            assert!(have.covers(needed) && have.count <= 2 * needed.count);
+        }
+        assert!(grown <= 14, "{grown}");
+        assert_eq!(span(-10, 11).grown(span(-13, 14), 12), span(-13, 14));
+        assert_eq!(span(-10, 11).grown(span(-11, 12), 12), span(-12, 13));
+        assert_eq!(span(-10, 11).grown(span(1 << 40, 5), i64::MAX), span(1 << 40, 5));
+        assert_eq!(span(i64::MIN, 3).grown(span(i64::MAX - 2, 3), i64::MAX), span(i64::MAX - 2, 3));
+    }
+
+    #[test]
     fn distances_that_overflow_are_clipped_not_wrapped() {
         let (q, k) = (Positions::range(i64::MAX - 2..i64::MAX), Positions::range(i64::MIN..i64::MIN + 2));
         assert_eq!(Span::whole(&q, &k), None);
@@ -250,9 +336,18 @@ mod tests {
             .with_presence(&[true, true, true, true, true, false, true])
             .unwrap();
         let run = |cols, first| KeyRun { cols, first };
-        assert_eq!(key_runs(&at.at(0, 0, 0, 7), 7), [run(0..3, 3), run(3..5, 0), run(6..7, 8)]);
+        assert_eq!(
+            key_runs(&at.at(0, 0, 0, 7), 7).collect::<Vec<_>>(),
+            [run(0..3, 3), run(3..5, 0), run(6..7, 8)]
+        );
         let padded = Positions::from_padding(&[true, false, true], 1).unwrap();
-        assert_eq!(key_runs(&padded.at(0, 0, 0, 3), 3), [run(0..1, 0), run(2..3, 1)]);
-        assert_eq!(key_runs(&Positions::range(4..9).at(0, 0, 2, 3), 3), [run(0..3, 6)]);
+        assert_eq!(
+            key_runs(&padded.at(0, 0, 0, 3), 3).collect::<Vec<_>>(),
+            [run(0..1, 0), run(2..3, 1)]
+        );
+        assert_eq!(
+            key_runs(&Positions::range(4..9).at(0, 0, 2, 3), 3).collect::<Vec<_>>(),
+            [run(0..3, 6)]
+        );
     }
 }

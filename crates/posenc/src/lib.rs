@@ -77,6 +77,7 @@ mod call;
 mod distances;
 mod dropout;
 mod project;
+mod steps;
 mod term;
 
 // Where a method acts, in the order of the data flow.
@@ -128,6 +129,7 @@ pub use project::{Projection, Projector};
 pub use real::{Element, Real};
 pub use rng::Rng;
 pub use rotate::{Pairing, Precision, Rotary, Rotation, RotationPair, Side, Turn};
+pub use steps::Steps;
 pub use term::{Block, BlockMut, Granularity, Needs, Place, Reach, ScoreTerm, TermGrads, Tile};
 pub use view::{View, ViewMut};
 pub use words::{Language, Words};

@@ -328,25 +328,43 @@ impl<T: Element> Params<T> {
         }
     }
 
-    /// Tensor `i`, which is to have the shape of the spec.
-    fn at_mut(&mut self, i: usize, name: &str, spec: &ParamSpec) -> Result<&mut [T]> {
-        let given = &self.layout.specs[i].shape;
-        if given != &spec.shape {
-            return Err(Error::ParameterShape {
-                name: name.to_string(),
-                expected: spec.shape.clone(),
-                given: given.clone(),
-            });
-        }
-        Ok(&mut self.data[self.layout.ranges[i].clone()])
-    }
-
     fn position(&self, name: &str) -> Result<usize> {
         self.layout
             .index
             .get(name)
             .copied()
             .ok_or_else(|| Error::MissingParameter { name: name.to_string() })
+    }
+
+    /// The tensor of a spec under a prefix, without a string of its own: gradients are looked up in every step.
+    fn of_spec(&self, prefix: &str, spec: &ParamSpec) -> Result<usize> {
+        let named = |name: &str| {
+            let i = self.position(name)?;
+            let given = &self.layout.specs[i].shape;
+            if given != &spec.shape {
+                return Err(Error::ParameterShape {
+                    name: name.to_string(),
+                    expected: spec.shape.clone(),
+                    given: given.clone(),
+                });
+            }
+            Ok(i)
+        };
+        let mut buffer = [0; 256];
+        let end = prefix.len() + 1 + spec.name.len();
+        if prefix.is_empty() {
+            return named(&spec.name);
+        }
+        if end > buffer.len() {
+            return named(&join(prefix, &spec.name));
+        }
+        buffer[..prefix.len()].copy_from_slice(prefix.as_bytes());
+        buffer[prefix.len()] = b'.';
+        buffer[prefix.len() + 1..end].copy_from_slice(spec.name.as_bytes());
+        match std::str::from_utf8(&buffer[..end]) {
+            Ok(name) => named(name),
+            Err(_) => named(&join(prefix, &spec.name)),
+        }
     }
 }
 
@@ -376,23 +394,11 @@ impl<'p, R: Element> Bound<'p, R> {
     /// # Errors
     /// Missing, or of another shape.
     pub fn get(&self, spec: &ParamSpec) -> Result<&'p [R]> {
-        let name = join(
-            if spec.scope == Scope::Model {
-                &self.model_prefix
-            } else {
-                &self.layer_prefix
-            },
-            &spec.name,
-        );
-        let i = self.store.position(&name)?;
-        let given = &self.store.layout.specs[i].shape;
-        if given != &spec.shape {
-            return Err(Error::ParameterShape {
-                name,
-                expected: spec.shape.clone(),
-                given: given.clone(),
-            });
-        }
+        let prefix = match spec.scope {
+            Scope::Model => &self.model_prefix,
+            Scope::Layer => &self.layer_prefix,
+        };
+        let i = self.store.of_spec(prefix, spec)?;
         Ok(&self.store.data[self.store.layout.ranges[i].clone()])
     }
 }
@@ -426,8 +432,8 @@ impl<'p, R: Element> BoundMut<'p, R> {
     pub(crate) fn table_mut(&mut self, spec: &ParamSpec) -> Result<&mut [R]> {
         let missing = || Error::MissingParameter { name: spec.name.clone() };
         let tables = self.tables.as_deref_mut().ok_or_else(missing)?;
-        let i = tables.position(&spec.name)?;
-        tables.at_mut(i, &spec.name, spec)
+        let i = tables.of_spec("", spec)?;
+        Ok(&mut tables.data[tables.layout.ranges[i].clone()])
     }
 
     /// The gradient of a spec's tensor.
@@ -435,16 +441,12 @@ impl<'p, R: Element> BoundMut<'p, R> {
     /// # Errors
     /// Missing, or of another shape.
     pub fn get_mut(&mut self, spec: &ParamSpec) -> Result<&mut [R]> {
-        let name = join(
-            if spec.scope == Scope::Model {
-                self.model_prefix
-            } else {
-                self.layer_prefix
-            },
-            &spec.name,
-        );
-        let i = self.store.position(&name)?;
-        self.store.at_mut(i, &name, spec)
+        let prefix = match spec.scope {
+            Scope::Model => self.model_prefix,
+            Scope::Layer => self.layer_prefix,
+        };
+        let i = self.store.of_spec(prefix, spec)?;
+        Ok(&mut self.store.data[self.store.layout.ranges[i].clone()])
     }
 }
 

@@ -8,6 +8,7 @@ use crate::params::{Bound, ParamSpec, Params, total_size};
 use crate::positions::Positions;
 use crate::project::{Projection, Projector};
 use crate::real::Real;
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,12 +60,20 @@ pub(crate) trait Prepare: fmt::Display {
 
     /// Resolves the positions of a call: all that the layers of a model share. O(T) or O(T·d).
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>>;
+
+    /// Takes what was resolved for the positions `before`, of queries and keys, over to `at`: it is then what `prepare` gives, bit for bit. `false` where that is no less work than to prepare
+    /// it, where somebody else has it still, or where `prepare` would refuse; what was resolved may be spoilt then.
+    fn advance<R: Real>(&self, _dims: &Dims, _before: [&Positions; 2], _at: [&Positions; 2], _prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        false
+    }
 }
 
 /// A method with its positions resolved.
-pub(crate) trait Prepared<R: Real>: Send + Sync {
+pub(crate) trait Prepared<R>: Any + Send + Sync {
     /// Adds what the method does, with this layer's parameters, to the parts of a call.
-    fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()>;
+    fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()>
+    where
+        R: Real;
 }
 
 impl Plan {
@@ -184,11 +193,33 @@ impl Plan {
     pub fn call<'p, R: Real>(&self, params: impl Into<Bound<'p, R>>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
         q_at.check_len()?;
         k_at.check_len()?;
-        let mut prepared = Vec::new();
-        for method in &self.inner.encoding.methods {
-            prepared.push(each_method!(method, m => m.prepare::<R>(&self.inner.dims, q_at, k_at))?);
-        }
-        Call::bind(self.clone(), q_at.clone(), k_at.clone(), prepared.into(), &params.into())
+        let prepared = self.prepare([q_at, k_at])?;
+        Call::bind(self.clone(), q_at.clone(), k_at.clone(), prepared, &params.into())
+    }
+
+    /// Resolves the positions of queries and keys for each method.
+    pub(crate) fn prepare<R: Real>(&self, [q_at, k_at]: [&Positions; 2]) -> Result<Arc<[Arc<dyn Prepared<R>>]>> {
+        let prepare = |method: &Method| each_method!(method, m => m.prepare::<R>(&self.inner.dims, q_at, k_at));
+        self.inner.encoding.methods.iter().map(prepare).collect()
+    }
+
+    /// Takes what each method resolved for the positions `before` over to `at`; `false` where it is to be thrown away.
+    pub(crate) fn advance<R: Real>(&self, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut [Arc<dyn Prepared<R>>]) -> bool {
+        let dims = &self.inner.dims;
+        self.inner.encoding.methods.iter().zip(prepared).all(|(method, prepared)| {
+            each_method!(method, m => m.advance::<R>(dims, before, at, prepared) || match m.prepare::<R>(dims, at[0], at[1]) {
+                Ok(fresh) => {
+                    *prepared = fresh;
+                    true
+                }
+                Err(_) => false,
+            })
+        })
+    }
+
+    /// The very same plan.
+    pub(crate) fn is(&self, other: &Plan) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 }
 

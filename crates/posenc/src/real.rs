@@ -1,6 +1,9 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
-use crate::kernels::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
+use crate::kernels::{
+    Item, Present, Rows, Tables, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16,
+    turn_item,
+};
 use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
@@ -78,6 +81,12 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn widen(self) -> Self::Real;
     /// From the arithmetic type; rounds to nearest even.
     fn narrow(x: Self::Real) -> Self;
+    /// The row itself, where what is stored is what is computed in.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn as_real(_row: &mut [Self]) -> Option<&mut [Self::Real]> {
+        None
+    }
     /// The first numbers of a row, widened.
     #[doc(hidden)]
     fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Vectors>::Vector<S>;
@@ -90,6 +99,9 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn round_lanes<S: Simd>(_: S, vector: <Self::Real as Vectors>::Vector<S>) -> <Self::Real as Vectors>::Vector<S> {
         vector
     }
+    /// Turns rows. Not generic, so that the kernels are compiled with this crate and not once more with each of its users.
+    #[doc(hidden)]
+    fn turn_item(on: Present, tables: &Tables<'_, Self::Real>, from: Rows<*const Self>, to: Rows<*mut Self>, item: Item);
     /// Two vectors of a row are better read by [`load_split`](Element::load_split) than one after the other.
     #[doc(hidden)]
     const SPLITS_WELL: bool = false;
@@ -122,12 +134,19 @@ impl Element for f32 {
         x
     }
     #[inline(always)]
+    fn as_real(row: &mut [f32]) -> Option<&mut [f32]> {
+        Some(row)
+    }
+    #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f32]) -> <f32 as Vectors>::Vector<S> {
         SimdBase::from_slice(simd, &from[..16])
     }
     #[inline(always)]
     fn store<S: Simd>(_: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [f32]) {
         vector.store_slice(&mut to[..16]);
+    }
+    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const f32>, to: Rows<*mut f32>, item: Item) {
+        turn_item(on, tables, from, to, item);
     }
 }
 
@@ -143,12 +162,19 @@ impl Element for f64 {
         x
     }
     #[inline(always)]
+    fn as_real(row: &mut [f64]) -> Option<&mut [f64]> {
+        Some(row)
+    }
+    #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f64]) -> <f64 as Vectors>::Vector<S> {
         SimdBase::from_slice(simd, &from[..8])
     }
     #[inline(always)]
     fn store<S: Simd>(_: S, vector: <f64 as Vectors>::Vector<S>, to: &mut [f64]) {
         vector.store_slice(&mut to[..8]);
+    }
+    fn turn_item(on: Present, tables: &Tables<'_, f64>, from: Rows<*const f64>, to: Rows<*mut f64>, item: Item) {
+        turn_item(on, tables, from, to, item);
     }
 }
 
@@ -195,6 +221,9 @@ impl Element for half::f16 {
         store_f16(simd, vector, &mut stored);
         load_f16(simd, &stored)
     }
+    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const half::f16>, to: Rows<*mut half::f16>, item: Item) {
+        turn_item(on, tables, from, to, item);
+    }
 }
 
 impl Element for half::bf16 {
@@ -232,6 +261,9 @@ impl Element for half::bf16 {
     #[inline(always)]
     fn store_merged<S: Simd>(simd: S, vectors: [<f32 as Vectors>::Vector<S>; 2], to: &mut [half::bf16]) {
         store_merged_bf16(simd, vectors, to);
+    }
+    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const half::bf16>, to: Rows<*mut half::bf16>, item: Item) {
+        turn_item(on, tables, from, to, item);
     }
 }
 

@@ -176,6 +176,18 @@ impl<'a, R> BlockMut<'a, R> {
         &mut self.data[i * self.ld..i * self.ld + self.cols]
     }
 
+    /// Zeros everywhere, of all planes.
+    pub fn clear(&mut self)
+    where
+        R: Real,
+    {
+        for h in 0..self.planes {
+            for i in 0..self.rows {
+                self.data[h * self.plane + i * self.ld..][..self.cols].fill(R::ZERO);
+            }
+        }
+    }
+
     /// Plane `h` as a block of one plane.
     pub fn head(&mut self, h: usize) -> BlockMut<'_, R> {
         BlockMut::new(&mut self.data[h * self.plane..], self.rows, self.cols, self.ld)
@@ -253,6 +265,12 @@ pub trait ScoreTerm<R: Real>: Send + Sync {
 
     /// `s += term`, in natural-log units, after the scale.
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>);
+
+    /// `s = term`: the term alone, over whatever is there, 0 where it adds nothing. What writes a bias out calls it for the first one; the default writes zeros and adds.
+    fn write(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        s.clear();
+        self.add(tile, s);
+    }
 
     /// Given `ds`, the gradient of the scores after the term: adds to `dq`, `dk` and the slots; overwrites nothing there. A term that
     /// reads the scores also turns `ds` into the gradient of `tile.before`, of which the driver drops what belongs to blocked pairs.

@@ -4,6 +4,7 @@
 //! [`View::new`] followed by [`View::swap`]`(1, 2)`, and a part of a fused projection is [`View::strided`]. The same kernels serve all of them.
 
 use crate::error::{Error, Result};
+use std::ops::Range;
 
 /// A read-only tensor. A stride of 0 repeats an axis (broadcast).
 #[derive(Clone, Copy, Debug)]
@@ -283,7 +284,48 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     }
 }
 
+impl<'a, T> View<'a, T, 3> {
+    /// `[batch, seq, width]` as `[batch, 1, seq, width]`: rows of one head.
+    pub(crate) fn with_one_head(self) -> View<'a, T, 4> {
+        let ([a, b, c], [x, y, z]) = (self.shape, self.strides);
+        View {
+            data: self.data,
+            shape: [a, 1, b, c],
+            strides: [x, 0, y, z],
+        }
+    }
+
+    /// Some of the columns of every row.
+    ///
+    /// # Panics
+    /// If they are not all there.
+    pub(crate) fn columns(self, columns: Range<usize>) -> View<'a, T, 3> {
+        let [a, b, width] = self.shape;
+        assert!(columns.start <= columns.end && columns.end <= width);
+        View {
+            // Of an empty tensor there may be no storage to skip.
+            data: if self.shape.contains(&0) {
+                self.data
+            } else {
+                &self.data[columns.start..]
+            },
+            shape: [a, b, columns.len()],
+            ..self
+        }
+    }
+}
+
 impl<'a, T> ViewMut<'a, T, 3> {
+    /// As [`View::with_one_head`].
+    pub(crate) fn with_one_head(self) -> ViewMut<'a, T, 4> {
+        let ([a, b, c], [x, y, z]) = (self.shape, self.strides);
+        ViewMut {
+            data: self.data,
+            shape: [a, 1, b, c],
+            strides: [x, 0, y, z],
+        }
+    }
+
     /// The same tensor as the only row of a batch.
     pub(crate) fn with_batch(self) -> ViewMut<'a, T, 4> {
         let ([a, b, c], [x, y, z]) = (self.shape, self.strides);

@@ -235,3 +235,48 @@ fn gradients_of_tables_are_not_forgotten() {
         Err(Error::Shape { .. })
     ));
 }
+
+/// Adding, its adjoint and a bias written out give the same bits for any number of threads: tables that mix rows, that tokens share and that they do not, concatenated ones, and dropout.
+#[cfg(feature = "rayon")]
+#[test]
+fn threads_change_no_bit_of_what_is_added() {
+    use posenc::{Overflow, Rng, Sinusoidal};
+    const SHAPE: [usize; 3] = [3, 900, 128];
+    let encodings: [Encoding; 4] = [
+        Encoding::from(Learned::new(900).with_dropout(0.3)).with(Sinusoidal::paper().with_dropout(0.1)),
+        Learned::new(100).with_overflow(Overflow::Interpolate).into(),
+        Encoding::from(Learned::new(100).with_overflow(Overflow::Wrap).concatenated(24)).with(Sinusoidal::marian()),
+        Encoding::from(T5Bias::encoder()).with(Alibi::new()),
+    ];
+    for encoding in encodings {
+        let plan = encoding.plan(Dims::new(SHAPE[2], 4).unwrap()).unwrap();
+        let params: Params<f32> = plan.init(1).unwrap();
+        let mut rng = Rng::new(2);
+        let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
+        let wide = [SHAPE[0], SHAPE[1], SHAPE[2] + plan.concat_width()];
+        let (x, d_out) = (numbers(SHAPE.iter().product()), numbers(wide.iter().product()));
+        assert!(x.len() * 4 >= 1 << 20, "large enough to be shared");
+        let at = Positions::range(0..SHAPE[1] as i64);
+        let call = plan.call(&params, &at, &at).unwrap();
+        let mode = Mode::Train { seed: 3, call: 4 };
+        let done = || {
+            let mut out = vec![f32::NAN; d_out.len()];
+            call.embed(View::new(&x, SHAPE).unwrap(), ViewMut::new(&mut out, wide).unwrap(), mode)
+                .unwrap();
+            let (mut d_out, mut dx, mut grads) = (d_out.clone(), vec![f32::NAN; x.len()], params.zeros_like());
+            let (d_out, into) = (ViewMut::new(&mut d_out, wide).unwrap(), ViewMut::new(&mut dx, SHAPE).unwrap());
+            call.embed_adjoint(d_out, into, mode, &mut grads).unwrap();
+            let mut bias = vec![f32::NAN; 4 * SHAPE[1] * SHAPE[1]];
+            call.materialise_bias(ViewMut::new(&mut bias, [1, 4, SHAPE[1], SHAPE[1]]).unwrap())
+                .unwrap();
+            let all = [&out, &dx, grads.flat(), &bias].map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+            assert!(all.iter().flatten().all(|x| !f32::from_bits(*x).is_nan()));
+            all
+        };
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let one = pool(1).install(done);
+        for threads in [2, 3, 7] {
+            assert!(pool(threads).install(done) == one, "{plan}, {threads} threads");
+        }
+    }
+}

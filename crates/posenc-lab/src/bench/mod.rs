@@ -22,6 +22,7 @@ mod growth;
 mod machine;
 mod paired;
 mod rotation;
+mod steps;
 mod tables;
 
 pub use bandwidth::Bandwidth;
@@ -205,7 +206,8 @@ pub fn run(options: &Options, mut seen: impl FnMut(Seen<'_>) + Send) -> Result<R
             rotation::measure(&mut timer)?;
             addition::measure(&mut timer)?;
             bias::measure(&mut timer)?;
-            tables::measure(&mut timer)
+            tables::measure(&mut timer)?;
+            steps::measure(&mut timer)
         })?;
     }
     Ok(Report {

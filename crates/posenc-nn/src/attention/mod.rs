@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{gradient, join, rows, size, tensor};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, Projection, View, ViewMut};
+use posenc::{Attention, Call, Dims, Init, Mask, Mode, ParamSpec, Params, Projection, Steps, View, ViewMut};
 use projections::{ROLES, Role};
 use std::ops::Range;
 
@@ -70,6 +70,8 @@ pub struct AttentionTrace<R> {
     saved: Saved<R>,
     slots: Slots<R>,
     work: Workspace<R>,
+    /// What the last decoding step resolved of its positions.
+    pub(crate) steps: Steps<R>,
 }
 
 impl<R: Number> Default for AttentionTrace<R> {
@@ -86,6 +88,7 @@ impl<R: Number> Default for AttentionTrace<R> {
             saved: Saved::default(),
             slots: Slots::default(),
             work: Workspace::default(),
+            steps: Steps::default(),
         }
     }
 }

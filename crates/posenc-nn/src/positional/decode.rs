@@ -176,7 +176,7 @@ impl PositionalMultiheadAttention {
         let taken = self.taken(args, batch, n)?;
         let at = new_positions(args, first, &taken, n)?;
         let params = T::parameters(params, &self.specs())?;
-        let call = self.call(&params, &at, cache.positions())?;
+        let call = self.step(&params, &at, cache.positions(), &mut trace.steps)?;
         let mask = Mask::none().after_rows(first);
         let mask = if args.causal == Some(true) { mask.causal_rows(first) } else { mask };
         let shape @ [_, _, _, k_len] = [batch, self.num_heads(), n, cache.k_len()];

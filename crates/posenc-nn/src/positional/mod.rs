@@ -13,7 +13,9 @@ use crate::error::Result;
 use crate::number::Number;
 use crate::shape::{join, rows};
 use crate::storage::Storage;
-use posenc::{Attention, Call, Dims, Encoding, Error, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rng, Site, Temperature};
+use posenc::{
+    Attention, Call, Dims, Encoding, Error, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rng, Site, Steps, Temperature,
+};
 use std::fmt;
 
 /// Multi-head attention with any encoding that acts inside attention: on the inputs of queries and keys, on the projected queries and keys, or on the
@@ -354,7 +356,16 @@ impl PositionalMultiheadAttention {
     }
 
     fn call<'p, R: Number>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
-        let call = self.plan.call(params.bound(&self.name, &self.name), q_at, k_at)?;
+        self.inside(self.plan.call(params.bound(&self.name, &self.name), q_at, k_at)?)
+    }
+
+    /// The same, taking over what the step before resolved.
+    fn step<'p, R: Number>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions, steps: &mut Steps<R>) -> Result<Call<'p, R>> {
+        self.inside(self.plan.step(steps, params.bound(&self.name, &self.name), q_at, k_at)?)
+    }
+
+    /// The call, if it acts inside attention alone.
+    fn inside<'p, R: Number>(&self, call: Call<'p, R>) -> Result<Call<'p, R>> {
         if call.adds_at(Site::Embedding) {
             return Err(Error::Unsupported {
                 method: "PositionalMultiheadAttention",

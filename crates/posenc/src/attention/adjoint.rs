@@ -86,7 +86,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let row = &mut scratch.dq[(h * ld.rows + i) * ld.d..][..shape.head_dim];
                     self.sharpen(item.batch, q0 + i, row);
                     self.turn::<T>(Side::Query, Turn::Adjoint, [item.batch, item.head0 + h, q0 + i], row);
-                    store(row, job.dq[h].row_mut(q0 + i));
+                    store(row, job.dq.row_mut(h, q0 + i));
                 }
             }
         }
@@ -94,8 +94,8 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             for j in 0..shape.k_len {
                 let row = &mut scratch.dk[(g * ld.k_len + j) * ld.d..][..shape.head_dim];
                 self.turn::<T>(Side::Key, Turn::Adjoint, [item.batch, item.kv0 + g, j], row);
-                store(row, job.dk[g].row_mut(j));
-                store(&scratch.dv[(g * ld.k_len + j) * ld.dv..][..shape.value_dim], job.dv[g].row_mut(j));
+                store(row, job.dk.row_mut(g, j));
+                store(&scratch.dv[(g * ld.k_len + j) * ld.dv..][..shape.value_dim], job.dv.row_mut(g, j));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! What attention is given and gives back, checked once, and how its work is split.
 
-use super::tile::{Scratch, Tiles};
+use super::tile::{Scratch, Tiles, zeros};
 use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
 use crate::error::{Error, Result};
-use crate::kernels::{PlaneMut, RowSum, planes};
+use crate::kernels::{Chunks, Planes, PlanesMut, RowSum, each_part};
 use crate::real::{Element, Real};
 use crate::term::Granularity;
 use crate::view::{View, ViewMut};
@@ -112,16 +112,23 @@ impl<R> Slots<R> {
     }
 }
 
-/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. What a call allocates besides are lists with an entry per batch row and head, and the slots of
-/// its terms.
+/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread, and in an adjoint the slots of the terms for each batch row. With one that has
+/// served a call of the same lengths attention allocates nothing but a list of the mask's parts, if it has any.
 #[derive(Debug)]
 pub struct Workspace<R> {
     scratch: Vec<Scratch<R>>,
+    /// Slots of the terms and of the sinks, item by item.
+    slots: Vec<R>,
+    sinks: Vec<R>,
 }
 
 impl<R> Default for Workspace<R> {
     fn default() -> Self {
-        Workspace { scratch: Vec::new() }
+        Workspace {
+            scratch: Vec::new(),
+            slots: Vec::new(),
+            sinks: Vec::new(),
+        }
     }
 }
 
@@ -208,24 +215,18 @@ impl Attention {
             saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
             saved.rows.as_mut_slice()
         });
-        let mut out = planes(out).into_iter();
-        let mut weights = weights.map(|w| planes(w).into_iter());
-        let mut jobs = Vec::new();
-        for item in tiles.items() {
-            let rows = item.heads * shape.q_len;
-            let sums = sums.as_mut().map(|rest| {
-                let (mine, others) = std::mem::take(rest).split_at_mut(rows);
-                *rest = others;
-                mine
-            });
-            jobs.push(ForwardJob {
-                item,
-                out: out.by_ref().take(item.heads).collect(),
+        let heads = tiles.heads_of_item();
+        let sums = sums.take().map(|rows| Chunks::new(rows, heads * shape.q_len));
+        let cut = (Planes::new(out, heads), sums, weights.map(|w| Planes::new(w, heads)));
+        each_part(tiles.items(), cut, &mut work.scratch, |i, (out, sums, weights), scratch| {
+            let job = ForwardJob {
+                item: tiles.item(i),
+                out,
                 sums,
-                weights: weights.as_mut().map(|w| w.by_ref().take(item.heads).collect()),
-            });
-        }
-        run(jobs, &mut work.scratch, |job, scratch| tiles.forward(&inputs, job, scratch));
+                weights,
+            };
+            tiles.forward(&inputs, job, scratch);
+        });
         Ok(())
     }
 
@@ -262,38 +263,45 @@ impl Attention {
         let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
         let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
         let tiles = Tiles::new(self, call, shape, mask, mode, false)?;
-        let (mut dq, mut dk, mut dv) = (planes(dq).into_iter(), planes(dk).into_iter(), planes(dv).into_iter());
-        let items: Vec<Item> = tiles.items().collect();
         // Each item sums its own slots: [heads of the item, slots] per term, term after term.
-        let sizes: Vec<usize> = call.terms().map(|term| term.needs().slots).collect();
-        let per_head: usize = sizes.iter().sum();
-        let per_head = per_head + usize::from(self.sinks);
-        let mut partial: Vec<Vec<T::Real>> = items.iter().map(|item| vec![T::Real::ZERO; item.heads * per_head]).collect();
-        let mut jobs = Vec::new();
-        for (&item, slots) in items.iter().zip(&mut partial) {
-            let (slots, sinks) = slots.split_at_mut(item.heads * (per_head - usize::from(self.sinks)));
-            jobs.push(AdjointJob {
-                item,
-                dq: dq.by_ref().take(item.heads).collect(),
-                dk: dk.by_ref().take(item.kv_heads).collect(),
-                dv: dv.by_ref().take(item.kv_heads).collect(),
+        let (items, heads, kv_heads) = (tiles.items(), tiles.heads_of_item(), tiles.kv_heads_of_item());
+        let per_head: usize = call.terms().map(|term| term.needs().slots).sum();
+        let with_sinks = usize::from(self.sinks);
+        zeros(&mut work.slots, items * heads * per_head);
+        zeros(&mut work.sinks, items * heads * with_sinks);
+        let cut = (
+            (Planes::new(dq, heads), Planes::new(dk, kv_heads), Planes::new(dv, kv_heads)),
+            (
+                Chunks::new(&mut work.slots, heads * per_head),
+                Chunks::new(&mut work.sinks, heads * with_sinks),
+            ),
+        );
+        each_part(items, cut, &mut work.scratch, |i, ((dq, dk, dv), (slots, sinks)), scratch| {
+            let job = AdjointJob {
+                item: tiles.item(i),
+                dq,
+                dk,
+                dv,
                 slots,
                 sinks,
-            });
-        }
-        run(jobs, &mut work.scratch, |job, scratch| {
-            tiles.adjoint(&inputs, out, d_out, &saved.rows, job, scratch)
+            };
+            tiles.adjoint(&inputs, out, d_out, &saved.rows, job, scratch);
         });
 
-        slots.terms = sizes.iter().map(|size| vec![T::Real::ZERO; shape.heads * size]).collect();
-        slots.sinks = vec![T::Real::ZERO; if self.sinks { shape.heads } else { 0 }];
-        for (item, partial) in items.iter().zip(&partial) {
-            let mut from = 0;
-            let terms = slots.terms.iter_mut().zip(sizes.iter().copied());
-            for (sums, size) in terms.chain([(&mut slots.sinks, usize::from(self.sinks))]) {
-                let into = &mut sums[item.head0 * size..][..item.heads * size];
-                into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
-                from += item.heads * size;
+        slots.terms.resize_with(call.terms().count(), Vec::new);
+        for (sums, term) in slots.terms.iter_mut().zip(call.terms()) {
+            zeros(sums, shape.heads * term.needs().slots);
+        }
+        zeros(&mut slots.sinks, shape.heads * with_sinks);
+        for i in 0..items {
+            let (item, mut from) = (tiles.item(i), i * heads * per_head);
+            for (sums, term) in slots.terms.iter_mut().zip(call.terms()) {
+                let size = term.needs().slots;
+                add_to(&mut sums[item.head0 * size..][..heads * size], &work.slots[from..]);
+                from += heads * size;
+            }
+            if self.sinks {
+                add_to(&mut slots.sinks[item.head0..][..heads], &work.sinks[i * heads..]);
             }
         }
         Ok(())
@@ -383,44 +391,23 @@ impl Attention {
 /// One item's part of a forward pass.
 pub(super) struct ForwardJob<'a, T: Element> {
     pub item: Item,
-    pub out: Vec<PlaneMut<'a, T>>,
+    pub out: PlanesMut<'a, T>,
     pub sums: Option<&'a mut [RowSum<T::Real>]>,
-    pub weights: Option<Vec<PlaneMut<'a, T>>>,
+    pub weights: Option<PlanesMut<'a, T>>,
 }
 
 /// One item's part of an adjoint.
 pub(super) struct AdjointJob<'a, T: Element> {
     pub item: Item,
-    pub dq: Vec<PlaneMut<'a, T>>,
-    pub dk: Vec<PlaneMut<'a, T>>,
-    pub dv: Vec<PlaneMut<'a, T>>,
+    pub dq: PlanesMut<'a, T>,
+    pub dk: PlanesMut<'a, T>,
+    pub dv: PlanesMut<'a, T>,
     pub slots: &'a mut [T::Real],
     /// `[heads of the item]`, or empty.
     pub sinks: &'a mut [T::Real],
 }
 
-/// Runs each job with a scratch of its own thread. Which thread runs a job changes nothing in its result.
-fn run<J: Send, R: Real>(jobs: Vec<J>, scratch: &mut Vec<Scratch<R>>, work: impl Fn(J, &mut Scratch<R>) + Sync) {
-    #[cfg(feature = "rayon")]
-    {
-        let threads = rayon::current_num_threads().min(jobs.len());
-        if threads > 1 {
-            use rayon::iter::{IntoParallelIterator, ParallelIterator};
-            if scratch.len() < threads {
-                scratch.resize_with(threads, Scratch::default);
-            }
-            let mut hands: Vec<(Vec<J>, &mut Scratch<R>)> = scratch.iter_mut().take(threads).map(|s| (Vec::new(), s)).collect();
-            for (i, job) in jobs.into_iter().enumerate() {
-                hands[i % threads].0.push(job);
-            }
-            hands
-                .into_par_iter()
-                .for_each(|(jobs, scratch)| jobs.into_iter().for_each(|job| work(job, scratch)));
-            return;
-        }
-    }
-    if scratch.is_empty() {
-        scratch.push(Scratch::default());
-    }
-    jobs.into_iter().for_each(|job| work(job, &mut scratch[0]));
+/// Adds each number of `part` to its sum.
+fn add_to<R: Real>(sums: &mut [R], part: &[R]) {
+    sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
 }

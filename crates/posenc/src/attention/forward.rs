@@ -81,7 +81,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let inverse = if sum > R::ZERO { R::ONE / sum } else { R::ZERO };
                     let o = &mut scratch.o[(h * ld.rows + i) * ld.dv..][..shape.value_dim];
                     o.iter_mut().for_each(|x| *x *= inverse);
-                    store(o, job.out[h].row_mut(q0 + i));
+                    store(o, job.out.row_mut(h, q0 + i));
                     if let Some(sums) = &mut job.sums {
                         sums[h * shape.q_len + q0 + i] = RowSum {
                             max: scratch.max[h * ld.rows + i],
@@ -90,7 +90,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     }
                     if let Some(weights) = &mut job.weights {
                         // Whole rows were asked for, so the one tile holds them all.
-                        let row = weights[h].row_mut(q0 + i);
+                        let row = weights.row_mut(h, q0 + i);
                         row.fill(T::narrow(R::ZERO));
                         if let Some(span) = seen {
                             let p = &mut scratch.s[h * plane + i * ld.cols..][..span.cols];

@@ -135,25 +135,40 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         })
     }
 
-    /// The items of work, in the order in which their outputs and slots lie.
-    pub fn items(&self) -> impl Iterator<Item = Item> + use<R> {
-        let Shape {
-            batch, heads, kv_heads, ..
-        } = self.shape;
-        let (parts, kv, q) = match self.granularity {
-            Granularity::AllHeads => (1, kv_heads, heads),
-            _ => (kv_heads, 1, heads / kv_heads),
-        };
-        (0..batch * parts).map(move |i| {
-            let (b, part) = (i / parts, i % parts);
-            Item {
-                batch: b,
-                kv0: part * kv,
-                kv_heads: kv,
-                head0: part * q,
-                heads: q,
-            }
-        })
+    /// Parts of a batch row that are items of work.
+    fn parts(&self) -> usize {
+        match self.granularity {
+            Granularity::AllHeads => 1,
+            _ => self.shape.kv_heads,
+        }
+    }
+
+    /// Items of work.
+    pub fn items(&self) -> usize {
+        self.shape.batch * self.parts()
+    }
+
+    /// Query heads of an item.
+    pub fn heads_of_item(&self) -> usize {
+        self.shape.heads / self.parts()
+    }
+
+    /// Key heads of an item.
+    pub fn kv_heads_of_item(&self) -> usize {
+        self.shape.kv_heads / self.parts()
+    }
+
+    /// An item, in the order in which their outputs and slots lie.
+    pub fn item(&self, i: usize) -> Item {
+        let (batch, part) = (i / self.parts(), i % self.parts());
+        let (heads, kv_heads) = (self.heads_of_item(), self.kv_heads_of_item());
+        Item {
+            batch,
+            kv0: part * kv_heads,
+            kv_heads,
+            head0: part * heads,
+            heads,
+        }
     }
 
     pub fn strides(&self) -> Strides {

@@ -28,7 +28,7 @@
 //! - Rounding: slopes are computed in f64 and narrowed once. The usual code raises an f32 base to the h-th power, which costs up to 11 half-ulps. Falcon multiplies in
 //!   bf16 and divides the sum by √d: its slopes are [`Slopes::Given`]; its rounding of the products is not reproduced.
 //!
-//! **Cost.** No parameters. O(q_len + k_len) numbers per call, shared by heads and layers; a multiply and an add per pair. Distances are exact in f32 up to 2²⁴.
+//! **Cost.** No parameters, no table. A multiply and an add per pair. Distances are exact in f32 up to 2²⁴.
 //!
 //! ```
 //! use posenc::{Alibi, Dims, Encoding, Positions, ViewMut};
@@ -43,13 +43,15 @@
 use crate::bias::by_distance::write_matrix;
 use crate::call::Parts;
 use crate::dims::Dims;
-use crate::distances::{Span, add_scaled, check_one_axis};
+use crate::distances::{KeyRun, Met, check_one_axis};
 use crate::error::{Error, Result};
+use crate::kernels::{self, Present};
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
-use crate::term::{BlockMut, Needs, ScoreTerm, Tile};
+use crate::steps::owned;
+use crate::term::{BlockMut, Needs, Place, ScoreTerm, Tile};
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -117,15 +119,10 @@ impl Alibi {
     fn term<R: Real>(&self, heads: usize, q_at: &Positions, k_at: &Positions) -> Result<AlibiTerm<R>> {
         check_one_axis("alibi", q_at, k_at)?;
         let slopes = self.slopes.for_heads(heads)?;
-        let symmetric = self.form == Form::Symmetric;
-        let falls = |distance: f64| if symmetric { -distance.abs() } else { distance };
-        let whole = q_at.check_whole().is_ok() && k_at.check_whole().is_ok();
-        let span = if whole { Span::whole(q_at, k_at) } else { None };
-        let ramp = span.map(|span| (span, span.distances().map(|d| R::of(falls(d as f64))).collect()));
         Ok(AlibiTerm {
             slopes: slopes.into_iter().map(R::of).collect(),
-            symmetric,
-            ramp,
+            symmetric: self.form == Form::Symmetric,
+            whole: q_at.check_whole().is_ok() && k_at.check_whole().is_ok(),
         })
     }
 }
@@ -373,6 +370,18 @@ impl Prepare for Alibi {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(PreparedAlibi(Arc::new(self.term::<R>(dims.heads, q_at, k_at)?))))
     }
+
+    fn advance<R: Real>(&self, _dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let [q_at, k_at] = at;
+        let term = owned(prepared).and_then(|PreparedAlibi::<R>(term)| Arc::get_mut(term));
+        match (term, check_one_axis("alibi", q_at, k_at)) {
+            (Some(term), Ok(())) => {
+                term.whole = q_at.check_whole().is_ok() && k_at.check_whole().is_ok();
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 struct PreparedAlibi<R>(Arc<AlibiTerm<R>>);
@@ -387,25 +396,44 @@ impl<R: Real> Prepared<R> for PreparedAlibi<R> {
 struct AlibiTerm<R> {
     slopes: Vec<R>,
     symmetric: bool,
-    /// Minus the distance of each pair, by `key − query`, where all of them are whole numbers and O(q_len + k_len).
-    ramp: Option<(Span, Vec<R>)>,
+    /// All positions are whole numbers.
+    whole: bool,
 }
 
-impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
-    fn needs(&self) -> Needs {
-        Needs::bias(0)
+impl<R: Real> AlibiTerm<R> {
+    fn put<const WRITE: bool>(&self, at: &Place<'_>, s: &mut BlockMut<'_, R>) {
+        let (on, slope, symmetric) = (Present::current(), self.slopes[at.head], self.symmetric);
+        if !self.whole {
+            if WRITE {
+                s.clear();
+            }
+            return self.add_fractional(at, s);
+        }
+        match Met::of(&at.k_at, s.cols) {
+            Met::Runs(runs) => {
+                if WRITE && runs.clone().next().is_none_or(|run| run.cols.len() < s.cols) {
+                    s.clear();
+                }
+                for KeyRun { cols, first } in runs {
+                    let first = |i: usize| Some(first.saturating_sub(at.q_at.whole(i)?));
+                    match WRITE {
+                        true => kernels::write_ramp(on, s, &cols, &first, slope, symmetric),
+                        false => kernels::add_ramp(on, s, &cols, &first, slope, symmetric),
+                    }
+                }
+            }
+            Met::Scattered => {
+                let query = |i: usize| at.q_at.whole(i);
+                match WRITE {
+                    true => kernels::write_ramp_at(on, s, &at.k_at, &query, slope, symmetric),
+                    false => kernels::add_ramp_at(on, s, &at.k_at, &query, slope, symmetric),
+                }
+            }
+        }
     }
 
-    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
-        let at = &tile.at;
+    fn add_fractional(&self, at: &Place<'_>, s: &mut BlockMut<'_, R>) {
         let slope = self.slopes[at.head];
-        if let Some((span, ramp)) = &self.ramp {
-            span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {
-                [s] => *s += slope * ramp[d],
-                row => add_scaled(row, slope, &ramp[d..d + row.len()]),
-            });
-            return;
-        }
         for i in 0..s.rows {
             let row = s.row(i);
             let Some(q) = at.q_at.get(i) else { continue };
@@ -415,6 +443,20 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
                 *s += slope * saturated(distance);
             }
         }
+    }
+}
+
+impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
+    fn needs(&self) -> Needs {
+        Needs::bias(0)
+    }
+
+    fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        self.put::<false>(&tile.at, s);
+    }
+
+    fn write(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        self.put::<true>(&tile.at, s);
     }
 }
 

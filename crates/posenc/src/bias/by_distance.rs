@@ -1,16 +1,18 @@
 //! # What biases by distance share
 //!
 //! A bias that depends on `key − query` alone has, for queries and keys at consecutive positions, only `q_len + k_len − 1` values per head: row i of a tile is a slice
-//! of them, and so is the gradient of that row. Packed documents and padded rows are a few such slices; scattered positions look each pair up in the same values.
+//! of them, and so is the gradient of that row. Beyond the distances that a method tells apart it is one value. Packed documents and padded rows are a few such slices; scattered positions look
+//! each pair up in the same values.
 
 use crate::call::Parts;
-use crate::distances::{Span, add_row, check_one_axis};
+use crate::distances::{KeyRun, Met, Span, add_row, check_one_axis};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present};
 use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::Positions;
 use crate::real::Real;
+use crate::steps::owned;
 use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
 use crate::view::ViewMut;
 use std::sync::Arc;
@@ -29,15 +31,42 @@ pub(crate) struct TableBias {
 }
 
 impl TableBias {
-    /// Resolves the positions of a call: the table row of each distance, shared by all layers. `row` takes `key − query`.
+    /// Resolves the positions of a call: the table row of each distance that the method tells apart, shared by all layers. `row` takes `key − query`.
     pub fn at(self, method: &'static str, q_at: &Positions, k_at: &Positions, row: impl Fn(i64) -> usize) -> Result<TableAt> {
         check_one_axis(method, q_at, k_at)?;
         q_at.check_whole()?;
         k_at.check_whole()?;
+        let near = Span::clipped(self.reach as i64, q_at, k_at);
+        Ok(TableAt {
+            slots: Span::whole(q_at, k_at).unwrap_or(near),
+            near,
+            rows: near.distances().map(|d| row(d) as u32).collect(),
+            bias: self,
+        })
+    }
+
+    /// The same at other positions; `false` where they are refused.
+    pub fn advance<R: Real>(
+        &self,
+        method: &'static str,
+        [q_at, k_at]: [&Positions; 2],
+        prepared: &mut Arc<dyn Prepared<R>>,
+        row: impl Fn(i64) -> usize,
+    ) -> bool {
+        let Some(TableAt { slots, near, rows, .. }) = owned(prepared) else {
+            return false;
+        };
+        if check_one_axis(method, q_at, k_at).is_err() || q_at.check_whole().is_err() || k_at.check_whole().is_err() {
+            return false;
+        }
         let reach = self.reach as i64;
-        let span = Span::whole(q_at, k_at).unwrap_or_else(|| Span::clipped(reach, q_at, k_at));
-        let rows = span.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
-        Ok(TableAt { bias: self, span, rows })
+        let needed = Span::clipped(reach, q_at, k_at);
+        if !near.covers(needed) {
+            *near = near.grown(needed, reach);
+            *rows = near.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
+        }
+        *slots = Span::whole(q_at, k_at).unwrap_or(needed);
+        true
     }
 }
 
@@ -45,7 +74,11 @@ impl TableBias {
 #[derive(Clone, Debug)]
 pub(crate) struct TableAt {
     bias: TableBias,
-    span: Span,
+    /// Distances that have a gradient of their own, so that far ones, which read one entry, are summed in f64.
+    slots: Span,
+    /// Distances that the method tells apart; what lies beyond is read as its end.
+    near: Span,
+    /// Their table rows.
     rows: Arc<[u32]>,
 }
 
@@ -53,7 +86,7 @@ impl TableAt {
     /// The term of one layer's table: its values by head and distance, so that a row of a tile is one slice.
     pub fn term<R: Real>(&self, table: &[R]) -> impl ScoreTerm<R> + 'static {
         let columns = self.columns();
-        let mut values = Vec::with_capacity(columns * self.span.count);
+        let mut values = Vec::with_capacity(columns * self.near.count);
         for column in 0..columns {
             values.extend(self.rows.iter().map(|&row| {
                 let value = table[row as usize * columns + column];
@@ -86,25 +119,51 @@ struct TableTerm<R> {
     values: Vec<R>,
 }
 
+impl<R: Real> TableTerm<R> {
+    fn put<const WRITE: bool>(&self, at: &Place<'_>, s: &mut BlockMut<'_, R>) {
+        let (on, Span { lowest, count }) = (Present::current(), self.at.near);
+        let values = &self.values[self.at.column(at.head) * count..][..count];
+        match Met::of(&at.k_at, s.cols) {
+            Met::Runs(runs) => {
+                if WRITE && runs.clone().next().is_none_or(|run| run.cols.len() < s.cols) {
+                    s.clear();
+                }
+                for KeyRun { cols, first } in runs {
+                    let first = |i: usize| Some(first.saturating_sub(at.q_at.whole(i)?).saturating_sub(lowest));
+                    match WRITE {
+                        true => kernels::write_runs(on, s, &cols, &first, values),
+                        false => kernels::add_runs(on, s, &cols, &first, values),
+                    }
+                }
+            }
+            Met::Scattered => {
+                let query = |i: usize| at.q_at.whole(i);
+                match WRITE {
+                    true => kernels::write_gathered(on, s, &at.k_at, &query, lowest, values),
+                    false => kernels::add_gathered(on, s, &at.k_at, &query, lowest, values),
+                }
+            }
+        }
+    }
+}
+
 impl<R: Real> ScoreTerm<R> for TableTerm<R> {
     fn needs(&self) -> Needs {
-        Needs::bias(self.at.span.count)
+        Needs::bias(self.at.slots.count)
     }
 
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
-        let at = &tile.at;
-        let count = self.at.span.count;
-        let values = &self.values[self.at.column(at.head) * count..][..count];
-        self.at.span.each(at, s.rows, s.cols, |i, cols, d| match &mut s.row(i)[cols] {
-            [s] => *s += values[d],
-            row => add_row(row, &values[d..d + row.len()]),
-        });
+        self.put::<false>(&tile.at, s);
+    }
+
+    fn write(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
+        self.put::<true>(&tile.at, s);
     }
 
     fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
         let at = &tile.at;
         let (ds, slots) = (ds.as_block(), &mut *into.slots);
-        self.at.span.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
+        self.at.slots.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
             [ds] => slots[d] += *ds,
             row => add_row(&mut slots[d..d + row.len()], row),
         });
@@ -112,11 +171,17 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
 
     /// From distances to table rows; the sum of a row that many distances share is taken in f64.
     fn collect(&self, slots: &[R], grads: &mut BoundMut<'_, R>) -> Result<()> {
-        let TableAt { bias, span, rows } = &self.at;
+        let TableAt {
+            bias,
+            slots: span,
+            near,
+            rows,
+        } = &self.at;
         let (columns, grad) = (self.at.columns(), grads.get_mut(&bias.spec)?);
         let mut sums = vec![0.0; grad.len()];
         for head in 0..bias.heads {
-            for (slot, &row) in slots[head * span.count..][..span.count].iter().zip(rows.iter()) {
+            for (slot, d) in slots[head * span.count..][..span.count].iter().zip(span.distances()) {
+                let row = rows[d.saturating_sub(near.lowest).clamp(0, near.count as i64 - 1) as usize];
                 sums[row as usize * columns + self.at.column(head)] += slot.to_f64();
             }
         }
@@ -145,19 +210,19 @@ pub(crate) fn write_matrix<R: Real>(
     }
     q_at.check_fit("query positions [1, seq]", 1, q_at.len())?;
     k_at.check_fit("key positions [1, seq]", 1, k_at.len())?;
-    let keys = k_at.len();
-    kernels::write_rows(Present::current(), out.with_batch(), |[_, head, i], row| {
+    kernels::write_rows(Present::current(), out.with_batch(), false, |[_, head, i], columns, row| {
         let at = Place {
             batch: 0,
             head,
             kv_head: head,
             q0: i,
-            k0: 0,
+            k0: columns.start,
             q_at: q_at.at(0, 0, i, 1),
-            k_at: k_at.at(0, 0, 0, keys),
+            k_at: k_at.at(0, 0, columns.start, row.len()),
             scale: 1.0,
         };
-        term.add(&Tile::of_positions(at), &mut BlockMut::new(row, 1, keys, keys));
+        let n = row.len();
+        term.write(&Tile::of_positions(at), &mut BlockMut::new(row, 1, n, n));
     });
     Ok(())
 }

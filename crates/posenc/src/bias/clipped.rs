@@ -18,7 +18,7 @@
 //! trained table in opposite order, so it is a required argument. The module that this table is often called after, T5's, buckets distances logarithmically. Keys far past
 //! the trained length all fall into the last row: what was learned for "k or more".
 //!
-//! **Cost.** (2k + 1) · heads numbers per layer. O(q_len + k_len) row numbers per call, shared by layers; as many values per head and layer; one add per pair.
+//! **Cost.** (2k + 1) · heads numbers per layer. At most 2k + 1 row numbers per call, shared by layers; as many values per head and layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Direction, Positions, View, ViewMut, clipped_bias};
@@ -179,6 +179,10 @@ impl Prepare for ClippedBias {
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(self.table(dims.heads).at("clipped bias", q_at, k_at, self.row())?))
+    }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table(dims.heads).advance("clipped bias", at, prepared, self.row())
     }
 }
 

@@ -15,7 +15,7 @@
 //! head). A table of zeros is attention without positions, where it begins. symm-learning drops this bias without a word when a call is causal and asks for no weights;
 //! it truncates the *difference* of fractional positions, where this is a typed error: truncate the ids with [`Positions::truncated`](crate::Positions::truncated) if that is meant.
 //!
-//! **Cost.** 2k + 1 numbers per layer. O(q_len + k_len) row numbers per call, shared by layers, and as many values per layer; one add per pair.
+//! **Cost.** 2k + 1 numbers per layer. At most 2k + 1 row numbers per call, shared by layers, and as many values per layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, SharedBias, ViewMut};
@@ -83,6 +83,12 @@ impl SharedBias {
             reach: self.max_distance,
         }
     }
+
+    /// The table row of a distance `key − query` that is already clipped.
+    fn row(&self) -> impl Fn(i64) -> usize {
+        let k = self.max_distance as i64;
+        move |distance| (k - distance) as usize
+    }
 }
 
 impl fmt::Display for SharedBias {
@@ -107,9 +113,11 @@ impl Prepare for SharedBias {
     }
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
-        let k = self.max_distance as i64;
-        let row = |distance: i64| (k - distance) as usize;
-        Ok(Arc::new(self.table(dims.heads).at("shared bias", q_at, k_at, row)?))
+        Ok(Arc::new(self.table(dims.heads).at("shared bias", q_at, k_at, self.row())?))
+    }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table(dims.heads).advance("shared bias", at, prepared, self.row())
     }
 }
 

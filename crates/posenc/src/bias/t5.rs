@@ -28,7 +28,7 @@
 //!   bucket 0, with the query itself.
 //! - Ports that drop the `min` or the logarithm (candle had both bugs) agree up to small distances and then read the wrong row, or past the table.
 //!
-//! **Cost.** buckets · heads numbers. O(q_len + k_len) buckets per call, shared by layers; as many values per head and layer; one add per pair.
+//! **Cost.** buckets · heads numbers. At most 2 · `max_distance` + 1 buckets per call, shared by layers; as many values per head and layer; one add per pair.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, T5Bias, ViewMut};
@@ -263,6 +263,10 @@ impl Prepare for T5Bias {
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         Ok(Arc::new(self.table_for(dims).at("t5 bias", q_at, k_at, |d| self.bucket(d))?))
+    }
+
+    fn advance<R: Real>(&self, dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        self.table_for(dims).advance("t5 bias", at, prepared, |d| self.bucket(d))
     }
 }
 

@@ -45,6 +45,7 @@ use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::project::{Projected, Projection, Projector, Rows};
 use crate::real::Real;
+use crate::steps::owned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -291,6 +292,12 @@ impl Prepare for Deberta {
             spec: self.spec(dims),
             tables: self.tables(),
         }))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let rows = owned(prepared).map(|prepared: &mut PreparedDeberta| &mut prepared.at);
+        let fits = check_one_axis("deberta", at[0], at[1]).is_ok();
+        rows.is_some_and(|rows| fits && rows.advance("deberta", at, Some(self.reach()), |d| Some(self.row(d))))
     }
 }
 

@@ -37,6 +37,7 @@ use crate::params::{Bound, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::Real;
+use crate::steps::owned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -88,6 +89,17 @@ impl MusicTransformer {
     fn spec(&self, dims: &Dims) -> ParamSpec {
         let init = self.init.unwrap_or(Init::Normal(1.0 / (dims.head_dim as f64).sqrt()));
         ParamSpec::new("relative_embeddings", [dims.heads, self.max_len, dims.head_dim], init).scoped(self.scope)
+    }
+
+    /// The table row of a distance, query − key.
+    fn row(&self) -> impl Fn(i64) -> Option<usize> {
+        let last = self.max_len - 1;
+        move |distance| (distance >= 0).then(|| last - (distance as usize).min(last))
+    }
+
+    /// Distances beyond it read what it reads.
+    fn reach(&self) -> Option<i64> {
+        Some((self.max_len - 1).max(1) as i64)
     }
 
     /// No key lies farther back than the table reaches, in its own row of the batch.
@@ -153,12 +165,23 @@ impl Prepare for MusicTransformer {
         if self.overflow == Overflow::Error {
             self.check_reach(q_at, k_at)?;
         }
-        let last = self.max_len - 1;
-        let row = |distance: i64| (distance >= 0).then(|| last - (distance as usize).min(last));
         Ok(Arc::new(PreparedMusicTransformer {
-            at: RowsAt::new("music-transformer", q_at, k_at, Some(last.max(1) as i64), row)?,
+            at: RowsAt::new("music-transformer", q_at, k_at, self.reach(), self.row())?,
             spec: self.spec(dims),
         }))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, _before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let [q_at, k_at] = at;
+        let fits = || {
+            check_one_axis("music-transformer", q_at, k_at)?;
+            match self.overflow {
+                Overflow::Error => self.check_reach(q_at, k_at),
+                _ => Ok(()),
+            }
+        };
+        let rows = owned(prepared).map(|prepared: &mut PreparedMusicTransformer| &mut prepared.at);
+        rows.is_some_and(|rows| fits().is_ok() && rows.advance("music-transformer", at, self.reach(), self.row()))
     }
 }
 

@@ -37,11 +37,29 @@ impl RowsAt {
         row: impl Fn(i64) -> Option<usize>,
     ) -> Result<RowsAt> {
         let span = span(method, q_at, k_at, reach)?;
-        let rows = span
-            .distances()
-            .map(|d| row(d.saturating_neg()).map_or(NONE, |r| r as u32))
-            .collect();
-        Ok(RowsAt { span, rows })
+        Ok(RowsAt {
+            span,
+            rows: rows_of(span, row),
+        })
+    }
+
+    /// The same at other positions; `false` where they are refused.
+    pub fn advance(
+        &mut self,
+        method: &'static str,
+        [q_at, k_at]: [&Positions; 2],
+        reach: Option<i64>,
+        row: impl Fn(i64) -> Option<usize>,
+    ) -> bool {
+        let Ok(needed) = span(method, q_at, k_at, reach) else {
+            return false;
+        };
+        if !self.span.covers(needed) {
+            // Distances beyond the reach are read as it, but each run of them must be found: they are in the table too.
+            self.span = self.span.grown(needed, i64::MAX);
+            self.rows = rows_of(self.span, row);
+        }
+        true
     }
 
     /// Visits the pairs of a tile that have a row, as runs of columns at the same one: tile row, columns, table row.
@@ -58,6 +76,12 @@ impl RowsAt {
             }
         });
     }
+}
+
+/// `row` takes `query − key`.
+fn rows_of(span: Span, row: impl Fn(i64) -> Option<usize>) -> Arc<[u32]> {
+    let rows = span.distances().map(|d| row(d.saturating_neg()).map_or(NONE, |r| r as u32));
+    rows.collect()
 }
 
 /// The distances of a call, `key − query`, as far as a method tells them apart.
@@ -197,11 +221,51 @@ impl<'p, R: Real> RelativeTerm<'p, R> {
         ]
     }
 
-    /// q + v, rows packed.
-    fn shifted(&self, q: &Block<'_, R>, rows: usize, head: usize) -> Vec<R> {
-        let mut x: Vec<R> = (0..rows).flat_map(|i| q.row(i).iter().copied()).collect();
-        if let Some(v) = &self.position_bias {
-            x.chunks_exact_mut(v.dim).for_each(|x| add_row(x, v.of(head, 0)));
+    /// q + v.
+    fn shifted<'t>(&'t self, q: Block<'t, R>, head: usize) -> Shifted<'t, R> {
+        Shifted::new(q, self.position_bias.as_ref().map(|v| v.of(head, 0)))
+    }
+}
+
+/// Numbers of a head that lie on the stack: more than any model's heads have.
+const WIDEST: usize = 512;
+/// Columns of a tile whose sums are kept together.
+const COLUMNS: usize = 128;
+
+/// The rows of q + v, one at a time: those of a tile are asked for in turn, and several times each.
+pub(crate) struct Shifted<'t, R> {
+    q: Block<'t, R>,
+    v: Option<&'t [R]>,
+    /// The row that is there.
+    row: usize,
+    near: [R; WIDEST],
+    wide: Vec<R>,
+}
+
+impl<'t, R: Real> Shifted<'t, R> {
+    pub fn new(q: Block<'t, R>, v: Option<&'t [R]>) -> Self {
+        Shifted {
+            q,
+            v,
+            row: usize::MAX,
+            near: [R::ZERO; WIDEST],
+            wide: Vec::new(),
+        }
+    }
+
+    pub fn row(&mut self, i: usize) -> &[R] {
+        let (q, Some(v)) = (self.q.row(i), self.v) else {
+            return self.q.row(i);
+        };
+        let dim = q.len();
+        if dim > WIDEST {
+            self.wide.resize(dim, R::ZERO);
+        }
+        let x = if dim > WIDEST { &mut self.wide[..] } else { &mut self.near[..dim] };
+        if self.row != i {
+            x.copy_from_slice(q);
+            add_row(x, v);
+            self.row = i;
         }
         x
     }
@@ -216,15 +280,19 @@ impl<R: Real> ScoreTerm<R> for RelativeTerm<'_, R> {
         let Tile { at, q, k, .. } = tile;
         let (head, scale, rows, cols) = (at.head, R::of(at.scale), s.rows, s.cols);
         if let Some(u) = &self.content_bias {
-            let row: Vec<R> = (0..cols).map(|j| scale * dot(k.row(j), u.of(head, 0))).collect();
-            for i in 0..rows {
-                add_row(s.row(i), &row);
+            let mut row = [R::ZERO; COLUMNS];
+            for from in (0..cols).step_by(COLUMNS) {
+                let to = (from + COLUMNS).min(cols);
+                (from..to)
+                    .zip(&mut row)
+                    .for_each(|(j, score)| *score = scale * dot(k.row(j), u.of(head, 0)));
+                (0..rows).for_each(|i| add_row(&mut s.row(i)[from..to], &row));
             }
         }
         if let Some(keys) = &self.keys {
-            let x = self.shifted(q, rows, head);
+            let mut x = self.shifted(*q, head);
             self.at.each(at, rows, cols, |i, cols, r| {
-                let score = scale * dot(&x[i * keys.dim..][..keys.dim], keys.of(head, r));
+                let score = scale * dot(x.row(i), keys.of(head, r));
                 s.row(i)[cols].iter_mut().for_each(|s| *s += score);
             });
         }
@@ -249,13 +317,13 @@ impl<R: Real> ScoreTerm<R> for RelativeTerm<'_, R> {
         let (d_queries, rest) = rest.split_at_mut(sizes[1]);
         let (d_u, d_v) = rest.split_at_mut(sizes[2]);
         if let Some(keys) = &self.keys {
-            let (x, dim) = (self.shifted(q, rows, head), keys.dim);
+            let (mut x, dim) = (self.shifted(*q, head), keys.dim);
             self.at.each(at, rows, cols, |i, cols, r| {
                 let mass = scale * sum(&ds.row(i)[cols]);
                 // Blocked pairs weigh nothing: half of a causal tile.
                 if mass != R::ZERO {
                     add_scaled(dq.row(i), mass, keys.of(head, r));
-                    add_scaled(&mut d_keys[r * dim..][..dim], mass, &x[i * dim..][..dim]);
+                    add_scaled(&mut d_keys[r * dim..][..dim], mass, x.row(i));
                     add_scaled(d_v, mass, keys.of(head, r));
                 }
             });
@@ -272,13 +340,13 @@ impl<R: Real> ScoreTerm<R> for RelativeTerm<'_, R> {
             });
         }
         if let Some(u) = &self.content_bias {
-            let mut masses = vec![R::ZERO; cols];
-            for i in 0..rows {
-                add_row(&mut masses, ds.row(i));
-            }
-            for (j, mass) in masses.into_iter().enumerate() {
-                add_scaled(dk.row(j), scale * mass, u.of(head, 0));
-                add_scaled(d_u, scale * mass, k.row(j));
+            for from in (0..cols).step_by(COLUMNS) {
+                let (to, mut masses) = ((from + COLUMNS).min(cols), [R::ZERO; COLUMNS]);
+                (0..rows).for_each(|i| add_row(&mut masses, &ds.row(i)[from..to]));
+                for (j, mass) in (from..to).zip(masses) {
+                    add_scaled(dk.row(j), scale * mass, u.of(head, 0));
+                    add_scaled(d_u, scale * mass, k.row(j));
+                }
             }
         }
     }

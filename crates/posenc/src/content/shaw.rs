@@ -32,7 +32,7 @@
 
 use crate::call::Parts;
 use crate::dims::Dims;
-use crate::distances::{KeyRun, add_scaled, check_distance, check_one_axis, dot, key_runs, owner, sum};
+use crate::distances::{KeyRun, KeyRuns, add_scaled, check_distance, check_one_axis, dot, key_runs, owner, sum};
 use crate::error::Result;
 use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -199,7 +199,7 @@ impl<'p, R: Real> Table<'p, R> {
     }
 
     /// `scores[j] += scale · x·a[r(j)]` for a query at `q`: one product per run of columns at the same clipped distance.
-    fn spread(&self, q: Option<i64>, keys: &[KeyRun], scale: R, x: &[R], scores: &mut [R]) {
+    fn spread(&self, q: Option<i64>, keys: &KeyRuns<'_>, scale: R, x: &[R], scores: &mut [R]) {
         self.runs(q, keys, |r, cols| {
             let score = scale * dot(x, self.row(r));
             scores[cols].iter_mut().for_each(|s| *s += score);
@@ -207,7 +207,7 @@ impl<'p, R: Real> Table<'p, R> {
     }
 
     /// `visit(r, Σ weights[j] over a run of columns j at table row r)` for a query at `q`.
-    fn masses(&self, q: Option<i64>, keys: &[KeyRun], weights: &[R], mut visit: impl FnMut(usize, R)) {
+    fn masses(&self, q: Option<i64>, keys: &KeyRuns<'_>, weights: &[R], mut visit: impl FnMut(usize, R)) {
         self.runs(q, keys, |r, cols| {
             let mass = sum(&weights[cols]);
             // Blocked pairs weigh nothing: half of a causal tile.
@@ -219,7 +219,7 @@ impl<'p, R: Real> Table<'p, R> {
 
     /// Visits the keys as runs of columns at the same clipped distance from a query at `q`: table row, columns. Pairs without a position are left out.
     #[inline]
-    fn runs(&self, q: Option<i64>, keys: &[KeyRun], mut visit: impl FnMut(usize, Range<usize>)) {
+    fn runs(&self, q: Option<i64>, keys: &KeyRuns<'_>, mut visit: impl FnMut(usize, Range<usize>)) {
         let (Some(q), [before, after]) = (q, self.reach) else { return };
         // Runs of keys far from the query meet in the first row or the last.
         let (mut row, mut pending) = (0, 0..0);
@@ -233,7 +233,7 @@ impl<'p, R: Real> Table<'p, R> {
                 (row, pending) = (r, cols);
             }
         };
-        for KeyRun { cols, first } in keys {
+        for KeyRun { cols, first } in keys.clone() {
             // Keys up to q − before share the first row, keys from q + after the last; between them each has its own.
             // Counted in distances: no position is moved, so those next to the ends of i64 are read like any other.
             let from = first.saturating_sub(q);

@@ -29,10 +29,10 @@
 //! ```
 
 use crate::call::Parts;
-use crate::content::relative::HeadRows;
+use crate::content::relative::{HeadRows, Shifted};
 use crate::content::transformer_xl::{DistanceRows, PreparedTransformerXl, projection};
 use crate::dims::Dims;
-use crate::distances::{add_row, add_scaled, dot, owner};
+use crate::distances::{add_scaled, dot, owner};
 use crate::embed::SinusoidLayout;
 use crate::error::{Error, Result};
 use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
@@ -187,18 +187,11 @@ struct SegmentTerm<'p, R> {
 }
 
 impl<R: Real> SegmentTerm<'_, R> {
-    /// Which row of `seg_embed` each pair of a tile reads; none where a token has no position, and so no segment.
-    fn each(&self, at: &Place<'_>, rows: usize, cols: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    /// Which row of `seg_embed` each pair of a row of a tile reads; none where a token has no position, and so no segment.
+    fn of_row(&self, at: &Place<'_>, i: usize, cols: usize) -> impl Iterator<Item = (usize, usize)> {
         let [q, k] = &self.axes;
-        let (q, k) = (q.at(1, at.batch, at.q0, rows), k.at(1, at.batch, at.k0, cols));
-        for i in 0..rows {
-            let Some(own) = q.whole(i) else { continue };
-            for j in 0..cols {
-                if let Some(other) = k.whole(j) {
-                    visit(i, j, usize::from(own != other));
-                }
-            }
-        }
+        let (own, k) = (q.at(1, at.batch, at.q0 + i, 1).whole(0), k.at(1, at.batch, at.k0, cols));
+        (0..cols).filter_map(move |j| Some((j, usize::from(own? != k.whole(j)?))))
     }
 }
 
@@ -209,32 +202,30 @@ impl<R: Real> ScoreTerm<R> for SegmentTerm<'_, R> {
 
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
         let Tile { at, q, .. } = tile;
-        let (head, scale, rows, cols) = (at.head, R::of(at.scale), s.rows, s.cols);
-        let scores: Vec<[R; 2]> = (0..rows)
-            .map(|i| {
-                let mut x = q.row(i).to_vec();
-                add_row(&mut x, self.bias.of(head, 0));
-                [0, 1].map(|r| scale * dot(&x, self.embed.of(head, r)))
-            })
-            .collect();
-        self.each(at, rows, cols, |i, j, r| s.row(i)[j] += scores[i][r]);
+        let (head, scale) = (at.head, R::of(at.scale));
+        let mut x = Shifted::new(*q, Some(self.bias.of(head, 0)));
+        for i in 0..s.rows {
+            let scores = [0, 1].map(|r| scale * dot(x.row(i), self.embed.of(head, r)));
+            let cols = s.cols;
+            let row = s.row(i);
+            self.of_row(at, i, cols).for_each(|(j, r)| row[j] += scores[r]);
+        }
     }
 
     fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
         let Tile { at, q, .. } = tile;
-        let (head, scale, rows, cols) = (at.head, R::of(at.scale), ds.rows, ds.cols);
+        let (head, scale) = (at.head, R::of(at.scale));
         let ds = ds.as_block();
-        let mut masses = vec![[R::ZERO; 2]; rows];
-        self.each(at, rows, cols, |i, j, r| masses[i][r] += ds.row(i)[j]);
         let (d_bias, d_embed) = into.slots.split_at_mut(self.bias.slots());
         let dim = d_bias.len();
-        for (i, masses) in masses.into_iter().enumerate() {
-            let mut x = q.row(i).to_vec();
-            add_row(&mut x, self.bias.of(head, 0));
+        let mut x = Shifted::new(*q, Some(self.bias.of(head, 0)));
+        for i in 0..ds.rows {
+            let (mut masses, row) = ([R::ZERO; 2], ds.row(i));
+            self.of_row(at, i, ds.cols).for_each(|(j, r)| masses[r] += row[j]);
             for (r, mass) in masses.into_iter().enumerate() {
                 add_scaled(into.dq.row(i), scale * mass, self.embed.of(head, r));
                 add_scaled(d_bias, scale * mass, self.embed.of(head, r));
-                add_scaled(&mut d_embed[r * dim..][..dim], scale * mass, &x);
+                add_scaled(&mut d_embed[r * dim..][..dim], scale * mass, x.row(i));
             }
         }
     }

@@ -3,9 +3,11 @@
 use crate::call::Site;
 use crate::embed::Gather;
 use crate::error::{Error, Result};
-use crate::kernels::{Present, add_row, gather_scaled};
+use crate::kernels::{Mix, Present, RowsMut, add_table, scatter_table};
 use crate::params::{BoundMut, ParamSpec};
 use crate::real::{Element, Real};
+use crate::steps::ByToken;
+use crate::view::View;
 use std::sync::Arc;
 
 /// What is added to each token at a site.
@@ -29,8 +31,8 @@ pub(crate) enum Source<'p, R> {
         spec: ParamSpec,
         gather: Arc<Gather>,
     },
-    /// Computed rows `[batch, seq, width]`; a batch of 1 serves all.
-    Rows { rows: Arc<[R]>, batch: usize, len: usize },
+    /// Computed rows.
+    Rows(Arc<ByToken<R>>),
 }
 
 impl<R: Real> Addend<'_, R> {
@@ -51,27 +53,23 @@ impl<R: Real> Addend<'_, R> {
         Ok(())
     }
 
-    /// `x += row[from .. from + x.len()]`.
-    #[inline]
-    pub fn add_row<T: Element<Real = R>>(&self, batch: usize, token: usize, from: usize, x: &mut [T]) {
-        let n = x.len();
-        let mut add = |row: &[R]| add_row(Present::current(), x, row);
+    /// Bytes of the rows of one token.
+    pub fn row_bytes(&self) -> usize {
+        self.width * size_of::<R>()
+    }
+
+    /// Adds each token's row to the rows of a part, whose heads together are as wide as it: each takes its own columns.
+    pub fn add<T: Element<Real = R>>(&self, on: Present, x: &mut RowsMut<'_, T>) {
         match &self.source {
-            Source::Table { table, gather, .. } => {
-                let Some(mix) = gather.get(batch, token) else { return };
-                let row = |r: usize| &table[r * self.width + from..][..n];
-                if mix.weight == 0.0 {
-                    add(row(mix.low));
-                } else {
-                    let w = R::of(mix.weight);
-                    for ((x, a), b) in x.iter_mut().zip(row(mix.low)).zip(row(mix.high)) {
-                        *x = T::narrow(x.widen() + *a + w * (*b - *a));
-                    }
-                }
-            }
-            Source::Rows { rows, batch: stored, len } => {
-                let b = if *stored == 1 { 0 } else { batch };
-                add(&rows[(b * len + token) * self.width + from..][..n]);
+            Source::Table { table, gather, .. } => add_table(on, x, table, |b, t| gather.mix(b, t)),
+            Source::Rows(rows) => {
+                let mix = |b, t| {
+                    Some(Mix {
+                        row: rows.index(b, t),
+                        other: None,
+                    })
+                };
+                add_table(on, x, rows.data(), mix);
             }
         }
     }
@@ -80,24 +78,13 @@ impl<R: Real> Addend<'_, R> {
     pub fn gradient<'g>(&self, grads: &'g mut BoundMut<'_, R>) -> Result<Option<&'g mut [R]>> {
         match &self.source {
             Source::Table { spec, .. } => grads.get_mut(spec).map(Some),
-            Source::Rows { .. } => Ok(None),
+            Source::Rows(_) => Ok(None),
         }
     }
 
-    /// The adjoint of [`Addend::add_row`]: repeated ids accumulate, untouched rows stay as they are.
-    #[inline]
-    pub fn scatter_row<T: Element<Real = R>>(&self, batch: usize, token: usize, from: usize, dx: &[T], into: &mut [R]) {
+    /// The adjoint of [`Addend::add`] for a whole stream `[batch, heads, seq, width]`: repeated ids accumulate, rows that none names stay as they are.
+    pub fn scatter<T: Element<Real = R>>(&self, dx: View<'_, T, 4>, into: &mut [R]) {
         let Source::Table { gather, .. } = &self.source else { return };
-        let Some(mix) = gather.get(batch, token) else { return };
-        let mut add = |row: usize, share: R| {
-            let row = &mut into[row * self.width + from..][..dx.len()];
-            gather_scaled(Present::current(), row, share, dx);
-        };
-        if mix.weight == 0.0 {
-            add(mix.low, R::ONE);
-        } else {
-            add(mix.low, R::of(1.0 - mix.weight));
-            add(mix.high, R::of(mix.weight));
-        }
+        scatter_table(Present::current(), dx, into, |b, t| gather.mix(b, t));
     }
 }

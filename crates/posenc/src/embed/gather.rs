@@ -1,7 +1,10 @@
 //! From position ids to rows of a table: offset, padding row, and what happens past the end.
 
 use crate::error::{Error, Result};
+use crate::kernels::Mix;
 use crate::positions::Positions;
+use crate::real::Real;
+use crate::steps::ByToken;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -72,9 +75,16 @@ impl RowMix {
 /// The rows of all tokens of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Gather {
-    rows: Vec<Option<RowMix>>,
-    batch: usize,
-    len: usize,
+    rows: Rows,
+    /// The largest id that a stretched table serves.
+    stretch: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    /// Consecutive ones from here, the same for all rows of the batch.
+    Run(usize),
+    Each(ByToken<Option<RowMix>>),
 }
 
 impl TableRows {
@@ -151,6 +161,62 @@ impl TableRows {
             Overflow::Error | Overflow::Interpolate | Overflow::InterpolateTo(_) => None,
         }
     }
+
+    /// The largest id that the table must serve in a call of these streams, where it is stretched.
+    fn stretch(&self, streams: &[&Positions]) -> Option<i64> {
+        match self.overflow {
+            Overflow::Interpolate => Some(largest_id(streams)),
+            Overflow::InterpolateTo(len) => Some(i64::try_from(len - 1).unwrap_or(i64::MAX)),
+            _ => None,
+        }
+    }
+
+    /// The rows of one stream.
+    fn resolve(&self, at: &Positions, stretch: Option<i64>) -> Result<Rows> {
+        let len = at.len();
+        if let Some(start) = at.start()
+            && start >= 0
+            && len > 0
+        {
+            let end = start.saturating_add(len as i64 - 1);
+            if let Some(last) = self.last_id(stretch)
+                && end > last
+            {
+                // The first id of a range that has no row is known without the rows before it.
+                let id = start.max(last.saturating_add(1));
+                return Err(no_row(id, self.offset, 0, (id - start) as usize, self.rows));
+            }
+            let (last, first) = ((self.rows - 1 - self.offset) as i64, start as usize + self.offset);
+            let stretched = stretch.is_some_and(|largest| largest > last);
+            let padding = self.padding_row.is_some_and(|row| (first..first + len).contains(&row));
+            if end <= last && !stretched && !padding {
+                return Ok(Rows::Run(first));
+            }
+        }
+        self.each(at, stretch).map(Rows::Each)
+    }
+
+    /// The row of each token, one by one.
+    fn each(&self, at: &Positions, stretch: Option<i64>) -> Result<ByToken<Option<RowMix>>> {
+        let (batch, len) = (at.batch(), at.len());
+        let mut rows = Vec::with_capacity(batch * len);
+        for b in 0..batch {
+            let ids = at.at(0, b, 0, len);
+            for t in 0..len {
+                let Some(id) = ids.whole(t) else {
+                    rows.push(None);
+                    continue;
+                };
+                let mix = if id < 0 { None } else { self.row(id, stretch) };
+                let Some(mix) = mix else {
+                    return Err(no_row(id, self.offset, b, t, self.rows));
+                };
+                let padding = self.padding_row.is_some_and(|row| mix.low == row && mix.weight == 0.0);
+                rows.push((!padding).then_some(mix));
+            }
+        }
+        Ok(ByToken::new(rows, batch, len, 1))
+    }
 }
 
 /// The largest id of these streams.
@@ -178,45 +244,44 @@ impl Gather {
         for at in streams {
             check_ids(at)?;
         }
-        let stretch = match table.overflow {
-            Overflow::Interpolate => Some(largest_id(streams)),
-            Overflow::InterpolateTo(len) => Some(i64::try_from(len - 1).unwrap_or(i64::MAX)),
-            _ => None,
+        let stretch = table.stretch(streams);
+        let rows = table.resolve(at, stretch)?;
+        Ok(Gather { rows, stretch })
+    }
+
+    /// The same of the positions `at` instead of `before`; `false` where that is no less work, or refused.
+    pub fn go_on(&mut self, table: &TableRows, before: &Positions, at: &Positions, streams: &[&Positions]) -> bool {
+        if streams.iter().any(|at| check_ids(at).is_err()) || table.stretch(streams) != self.stretch {
+            return false;
+        }
+        let (Some(kept), Rows::Each(rows)) = (at.in_common(before), &mut self.rows) else {
+            return false;
         };
-        let (batch, len) = (at.batch(), at.len());
-        if let Some(start) = at.start()
-            && start >= 0
-            && let Some(last) = table.last_id(stretch)
-            && len > 0
-            && start.saturating_add(len as i64 - 1) > last
-        {
-            // The first id of a range that has no row is known without the rows before it.
-            let id = start.max(last.saturating_add(1));
-            return Err(no_row(id, table.offset, 0, (id - start) as usize, table.rows));
-        }
-        let mut rows = Vec::with_capacity(batch * len);
-        for b in 0..batch {
-            let ids = at.at(0, b, 0, len);
-            for t in 0..len {
-                let Some(id) = ids.whole(t) else {
-                    rows.push(None);
-                    continue;
-                };
-                let mix = if id < 0 { None } else { table.row(id, stretch) };
-                let Some(mix) = mix else {
-                    return Err(no_row(id, table.offset, b, t, table.rows));
-                };
-                let padding = table.padding_row.is_some_and(|row| mix.low == row && mix.weight == 0.0);
-                rows.push((!padding).then_some(mix));
+        match table.each(&at.rest(kept), self.stretch) {
+            Ok(rest) if rest.batch() == rows.batch() => {
+                rows.go_on(kept, &rest);
+                true
             }
+            _ => false,
         }
-        Ok(Gather { rows, batch, len })
     }
 
     /// The answer for a token; `None` if it has no position or means the padding row.
     #[inline]
     pub fn get(&self, batch: usize, token: usize) -> Option<RowMix> {
-        self.rows[(if self.batch == 1 { 0 } else { batch }) * self.len + token]
+        match &self.rows {
+            Rows::Run(first) => Some(RowMix::exact((first + token) as i64)),
+            Rows::Each(rows) => rows.data()[rows.index(batch, token)],
+        }
+    }
+
+    /// The same as the kernels take it.
+    #[inline]
+    pub fn mix<R: Real>(&self, batch: usize, token: usize) -> Option<Mix<R>> {
+        self.get(batch, token).map(|mix| Mix {
+            row: mix.low,
+            other: (mix.weight != 0.0).then(|| (mix.high, [R::of(1.0 - mix.weight), R::of(mix.weight)])),
+        })
     }
 }
 

@@ -49,10 +49,12 @@ use crate::dropout::check_dropout;
 use crate::embed::gather::{check_ids, no_row};
 use crate::embed::{Addend, Gather, Overflow, Source, TableRows};
 use crate::error::{Error, Result};
+use crate::kernels::{Mix, Present, scatter_table};
 use crate::params::{Bound, Init, ParamSpec};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
+use crate::steps::owned;
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -288,6 +290,17 @@ pub fn lookup<T: Copy + Default>(ids: &Positions, table: View<'_, T, 2>, mut out
 pub fn lookup_adjoint<T: Element>(ids: &Positions, d_out: View<'_, T, 3>, mut d_table: ViewMut<'_, T::Real, 2>) -> Result<()> {
     let [batch, len, columns] = d_out.shape();
     check_lookup(ids, d_table.shape(), [batch, len, columns], "d_out [batch, seq, width]")?;
+    if let Some(table) = d_table.as_mut_slice() {
+        let row = |b: usize, t: usize| ids.at(0, b, t, 1).whole(0);
+        let mix = |b: usize, t: usize| {
+            row(b, t).map(|id| Mix {
+                row: id as usize,
+                other: None,
+            })
+        };
+        scatter_table(Present::current(), d_out.with_one_head(), table, mix);
+        return Ok(());
+    }
     for b in 0..batch {
         let ids = ids.at(0, b, 0, len);
         for t in 0..len {
@@ -375,6 +388,11 @@ impl Prepare for Learned {
             concatenated: self.combine != Combine::Add,
             dropout: self.dropout,
         }))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let gather = owned(prepared).and_then(|prepared: &mut PreparedLearned| Arc::get_mut(&mut prepared.gather));
+        gather.is_some_and(|gather| gather.go_on(&self.rows(), before[0], at[0], &[at[0]]))
     }
 }
 

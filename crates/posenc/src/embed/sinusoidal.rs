@@ -60,6 +60,7 @@ use crate::positions::Positions;
 use crate::real::{Element, Real};
 use crate::rotate::Precision;
 use crate::rotate::rotary::infinite_angle;
+use crate::steps::{ByToken, owned};
 use crate::view::ViewMut;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -552,11 +553,11 @@ impl Prepare for Sinusoidal {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         let width = self.width(dims);
         let (query, key) = self.add_to.sites();
-        let q_rows: Arc<[R]> = self.rows(width, q_at)?.into();
-        let mut at = vec![(query, q_rows.clone(), q_at.batch(), q_at.len())];
+        let rows = |at: &Positions| Ok(Arc::new(ByToken::new(self.rows(width, at)?, at.batch(), at.len(), width)));
+        let q_rows = rows(q_at)?;
+        let mut at = vec![(query, q_rows.clone())];
         if let Some(key) = key {
-            let k_rows = if q_at == k_at { q_rows } else { self.rows(width, k_at)?.into() };
-            at.push((key, k_rows, k_at.batch(), k_at.len()));
+            at.push((key, if q_at == k_at { q_rows } else { rows(k_at)? }));
         }
         Ok(Arc::new(PreparedSinusoidal {
             width,
@@ -565,29 +566,51 @@ impl Prepare for Sinusoidal {
             at,
         }))
     }
+
+    fn advance<R: Real>(&self, _dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let Some(PreparedSinusoidal { width, at: sites, .. }) = owned(prepared) else {
+            return false;
+        };
+        // A prompt has one table for both; the step after it has two.
+        if let [(_, queries), (_, keys)] = &mut sites[..]
+            && Arc::ptr_eq(queries, keys)
+        {
+            *queries = Arc::new(ByToken::new(Vec::new(), at[0].batch(), 0, *width));
+        }
+        let alone = sites.len() == 1;
+        sites.iter_mut().enumerate().all(|(i, (_, rows))| {
+            let Some(rows) = Arc::get_mut(rows) else { return false };
+            // Queries of a step share none with those before.
+            let kept = if i == 1 || alone { at[i].in_common(before[i]) } else { Some(0) };
+            let Some(kept) = kept.filter(|_| rows.batch() == at[i].batch()) else {
+                return false;
+            };
+            let rest = at[i].rest(kept);
+            self.rows(*width, &rest).is_ok_and(|more| {
+                rows.go_on(kept, &ByToken::new(more, rest.batch(), rest.len(), *width));
+                true
+            })
+        })
+    }
 }
 
 struct PreparedSinusoidal<R> {
     width: usize,
     concatenated: bool,
     dropout: f64,
-    /// Site, rows, and their batch and length.
-    at: Vec<(Site, Arc<[R]>, usize, usize)>,
+    /// Site and rows: of queries, then of keys.
+    at: Vec<(Site, Arc<ByToken<R>>)>,
 }
 
 impl<R: Real> Prepared<R> for PreparedSinusoidal<R> {
     fn bind<'p>(&self, _params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()> {
-        for (site, rows, batch, len) in &self.at {
+        for (site, rows) in &self.at {
             parts.addends.push(Addend {
                 site: *site,
                 width: self.width,
                 concatenated: self.concatenated,
                 dropout: self.dropout,
-                source: Source::Rows {
-                    rows: rows.clone(),
-                    batch: *batch,
-                    len: *len,
-                },
+                source: Source::Rows(rows.clone()),
             });
         }
         Ok(())

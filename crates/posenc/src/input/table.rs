@@ -47,6 +47,7 @@ use crate::params::{Bound, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::Real;
+use crate::steps::owned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -162,6 +163,19 @@ impl Prepare for InputTable {
             at.push((key, if q_at == k_at { q_rows } else { gather(k_at)? }));
         }
         Ok(Arc::new(PreparedInputTable { spec: self.spec(dims), at }))
+    }
+
+    fn advance<R: Real>(&self, _dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let Some(PreparedInputTable { at: sites, .. }) = owned(prepared) else {
+            return false;
+        };
+        let shared = sites.windows(2).any(|pair| Arc::ptr_eq(&pair[0].1, &pair[1].1));
+        // Of queries, then of keys.
+        !shared
+            && sites.iter_mut().enumerate().all(|(i, (_, gather))| {
+                let gather = Arc::get_mut(gather);
+                gather.is_some_and(|gather| gather.go_on(&self.rows(), before[i], at[i], &at))
+            })
     }
 }
 

@@ -70,7 +70,7 @@ impl Isa {
 
 /// An instruction set that this processor has: only asking it makes one, so that what is compiled for it may be called.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Present(pub(super) Level);
+pub struct Present(pub(super) Level);
 
 impl Present {
     /// What the kernels of this process run on.

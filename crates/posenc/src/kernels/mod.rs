@@ -8,6 +8,7 @@
 )]
 
 mod angles;
+mod bias;
 mod isa;
 mod lanes;
 mod planes;
@@ -18,15 +19,15 @@ mod stream;
 mod turn;
 
 pub(crate) use angles::{angle_sums, cos_sin};
+pub(crate) use bias::{add_gathered, add_ramp, add_ramp_at, add_runs, write_gathered, write_ramp, write_ramp_at, write_rows, write_runs};
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
-pub(crate) use planes::{PlaneMut, planes};
+pub(crate) use planes::{Chunks, Planes, PlanesMut, each_part};
 pub(crate) use product::{Left, product};
-pub(crate) use rows::{add_row, add_scaled, gather_scaled};
+pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
 pub(crate) use softmax::{RowSum, dot, probabilities, score_gradient, softmax_step};
-pub(crate) use stream::write_rows;
-pub(crate) use turn::{Tables, turn, turn_into, turn_one, with_copy};
+pub(crate) use turn::{Item, Rows, Tables, turn, turn_into, turn_item, turn_one, with_copy};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.
 pub(crate) const LANES: usize = 16;

@@ -1,8 +1,6 @@
 //! Stores that go past the caches, and lines that are asked for ahead of time.
 
-use super::{Isa, PlaneMut, Present, planes};
-use crate::real::{Element, Real};
-use crate::view::ViewMut;
+use super::{Isa, Present};
 
 /// A line of the caches.
 const LINE: usize = 64;
@@ -94,39 +92,6 @@ pub(super) fn fence() {
     unsafe {
         std::arch::x86_64::_mm_sfence();
     }
-}
-
-/// Writes every row of `out` `[batch, heads, rows, width]`: `write([batch, head, row], zeros)` fills one. Large ones are written past the caches, by the caller's pool.
-pub(crate) fn write_rows<T: Element>(on: Present, out: ViewMut<'_, T, 4>, write: impl Fn([usize; 3], &mut [T]) + Sync) {
-    let [_, heads, rows, width] = out.shape();
-    let numbers = out.shape().iter().product::<usize>();
-    if numbers == 0 {
-        return;
-    }
-    let zero = T::narrow(T::Real::ZERO);
-    let large = numbers.saturating_mul(size_of::<T>()) >= FROM;
-    let one = |(i, mut plane): (usize, PlaneMut<'_, T>)| {
-        let mut stage = if large { vec![zero; width] } else { Vec::new() };
-        for row in 0..rows {
-            let (at, to) = ([i / heads, i % heads, row], plane.row_mut(row));
-            if large {
-                stage.fill(zero);
-                write(at, &mut stage);
-                copy(on, &stage, to);
-            } else {
-                to.fill(zero);
-                write(at, to);
-            }
-        }
-        fence();
-    };
-    let planes = planes(out);
-    #[cfg(feature = "rayon")]
-    if large && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        return planes.into_par_iter().enumerate().for_each(one);
-    }
-    planes.into_iter().enumerate().for_each(one);
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 
 /// Cosines and sines, `[batch, len, heads, pairs]`, and how to turn by them.
 #[derive(Clone, Copy)]
-pub(crate) struct Tables<'a, R> {
+pub struct Tables<'a, R> {
     pub cos: &'a [R],
     pub sin: &'a [R],
     /// 1 serves all rows of a batch.
@@ -43,7 +43,7 @@ const ITEM: usize = 256 << 10;
 
 /// A tensor that threads read or write disjoint rows of.
 #[derive(Clone, Copy)]
-struct Rows<P> {
+pub struct Rows<P> {
     data: P,
     strides: [usize; 3],
     width: usize,
@@ -93,7 +93,7 @@ impl<T> Rows<*const T> {
 
 /// Rows that one thread turns: heads and tokens of one batch row.
 #[derive(Clone, Copy)]
-struct Item {
+pub struct Item {
     b: usize,
     heads: [usize; 2],
     tokens: [usize; 2],
@@ -177,11 +177,11 @@ pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pair
         heads: [0, 1],
         tokens: [0, 1],
     };
-    turn_item(on, &tables, to.as_source(), to, item);
+    R::turn_item(on, &tables, to.as_source(), to, item);
 }
 
 /// Turns the rows of an item; `from` and `to` are one tensor, or share no memory.
-fn turn_item<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
+pub(crate) fn turn_item<T: Element>(on: Present, tables: &Tables<'_, T::Real>, from: Rows<*const T>, to: Rows<*mut T>, item: Item) {
     // Neighbours (`true`) or halves, where pairs are read and where they are written.
     let (read, write) = match (tables.pairing, tables.back) {
         (Pairing::Halves | Pairing::HalvesTwice, _) => (false, false),

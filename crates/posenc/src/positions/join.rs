@@ -1,6 +1,6 @@
 //! Positions from positions: with tokens that have none, and of a cache that grows.
 
-use super::{Ids, Positions, Presence, rows_of, too_many_tokens};
+use super::{AtIds, Ids, Positions, Presence, rows_of, too_many_tokens};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -80,6 +80,40 @@ impl Positions {
             axes: self.axes,
             present,
         })
+    }
+
+    /// Tokens at the beginning of every row that stand where they stand in `other`; `None` where rows or axes are others.
+    pub(crate) fn in_common(&self, other: &Positions) -> Option<usize> {
+        if self.batch() != other.batch() || self.axes != other.axes {
+            return None;
+        }
+        let mut common = self.len.min(other.len);
+        if let (Some(a), Some(b)) = (self.start(), other.start()) {
+            return Some(if a == b { common } else { 0 });
+        }
+        for (axis, b) in (0..self.axes).flat_map(|axis| (0..self.batch()).map(move |b| (axis, b))) {
+            let (own, others) = (self.at(axis, b, 0, common), other.at(axis, b, 0, common));
+            let alike = |t: &usize| match (own.ids, others.ids) {
+                // f64 does not tell all whole numbers apart.
+                (AtIds::Range(_) | AtIds::Whole(_), AtIds::Range(_) | AtIds::Whole(_)) => own.whole(*t) == others.whole(*t),
+                // Bits: 0 and −0 have sines of their own.
+                _ => own.get(*t).map(f64::to_bits) == others.get(*t).map(f64::to_bits),
+            };
+            common = (0..common).take_while(alike).count();
+        }
+        Some(common)
+    }
+
+    /// The tokens from this one on, of every row.
+    pub(crate) fn rest(&self, from: usize) -> Positions {
+        match self.start() {
+            Some(start) => Positions::range(start + from as i64..start.saturating_add(self.len as i64)),
+            None => {
+                let tokens: Vec<usize> = (from..self.len).collect();
+                // All of them are below the length.
+                self.select(&tokens).unwrap_or_else(|_| self.clone())
+            }
+        }
     }
 
     /// The same positions, but only tokens whose flag is true have one; `(T,)`, for each row of the batch.

@@ -38,6 +38,7 @@ use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
 use crate::real::{Element, Real};
 use crate::rotate::{Axes, Frequencies, LengthPolicy, Rotation, RotationPair, Scaling, Side, Turn, XPos, trained};
+use crate::steps::owned;
 use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -537,6 +538,38 @@ impl Prepare for Rotary {
             query: self.rotation_in(Side::Query, width, q_at, length, Default::default())?.split(heads),
             key: self.rotation_in(Side::Key, width, k_at, length, Default::default())?.split(heads),
         }))))
+    }
+
+    fn advance<R: Real>(&self, dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
+        let Some(pair) = owned(prepared).and_then(|PreparedRotary::<R>(pair)| Arc::get_mut(pair)) else {
+            return false;
+        };
+        self.go_on(dims, before, at, pair).is_ok_and(|gone_on| gone_on)
+    }
+}
+
+impl Rotary {
+    /// Takes the rotations of queries and keys from the positions `before` over to `at`; `false` where tokens that both have turn by other frequencies now.
+    fn go_on<R: Real>(&self, dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], pair: &mut RotationPair<R>) -> Result<bool> {
+        let [length, old] = [at, before].map(|at| self.length_of(&at));
+        let width = self.turning_width(dims)?;
+        let heads = if self.across_heads { dims.heads } else { 1 };
+        let same = length == old || self.frequencies(width, length)? == self.frequencies(width, old)?;
+        let Some(kept) = at[1].in_common(before[1]).filter(|_| same) else {
+            return Ok(false);
+        };
+        let rest = at[1].rest(kept);
+        let memory = pair.query.take_tables();
+        pair.query = self.rotation_in(Side::Query, width, at[0], length, memory)?.split(heads);
+        // A decoding step has its queries at its last keys.
+        let alike = self.decay.is_none() && rest == *at[0];
+        if alike {
+            pair.key.go_on(kept, &pair.query);
+        } else {
+            let rest = self.rotation_in(Side::Key, width, &rest, length, Default::default())?.split(heads);
+            pair.key.go_on(kept, &rest);
+        }
+        Ok(true)
     }
 }
 

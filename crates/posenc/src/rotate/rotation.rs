@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{self, Present, Tables};
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
+use crate::steps::Layout;
 use crate::view::{View, ViewMut};
 
 /// Which way to turn. `Adjoint` and `Inverse` differ as soon as a table carries a factor, so they have two names.
@@ -35,6 +36,8 @@ pub struct Rotation<R> {
     sin: Vec<R>,
     batch: usize,
     len: usize,
+    /// Tokens that each row of the tables has room for.
+    room: usize,
     /// Heads that differ: 1, but where a model turns before it splits its width into heads.
     heads: usize,
     /// Of a head.
@@ -117,6 +120,7 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len,
+            room: len,
             heads: 1,
             pairs,
             pairing,
@@ -124,6 +128,19 @@ impl<R: Real> Rotation<R> {
             rounding: Rounding::Once,
             factor: Some(factor),
         }
+    }
+
+    /// The same tokens up to the first `kept`, then those of `more`: a rotation of the same kind.
+    pub(crate) fn go_on(&mut self, kept: usize, more: &Rotation<R>) {
+        let layout = Layout {
+            batch: self.batch,
+            len: self.len,
+            room: self.room,
+            width: self.heads * self.pairs,
+        };
+        layout.go_on(&mut self.cos, kept, &more.cos, more.len);
+        let Layout { len, room, .. } = layout.go_on(&mut self.sin, kept, &more.sin, more.len);
+        (self.len, self.room) = (len, room);
     }
 
     /// Its memory, for another.
@@ -223,6 +240,7 @@ impl<R: Real> Rotation<R> {
             sin: widened(sin),
             batch,
             len,
+            room: len,
             heads: 1,
             pairs,
             pairing,
@@ -300,6 +318,7 @@ impl<R: Real> Rotation<R> {
             sin,
             batch,
             len: old.len,
+            room: old.len,
             heads: old.heads,
             pairs: old.pairs,
             // Rows that were read as neighbours lie as halves once they are turned.
@@ -345,7 +364,7 @@ impl<R: Real> Rotation<R> {
 
     #[inline(always)]
     fn start(&self, batch: usize, token: usize) -> usize {
-        ((if self.batch == 1 { 0 } else { batch }) * self.len + token) * self.heads * self.pairs
+        ((if self.batch == 1 { 0 } else { batch }) * self.room + token) * self.heads * self.pairs
     }
 
     /// Cosines and sines of one head.
@@ -387,7 +406,8 @@ impl<R: Real> Rotation<R> {
             cos: &self.cos,
             sin: &self.sin,
             batch: self.batch,
-            len: self.len,
+            // What its rows lie apart.
+            len: self.room,
             heads: self.heads,
             pairs: self.pairs,
             pairing: self.pairing,
