@@ -16,6 +16,7 @@ use crate::dims::Dims;
 use crate::embed::{Sinusoidal, sinusoid};
 use crate::encoding::{Encoding, Method};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{Init, Params};
 use crate::plan::Plan;
 use crate::positions::Positions;
@@ -56,7 +57,10 @@ pub fn turned(rotary: &Rotary, head_dim: usize, vector: [f64; 2], pairs: &[usize
     let frequencies = rotary.frequencies(head_dim, rotary.length_of(&[&at]))?.pairs;
     let r = 2 * frequencies.len();
     let rotation = rotary.rotation_of::<f64>(Side::Query, head_dim, &at)?;
-    let mut arrows = Vec::with_capacity(pairs.len() * positions.len());
+    let mut arrows = Vec::with_capacity(memory::check::<Arrow>(
+        "arrows [pairs, positions]",
+        &[pairs.len(), positions.len()],
+    )?);
     let mut row = vec![0.0; head_dim];
     for &i in pairs {
         if i >= frequencies.len() {

@@ -20,6 +20,10 @@ const PER_TOKEN: usize = 4;
 /// Distances that a call may always hold, however few its tokens are.
 const FEW: usize = 1 << 12;
 
+fn per_token(q_at: &Positions, k_at: &Positions) -> usize {
+    q_at.len().saturating_add(k_at.len()).saturating_mul(PER_TOKEN)
+}
+
 /// A run of distances `key − query`, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Span {
@@ -32,12 +36,12 @@ pub(crate) struct Span {
 impl Span {
     /// Every distance of a call, if they are O(q_len + k_len): always for ranges, and for packed documents and padded rows.
     pub fn whole(q_at: &Positions, k_at: &Positions) -> Option<Span> {
-        Span::within(PER_TOKEN * (q_at.len() + k_at.len()), q_at, k_at)
+        Span::within(per_token(q_at, k_at), q_at, k_at)
     }
 
     /// Every distance of a call, if they are [`Span::whole`] or few at all: for methods that need a row for each.
     pub fn few(q_at: &Positions, k_at: &Positions) -> Option<Span> {
-        Span::within(FEW.max(PER_TOKEN * (q_at.len() + k_at.len())), q_at, k_at)
+        Span::within(FEW.max(per_token(q_at, k_at)), q_at, k_at)
     }
 
     fn within(most: usize, q_at: &Positions, k_at: &Positions) -> Option<Span> {

@@ -62,6 +62,7 @@ struct Readme;
 // What everything speaks.
 mod dims;
 mod error;
+mod memory;
 mod params;
 mod real;
 pub mod rng;

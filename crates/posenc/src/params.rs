@@ -42,7 +42,7 @@ impl Init {
             Init::XavierUniform => {
                 let fan_in = shape.last().copied().unwrap_or(1);
                 let fan_out = shape.len().checked_sub(2).map_or(1, |axis| shape[axis]);
-                let bound = (6.0 / (fan_in + fan_out).max(1) as f64).sqrt();
+                let bound = (6.0 / fan_in.saturating_add(fan_out).max(1) as f64).sqrt();
                 out.iter_mut().for_each(|x| *x = uniform(rng, bound));
             }
         }

@@ -22,15 +22,20 @@ pub struct ViewMut<'a, T, const N: usize> {
     strides: [usize; N],
 }
 
-/// Row-major strides of a shape; `None` if its size overflows.
+/// Row-major strides of a shape; `None` if its size overflows. An empty tensor has size 0, however long its other axes are.
 fn contiguous<const N: usize>(shape: [usize; N]) -> Option<([usize; N], usize)> {
     let mut strides = [0; N];
     let mut size = 1usize;
+    let empty = shape.contains(&0);
     for axis in (0..N).rev() {
         strides[axis] = size;
-        size = size.checked_mul(shape[axis])?;
+        size = match size.checked_mul(shape[axis]) {
+            // No element is that far.
+            None if empty => 0,
+            size => size?,
+        };
     }
-    Some((strides, size))
+    Some((strides, if empty { 0 } else { size }))
 }
 
 /// One past the largest index that a shape with strides reaches; `None` if it overflows. An empty tensor reaches nothing.
@@ -97,6 +102,11 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// Lengths of the axes.
     pub fn shape(&self) -> [usize; N] {
         self.shape
+    }
+
+    /// An axis has no length, so there is no element; the others may then be of any length.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
     }
 
     /// The same tensor with two axes, neither of them the last, in each other's place.
@@ -216,6 +226,11 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// Lengths of the axes.
     pub fn shape(&self) -> [usize; N] {
         self.shape
+    }
+
+    /// An axis has no length, so there is no element; the others may then be of any length.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
     }
 
     /// The same tensor with two axes, neither of them the last, in each other's place.

@@ -363,7 +363,7 @@ fn bug_family_14_shards_attend_as_the_whole_row_does() {
         let gathered: Vec<f64> = (0..2)
             .flat_map(|rank| attend(&shards.tokens(rank).unwrap(), &shards.positions(&k_at, rank).unwrap()))
             .collect();
-        for (token, at) in shards.order().into_iter().enumerate() {
+        for (token, at) in shards.order().unwrap().into_iter().enumerate() {
             let row = heads * width;
             for (got, expected) in gathered[at * row..][..row].iter().zip(&whole[token * row..][..row]) {
                 assert!((got - expected).abs() <= 1e-12, "{cut:?}, token {token}: {got} against {expected}");

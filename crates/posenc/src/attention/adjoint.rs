@@ -16,7 +16,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         out: View<'_, T, 4>,
         d_out: View<'_, T, 4>,
         sums: &[RowSum<R>],
-        mut job: AdjointJob<'_, T>,
+        job: &mut AdjointJob<'_, T>,
         scratch: &mut Scratch<R>,
     ) {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
@@ -26,9 +26,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         zeros(&mut scratch.dv, item.kv_heads * ld.k_len * ld.dv);
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
-            self.pack_outputs(&job, out, d_out, sums, q0, rows, scratch);
+            self.pack_outputs(job, out, d_out, sums, q0, rows, scratch);
             if let Some(sinks) = inputs.sinks {
-                self.sinks_adjoint(&mut job, sinks, rows, scratch);
+                self.sinks_adjoint(job, sinks, rows, scratch);
             }
             zeros(&mut scratch.dq, item.heads * ld.rows * ld.d);
             for span in self.tiles_of(item.batch, q0, rows) {
@@ -39,9 +39,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 grow(&mut scratch.ds, item.heads * plane);
                 grow(&mut scratch.kept, plane);
                 for h in 0..item.heads {
-                    self.weights_adjoint(&mut job, h, span, scratch);
+                    self.weights_adjoint(job, h, span, scratch);
                 }
-                self.scores_adjoint(&mut job, span, scratch);
+                self.scores_adjoint(job, span, scratch);
                 for h in 0..item.heads {
                     let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
                     let k = &scratch.k[(g * ld.k_len + span.k0) * ld.d..];

@@ -1,11 +1,11 @@
 //! What attention is given and gives back, checked once, and how its work is split.
 
-use super::tile::{Scratch, Tiles, zeros};
+use super::tile::{Scratch, Tiles, ask, zeros};
 use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
 use crate::error::{Error, Result};
-use crate::kernels::{Chunks, Planes, PlanesMut, RowSum, each_part};
+use crate::kernels::{ByHeads, ByLength, HeadsMut, RowSum, share, threads};
 use crate::real::{Element, Real};
 use crate::term::Granularity;
 use crate::view::{View, ViewMut};
@@ -112,23 +112,37 @@ impl<R> Slots<R> {
     }
 }
 
-/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread, and in an adjoint the slots of the terms for each batch row. With one that has
-/// served a call of the same lengths attention allocates nothing but a list of the mask's parts, if it has any.
+/// Scratch memory, kept by the caller from call to call: packed rows and one tile of scores, O(T·d) per thread. It grows, before anything is written, to what a call needs, and a call that needs no more than
+/// the ones before it allocates nothing.
 #[derive(Debug)]
 pub struct Workspace<R> {
     scratch: Vec<Scratch<R>>,
-    /// Slots of the terms and of the sinks, item by item.
-    slots: Vec<R>,
-    sinks: Vec<R>,
+    /// Each item's own sums of slots and sinks, of an adjoint.
+    partial: Vec<R>,
+    /// Keys before the first chunk of each batch row.
+    chunks: Vec<usize>,
 }
 
 impl<R> Default for Workspace<R> {
     fn default() -> Self {
         Workspace {
             scratch: Vec::new(),
-            slots: Vec::new(),
-            sinks: Vec::new(),
+            partial: Vec::new(),
+            chunks: Vec::new(),
         }
+    }
+}
+
+impl<R: Real> Workspace<R> {
+    /// Memory for a call, one scratch for each thread that shares its items.
+    fn reserve<'s>(scratch: &'s mut Vec<Scratch<R>>, tiles: &Tiles<'_, '_, '_, R>, adjoint: bool) -> Result<&'s mut [Scratch<R>]> {
+        let threads = threads(tiles.items());
+        if scratch.len() < threads {
+            scratch.resize_with(threads, Scratch::default);
+        }
+        let scratch = &mut scratch[..threads];
+        scratch.iter_mut().try_for_each(|scratch| tiles.reserve(scratch, adjoint))?;
+        Ok(scratch)
     }
 }
 
@@ -209,23 +223,30 @@ impl Attention {
             )?),
             None => None,
         };
-        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some())?;
-        let mut sums = outputs.saved.map(|saved| {
-            saved.rows.clear();
-            saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
-            saved.rows.as_mut_slice()
-        });
-        let heads = tiles.heads_of_item();
-        let sums = sums.take().map(|rows| Chunks::new(rows, heads * shape.q_len));
-        let cut = (Planes::new(out, heads), sums, weights.map(|w| Planes::new(w, heads)));
-        each_part(tiles.items(), cut, &mut work.scratch, |i, (out, sums, weights), scratch| {
-            let job = ForwardJob {
-                item: tiles.item(i),
-                out,
-                sums,
-                weights,
-            };
-            tiles.forward(&inputs, job, scratch);
+        let Workspace { scratch, chunks, .. } = work;
+        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some(), chunks)?;
+        if out.is_empty() {
+            // There is no row to be written, and beside an axis of no length the others may be of any.
+            if let Some(saved) = outputs.saved {
+                saved.rows.clear();
+            }
+            return Ok(());
+        }
+        let scratch = Workspace::reserve(scratch, &tiles, false)?;
+        let [_, heads] = tiles.item_heads();
+        let sums = match outputs.saved {
+            Some(saved) => {
+                ask(&mut saved.rows, [shape.batch, shape.heads, shape.q_len])?;
+                saved.rows.clear();
+                saved.rows.resize(shape.batch * shape.heads * shape.q_len, RowSum::default());
+                Some(ByLength::new(&mut saved.rows, heads * shape.q_len))
+            }
+            None => None,
+        };
+        let parts = (ByHeads::new(out, heads), sums, weights.map(|weights| ByHeads::new(weights, heads)));
+        share(tiles.items(), parts, scratch, |i, (out, sums, weights), scratch| {
+            let item = tiles.item(i);
+            tiles.forward(&inputs, &mut ForwardJob { item, out, sums, weights }, scratch);
         });
         Ok(())
     }
@@ -252,7 +273,8 @@ impl Attention {
         let out_shape = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
         let out = out.shaped("out [batch, heads, q_len, value_dim]", out_shape)?;
         let d_out = d_out.shaped("d_out [batch, heads, q_len, value_dim]", out_shape)?;
-        if saved.rows.len() != shape.batch * shape.heads * shape.q_len {
+        let rows = shape.heads.checked_mul(shape.q_len).and_then(|rows| rows.checked_mul(shape.batch));
+        if rows != Some(saved.rows.len()) && !(out.is_empty() && saved.rows.is_empty()) {
             return Err(Error::Shape {
                 what: "saved [batch, heads, q_len]",
                 expected: vec![shape.batch, shape.heads, shape.q_len],
@@ -262,46 +284,63 @@ impl Attention {
         let dq = grads.dq.shaped("dq [batch, heads, q_len, head_dim]", inputs.q.shape())?;
         let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
         let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
-        let tiles = Tiles::new(self, call, shape, mask, mode, false)?;
-        // Each item sums its own slots: [heads of the item, slots] per term, term after term.
-        let (items, heads, kv_heads) = (tiles.items(), tiles.heads_of_item(), tiles.kv_heads_of_item());
-        let per_head: usize = call.terms().map(|term| term.needs().slots).sum();
-        let with_sinks = usize::from(self.sinks);
-        zeros(&mut work.slots, items * heads * per_head);
-        zeros(&mut work.sinks, items * heads * with_sinks);
-        let cut = (
-            (Planes::new(dq, heads), Planes::new(dk, kv_heads), Planes::new(dv, kv_heads)),
-            (
-                Chunks::new(&mut work.slots, heads * per_head),
-                Chunks::new(&mut work.sinks, heads * with_sinks),
-            ),
+        let Workspace { scratch, partial, chunks } = work;
+        let tiles = Tiles::new(self, call, shape, mask, mode, false, chunks)?;
+        // Each item sums its own slots: [heads of the item, slots] per term, term after term, then its sinks.
+        let sizes = || call.terms().map(|term| term.needs().slots);
+        let sinks = usize::from(self.sinks);
+        let per_head = sizes().fold(sinks, usize::saturating_add);
+        let mut all = 0;
+        if !(dq.is_empty() && dk.is_empty()) {
+            all = tiles.items();
+            ask(partial, [shape.batch, shape.heads, per_head])?;
+        }
+        let scratch = if all > 0 {
+            Workspace::reserve(scratch, &tiles, true)?
+        } else {
+            &mut []
+        };
+        slots.terms.resize_with(sizes().count(), Vec::new);
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            ask(term, [shape.heads, size, 1])?;
+        }
+        for (term, size) in slots.terms.iter_mut().zip(sizes()) {
+            zeros(term, shape.heads * size);
+        }
+        zeros(&mut slots.sinks, shape.heads * sinks);
+        if all == 0 {
+            return Ok(());
+        }
+
+        let [kv_heads, heads] = tiles.item_heads();
+        let of_item = heads * per_head;
+        zeros(partial, all * of_item);
+        let parts = (
+            ByHeads::new(dq, heads),
+            ByHeads::new(dk, kv_heads),
+            ByHeads::new(dv, kv_heads),
+            ByLength::new(partial, of_item),
         );
-        each_part(items, cut, &mut work.scratch, |i, ((dq, dk, dv), (slots, sinks)), scratch| {
-            let job = AdjointJob {
-                item: tiles.item(i),
+        share(all, parts, scratch, |i, (dq, dk, dv, sums), scratch| {
+            let (item, (slots, sinks)) = (tiles.item(i), sums.split_at_mut(heads * (per_head - sinks)));
+            let mut job = AdjointJob {
+                item,
                 dq,
                 dk,
                 dv,
                 slots,
                 sinks,
             };
-            tiles.adjoint(&inputs, out, d_out, &saved.rows, job, scratch);
+            tiles.adjoint(&inputs, out, d_out, &saved.rows, &mut job, scratch);
         });
 
-        slots.terms.resize_with(call.terms().count(), Vec::new);
-        for (sums, term) in slots.terms.iter_mut().zip(call.terms()) {
-            zeros(sums, shape.heads * term.needs().slots);
-        }
-        zeros(&mut slots.sinks, shape.heads * with_sinks);
-        for i in 0..items {
-            let (item, mut from) = (tiles.item(i), i * heads * per_head);
-            for (sums, term) in slots.terms.iter_mut().zip(call.terms()) {
-                let size = term.needs().slots;
-                add_to(&mut sums[item.head0 * size..][..heads * size], &work.slots[from..]);
-                from += heads * size;
-            }
-            if self.sinks {
-                add_to(&mut slots.sinks[item.head0..][..heads], &work.sinks[i * heads..]);
+        for i in 0..all {
+            let (item, mut from) = (tiles.item(i), i * of_item);
+            let terms = slots.terms.iter_mut().zip(sizes());
+            for (sums, size) in terms.chain([(&mut slots.sinks, sinks)]) {
+                let into = &mut sums[item.head0 * size..][..item.heads * size];
+                into.iter_mut().zip(&partial[from..]).for_each(|(sum, part)| *sum += *part);
+                from += item.heads * size;
             }
         }
         Ok(())
@@ -391,23 +430,18 @@ impl Attention {
 /// One item's part of a forward pass.
 pub(super) struct ForwardJob<'a, T: Element> {
     pub item: Item,
-    pub out: PlanesMut<'a, T>,
+    pub out: HeadsMut<'a, T>,
     pub sums: Option<&'a mut [RowSum<T::Real>]>,
-    pub weights: Option<PlanesMut<'a, T>>,
+    pub weights: Option<HeadsMut<'a, T>>,
 }
 
 /// One item's part of an adjoint.
 pub(super) struct AdjointJob<'a, T: Element> {
     pub item: Item,
-    pub dq: PlanesMut<'a, T>,
-    pub dk: PlanesMut<'a, T>,
-    pub dv: PlanesMut<'a, T>,
+    pub dq: HeadsMut<'a, T>,
+    pub dk: HeadsMut<'a, T>,
+    pub dv: HeadsMut<'a, T>,
     pub slots: &'a mut [T::Real],
     /// `[heads of the item]`, or empty.
     pub sinks: &'a mut [T::Real],
-}
-
-/// Adds each number of `part` to its sum.
-fn add_to<R: Real>(sums: &mut [R], part: &[R]) {
-    sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
 }

@@ -8,7 +8,7 @@ use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
 impl<R: Real> Tiles<'_, '_, '_, R> {
-    pub fn forward<T: Element<Real = R>>(&self, inputs: &Inputs<'_, T>, mut job: ForwardJob<'_, T>, scratch: &mut Scratch<R>) {
+    pub fn forward<T: Element<Real = R>>(&self, inputs: &Inputs<'_, T>, job: &mut ForwardJob<'_, T>, scratch: &mut Scratch<R>) {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
         let plane = ld.rows * ld.cols;
         self.pack_keys(item, inputs, false, scratch);

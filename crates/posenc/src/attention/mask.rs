@@ -62,6 +62,19 @@ enum Part<'a, R> {
     Additive(View<'a, R, 4>),
 }
 
+impl<'a, R: Copy> Part<'a, R> {
+    /// Repeated to the shape of the scores.
+    #[inline]
+    fn repeated(&self, shape: [usize; 4]) -> Result<Part<'a, R>> {
+        const WHAT: &str = "mask [batch, heads, q_len, k_len]";
+        Ok(match self {
+            Part::Blocked(view) => Part::Blocked(view.broadcast(WHAT, shape)?),
+            Part::Attends(view) => Part::Attends(view.broadcast(WHAT, shape)?),
+            Part::Additive(view) => Part::Additive(view.broadcast(WHAT, shape)?),
+        })
+    }
+}
+
 impl<R> Default for Mask<'_, R> {
     fn default() -> Self {
         Mask {
@@ -132,43 +145,43 @@ impl<'a, R: Real> Mask<'a, R> {
     }
 
     /// The mask with every part repeated to the shape of the scores, and what the attention's settings hide from a query of keys at these positions.
-    pub(crate) fn resolve(&self, shape: [usize; 4], attention: &Attention, k_at: &Positions) -> Result<ResolvedMask<'a, R>> {
-        let [batch, _, q_len, k_len] = shape;
-        if let First::Rows(firsts) = self.first
-            && firsts.len() != batch
-        {
-            return Err(Error::Shape {
-                what: "orders of the first queries [batch]",
-                expected: vec![batch],
-                given: vec![firsts.len()],
-            });
-        }
-        if let Some(first) = (0..batch)
-            .map(|b| self.first.of(b))
-            .find(|first| first.checked_add(q_len).is_none())
-        {
+    /// `chunks` is memory for a number per batch row.
+    pub(crate) fn resolve<'m>(
+        &'m self,
+        shape: [usize; 4],
+        attention: &Attention,
+        k_at: &Positions,
+        chunks: &'m mut Vec<usize>,
+    ) -> Result<ResolvedMask<'m, R>> {
+        let [_, _, q_len, _] = shape;
+        let firsts = match &self.first {
+            First::Same(first) => std::slice::from_ref(first),
+            First::Rows(firsts) if firsts.len() != shape[0] => {
+                return Err(Error::Shape {
+                    what: "orders of the first queries [batch]",
+                    expected: vec![shape[0]],
+                    given: vec![firsts.len()],
+                });
+            }
+            First::Rows(firsts) => firsts,
+        };
+        if let Some(first) = firsts.iter().find(|first| first.checked_add(q_len).is_none()) {
             return Err(Error::Invalid {
                 what: "order of the first query",
                 given: first.to_string(),
                 expected: "the number of keys before it",
             });
         }
-        let mut parts = Vec::new();
         for part in &self.parts {
-            const WHAT: &str = "mask [batch, heads, q_len, k_len]";
-            parts.push(match *part {
-                Part::Blocked(view) => Part::Blocked(view.broadcast(WHAT, shape)?),
-                Part::Attends(view) => Part::Attends(view.broadcast(WHAT, shape)?),
-                Part::Additive(view) => Part::Additive(view.broadcast(WHAT, shape)?),
-            });
+            part.repeated(shape)?;
         }
         Ok(ResolvedMask {
             causal: self.causal,
             first: self.first,
             window: attention.window.unwrap_or_default(),
-            chunks: attention.chunk.map(|size| Chunks::new(size, k_at)),
-            parts,
-            k_len,
+            chunks: attention.chunk.map(|size| Chunks::new(size, k_at, chunks)),
+            parts: &self.parts,
+            shape,
         })
     }
 }
@@ -179,27 +192,27 @@ pub(crate) struct ResolvedMask<'a, R> {
     causal: bool,
     first: First<'a>,
     window: Window,
-    chunks: Option<Chunks>,
-    parts: Vec<Part<'a, R>>,
-    k_len: usize,
+    chunks: Option<Chunks<'a>>,
+    parts: &'a [Part<'a, R>],
+    /// Of the scores, `[batch, heads, q_len, k_len]`.
+    shape: [usize; 4],
 }
 
 /// Where each row's chunks of keys lie, by order.
 #[derive(Debug)]
-struct Chunks {
+struct Chunks<'a> {
     size: usize,
     /// Keys before the first chunk: one number per batch row, or one for all.
-    before: Vec<usize>,
+    before: &'a [usize],
 }
 
-impl Chunks {
+impl<'a> Chunks<'a> {
     /// Chunks are counted from a row's first key that has a position; from its first key where none has.
-    fn new(size: usize, k_at: &Positions) -> Chunks {
+    fn new(size: usize, k_at: &Positions, before: &'a mut Vec<usize>) -> Chunks<'a> {
         let first = |b| (0..k_at.len()).find(|&j| k_at.get(0, b, j).is_some()).unwrap_or(0);
-        Chunks {
-            size,
-            before: (0..k_at.batch()).map(first).collect(),
-        }
+        before.clear();
+        before.extend((0..k_at.batch()).map(first));
+        Chunks { size, before }
     }
 
     /// The chunk of a query of this order; before the first chunk, what lies there.
@@ -223,9 +236,9 @@ impl<R: Real> ResolvedMask<'_, R> {
         let order = i + self.first.of(batch);
         let start = self.window.left.map_or(0, |left| order.saturating_sub(left));
         let right = if self.causal { Some(0) } else { self.window.right };
-        let end = right.map_or(self.k_len, |right| order.saturating_add(right).saturating_add(1));
-        let chunk = self.chunks.as_ref().map_or(0..self.k_len, |chunks| chunks.of(batch, order));
-        start.max(chunk.start).min(self.k_len)..end.min(chunk.end).min(self.k_len)
+        let end = right.map_or(self.shape[3], |right| order.saturating_add(right).saturating_add(1));
+        let chunk = self.chunks.as_ref().map_or(0..self.shape[3], |chunks| chunks.of(batch, order));
+        start.max(chunk.start).min(self.shape[3])..end.min(chunk.end).min(self.shape[3])
     }
 
     /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
@@ -237,7 +250,8 @@ impl<R: Real> ResolvedMask<'_, R> {
         let end = visible.end.clamp(k0 + start, k0 + n) - k0;
         s[..start].fill(R::NEG_INFINITY);
         s[end..].fill(R::NEG_INFINITY);
-        for part in &self.parts {
+        // They were repeated once already, so that none is refused here.
+        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
             match part {
                 Part::Blocked(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], true),
                 Part::Attends(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], false),
@@ -249,7 +263,7 @@ impl<R: Real> ResolvedMask<'_, R> {
     /// Adds the additive masks to one row of scores: query `i`, keys from `k0`.
     #[inline]
     pub fn add(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        for part in &self.parts {
+        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
             if let Part::Additive(view) = part {
                 let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
                 s.iter_mut().zip(mask).for_each(|(s, m)| *s += *m);

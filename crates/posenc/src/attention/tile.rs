@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
 use crate::kernels::{Left, Present, RowSum, padded, product};
+use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm, Tile};
@@ -83,6 +84,11 @@ pub(super) fn grow<R: Real>(buffer: &mut Vec<R>, n: usize) {
     }
 }
 
+/// Room for as many numbers as the shape has.
+pub(super) fn ask<T>(buffer: &mut Vec<T>, shape: [usize; 3]) -> Result<()> {
+    memory::reserve("a buffer of attention's workspace", buffer, &shape).map(|_| ())
+}
+
 /// Distances in the packed buffers.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
@@ -109,11 +115,12 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         attention: &Attention,
         call: &'a Call<'p, R>,
         shape: Shape,
-        mask: &Mask<'m, R>,
+        mask: &'m Mask<'m, R>,
         mode: Mode,
         whole_rows: bool,
+        chunks: &'m mut Vec<usize>,
     ) -> Result<Self> {
-        let mask = mask.resolve([shape.batch, shape.heads, shape.q_len, shape.k_len], attention, call.k_at())?;
+        let mask = mask.resolve([shape.batch, shape.heads, shape.q_len, shape.k_len], attention, call.k_at(), chunks)?;
         let has = |g| call.terms().any(|t| t.needs().granularity == g);
         let all_heads = has(Granularity::AllHeads);
         let whole_rows = whole_rows || has(Granularity::WholeRows);
@@ -135,33 +142,24 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         })
     }
 
-    /// Parts of a batch row that are items of work.
-    fn parts(&self) -> usize {
+    /// Key heads and query heads of an item of work.
+    pub fn item_heads(&self) -> [usize; 2] {
         match self.granularity {
-            Granularity::AllHeads => 1,
-            _ => self.shape.kv_heads,
+            Granularity::AllHeads => [self.shape.kv_heads, self.shape.heads],
+            _ => [1, self.shape.group()],
         }
     }
 
-    /// Items of work.
+    /// How many items of work there are. A tensor with that many heads is in memory.
     pub fn items(&self) -> usize {
-        self.shape.batch * self.parts()
+        self.shape.batch * (self.shape.kv_heads / self.item_heads()[0])
     }
 
-    /// Query heads of an item.
-    pub fn heads_of_item(&self) -> usize {
-        self.shape.heads / self.parts()
-    }
-
-    /// Key heads of an item.
-    pub fn kv_heads_of_item(&self) -> usize {
-        self.shape.kv_heads / self.parts()
-    }
-
-    /// An item, in the order in which their outputs and slots lie.
+    /// Item `i`, in the order in which outputs and slots lie.
     pub fn item(&self, i: usize) -> Item {
-        let (batch, part) = (i / self.parts(), i % self.parts());
-        let (heads, kv_heads) = (self.heads_of_item(), self.kv_heads_of_item());
+        let [kv_heads, heads] = self.item_heads();
+        let parts = self.shape.kv_heads / kv_heads;
+        let (batch, part) = (i / parts, i % parts);
         Item {
             batch,
             kv0: part * kv_heads,
@@ -169,6 +167,47 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             head0: part * heads,
             heads,
         }
+    }
+
+    /// Memory for every buffer of one thread, asked for before anything is written: what follows allocates nothing.
+    pub fn reserve(&self, scratch: &mut Scratch<R>, adjoint: bool) -> Result<()> {
+        let ([kv, q], ld) = (self.item_heads(), self.strides());
+        let (rows, plane) = ([q, ld.rows, 1], [q, ld.rows, ld.cols]);
+        let (keys, values, queries, outputs) = ([kv, ld.k_len, ld.d], [kv, ld.k_len, ld.dv], [q, ld.rows, ld.d], [q, ld.rows, ld.dv]);
+        let kept = [self.reading_terms(), q * ld.rows, ld.cols];
+        let capped = if self.softcap.is_some() { plane } else { [0; 3] };
+        for (buffer, shape) in [
+            (&mut scratch.k, keys),
+            (&mut scratch.kt, keys),
+            (&mut scratch.v, values),
+            (&mut scratch.q, queries),
+            (&mut scratch.s, plane),
+            (&mut scratch.max, rows),
+            (&mut scratch.sum, rows),
+            (&mut scratch.correction, rows),
+            (&mut scratch.o, outputs),
+        ] {
+            ask(buffer, shape)?;
+        }
+        if !adjoint {
+            return Ok(());
+        }
+        for (buffer, shape) in [
+            (&mut scratch.vt, values),
+            (&mut scratch.before, kept),
+            (&mut scratch.capped, capped),
+            (&mut scratch.d_o, outputs),
+            (&mut scratch.ds, plane),
+            (&mut scratch.dq, queries),
+            (&mut scratch.dk, keys),
+            (&mut scratch.dv, values),
+            (&mut scratch.delta, rows),
+            (&mut scratch.kept, [1, ld.rows, ld.cols]),
+            (&mut scratch.row, [1, 1, ld.dv]),
+        ] {
+            ask(buffer, shape)?;
+        }
+        ask(&mut scratch.sums, rows)
     }
 
     pub fn strides(&self) -> Strides {

@@ -118,6 +118,8 @@ impl Alibi {
 
     fn term<R: Real>(&self, heads: usize, q_at: &Positions, k_at: &Positions) -> Result<AlibiTerm<R>> {
         check_one_axis("alibi", q_at, k_at)?;
+        q_at.check_len()?;
+        k_at.check_len()?;
         let slopes = self.slopes.for_heads(heads)?;
         Ok(AlibiTerm {
             slopes: slopes.into_iter().map(R::of).collect(),
@@ -279,6 +281,11 @@ pub fn alibi_bloom_padded<T: Element>(is_token: View<'_, bool, 2>, out: ViewMut<
             expected: vec![batch, k_len],
             given: vec![batch, len],
         });
+    }
+    if out.is_empty() {
+        // Of no keys there may be any number of rows.
+        check_heads(rows / batch)?;
+        return write_rows(&[], out, |_, _| 0.0);
     }
     let heads = rows / batch;
     let slopes = alibi_slopes(heads)?.repeat(batch);

@@ -8,6 +8,7 @@ use crate::call::Parts;
 use crate::distances::{KeyRun, Met, Span, add_row, check_one_axis};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present};
+use crate::memory;
 use crate::params::{Bound, BoundMut, ParamSpec};
 use crate::plan::Prepared;
 use crate::positions::Positions;
@@ -34,9 +35,14 @@ impl TableBias {
     /// Resolves the positions of a call: the table row of each distance that the method tells apart, shared by all layers. `row` takes `key − query`.
     pub fn at(self, method: &'static str, q_at: &Positions, k_at: &Positions, row: impl Fn(i64) -> usize) -> Result<TableAt> {
         check_one_axis(method, q_at, k_at)?;
+        q_at.check_len()?;
+        k_at.check_len()?;
         q_at.check_whole()?;
         k_at.check_whole()?;
         let near = Span::clipped(self.reach as i64, q_at, k_at);
+        // Twice the rows, as they are collected, and a value of each column.
+        let columns = self.spec.shape.get(1).map_or(1, |columns| columns.saturating_add(1));
+        memory::check::<u64>("distances of a call [heads, distances]", &[columns, near.count])?;
         Ok(TableAt {
             slots: Span::whole(q_at, k_at).unwrap_or(near),
             near,

@@ -33,6 +33,7 @@ use crate::bias::by_distance::{TableBias, write_matrix};
 use crate::dims::Dims;
 use crate::distances::{check_distance, owner};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -151,6 +152,7 @@ pub fn clipped_bias<R: Real>(
     check_distance(rows / 2)?;
     let method = ClippedBias::new(rows / 2, direction);
     let at = method.table(heads).at("clipped bias", q_at, k_at, method.row())?;
+    memory::check::<R>("table [rows, heads]", &[rows, heads])?;
     let table: Vec<R> = (0..rows).flat_map(|row| table.row([row, 0]).iter().copied()).collect();
     write_matrix(&at.term(&table), heads, q_at, k_at, out)
 }

@@ -46,6 +46,7 @@ use crate::bias::by_distance::{TableBias, write_matrix};
 use crate::dims::Dims;
 use crate::distances::{check_distance, owner};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -236,6 +237,7 @@ pub fn t5_bias<R: Real>(bias: &T5Bias, table: View<'_, R, 2>, q_at: &Positions, 
         });
     }
     let at = bias.table(heads, Init::Zeros).at("t5 bias", q_at, k_at, |d| bias.bucket(d))?;
+    memory::check::<R>("table [rows, heads]", &[rows, heads])?;
     let table: Vec<R> = (0..rows).flat_map(|row| table.row([row, 0]).iter().copied()).collect();
     write_matrix(&at.term(&table), heads, q_at, k_at, out)
 }

@@ -19,6 +19,9 @@ impl<'p, R: Real> Call<'p, R> {
         let [batch, len, width] = x.shape();
         self.check_rows(site, 3, batch, len)?;
         self.check_widths(site, width)?;
+        if x.is_empty() {
+            return Ok(());
+        }
         let on = Present::current();
         share_rows(x.with_one_head(), self.row_bytes(site), |mut x| {
             self.addends(site).for_each(|addend| addend.add(on, &mut x));
@@ -46,6 +49,9 @@ impl<'p, R: Real> Call<'p, R> {
         for addend in self.addends(site) {
             addend.gradient(&mut grads)?;
         }
+        if dx.is_empty() {
+            return Ok(());
+        }
         self.drop_out_of(site, dx.reborrow(), mode);
         for addend in self.addends(site) {
             if let Some(into) = addend.gradient(&mut grads)? {
@@ -62,7 +68,10 @@ impl<'p, R: Real> Call<'p, R> {
     pub fn add_heads<T: Element<Real = R>>(&self, site: Site, x: ViewMut<'_, T, 4>) -> Result<()> {
         let [batch, heads, len, head_dim] = x.shape();
         self.check_rows(site, 4, batch, len)?;
-        self.check_widths(site, heads * head_dim)?;
+        self.check_widths(site, heads.saturating_mul(head_dim))?;
+        if x.is_empty() {
+            return Ok(());
+        }
         let on = Present::current();
         share_rows(x, self.row_bytes(site), |mut x| {
             self.addends(site).for_each(|addend| addend.add(on, &mut x))
@@ -77,7 +86,7 @@ impl<'p, R: Real> Call<'p, R> {
     pub fn add_heads_adjoint<T: Element<Real = R>>(&self, site: Site, dx: View<'_, T, 4>, grads: &mut Params<R>) -> Result<()> {
         let [batch, heads, len, head_dim] = dx.shape();
         self.check_rows(site, 4, batch, len)?;
-        self.check_widths(site, heads * head_dim)?;
+        self.check_widths(site, heads.saturating_mul(head_dim))?;
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.addends(site) {
             addend.gradient(&mut grads)?;

@@ -9,6 +9,7 @@
 
 use crate::distances::{FARTHEST, Span, add_row, add_scaled, dot, sum};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{BoundMut, ParamSpec};
 use crate::positions::Positions;
 use crate::real::Real;
@@ -37,6 +38,8 @@ impl RowsAt {
         row: impl Fn(i64) -> Option<usize>,
     ) -> Result<RowsAt> {
         let span = span(method, q_at, k_at, reach)?;
+        // Twice, as they are collected.
+        memory::check::<u64>("distances of a call", &[span.count])?;
         Ok(RowsAt {
             span,
             rows: rows_of(span, row),

@@ -39,6 +39,7 @@ use crate::dims::Dims;
 use crate::distances::{check_distance, check_one_axis, owner};
 use crate::embed::{SinusoidLayout, Sinusoidal};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{Bound, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -256,6 +257,7 @@ impl DistanceRows {
         let farthest = clamp(span.lowest.saturating_neg());
         let nearest = clamp(span.lowest.saturating_add(span.count as i64 - 1).saturating_neg());
         let last = if self.two_sided { nearest } else { nearest.max(0) };
+        memory::check::<R>("sinusoids of the distances [distances, width]", &[span.count, 2 * model_dim])?;
         let distances: Vec<i64> = (last..=farthest).rev().collect();
         let row = |distance: i64| (self.two_sided || distance >= 0).then(|| (farthest - clamp(distance)) as usize);
         let at = RowsAt::new(method, q_at, k_at, reach, row)?;

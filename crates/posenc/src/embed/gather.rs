@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::Mix;
+use crate::memory;
 use crate::positions::Positions;
 use crate::real::Real;
 use crate::steps::ByToken;
@@ -199,7 +200,8 @@ impl TableRows {
     /// The row of each token, one by one.
     fn each(&self, at: &Positions, stretch: Option<i64>) -> Result<ByToken<Option<RowMix>>> {
         let (batch, len) = (at.batch(), at.len());
-        let mut rows = Vec::with_capacity(batch * len);
+        let numbers = memory::check::<Option<RowMix>>("table rows of the positions [batch, seq]", &[batch, len])?;
+        let mut rows = Vec::with_capacity(numbers);
         for b in 0..batch {
             let ids = at.at(0, b, 0, len);
             for t in 0..len {

@@ -253,9 +253,10 @@ impl Learned {
 pub fn lookup<T: Copy + Default>(ids: &Positions, table: View<'_, T, 2>, mut out: ViewMut<'_, T, 3>) -> Result<()> {
     let ([rows, width], [batch, len, columns]) = (table.shape(), out.shape());
     check_lookup(ids, [rows, width], [batch, len, columns], "out [batch, seq, width]")?;
-    if let (Some(start), Some(table), Some(out)) = (ids.start(), table.as_slice(), out.as_mut_slice())
-        && len * width > 0
-    {
+    if out.is_empty() {
+        return Ok(());
+    }
+    if let (Some(start), Some(table), Some(out)) = (ids.start(), table.as_slice(), out.as_mut_slice()) {
         // Consecutive ids of a table without gaps: one copy per batch row.
         let rows = &table[start as usize * width..][..len * width];
         out.chunks_exact_mut(len * width).for_each(|out| out.copy_from_slice(rows));
@@ -290,6 +291,9 @@ pub fn lookup<T: Copy + Default>(ids: &Positions, table: View<'_, T, 2>, mut out
 pub fn lookup_adjoint<T: Element>(ids: &Positions, d_out: View<'_, T, 3>, mut d_table: ViewMut<'_, T::Real, 2>) -> Result<()> {
     let [batch, len, columns] = d_out.shape();
     check_lookup(ids, d_table.shape(), [batch, len, columns], "d_out [batch, seq, width]")?;
+    if d_out.is_empty() {
+        return Ok(());
+    }
     if let Some(table) = d_table.as_mut_slice() {
         let row = |b: usize, t: usize| ids.at(0, b, t, 1).whole(0);
         let mix = |b: usize, t: usize| {

@@ -47,6 +47,9 @@ pub fn pixel_positions(is_pixel: &[bool], [batch, height, width]: [usize; 3], no
         });
     }
     let size = is_pixel.len();
+    if size == 0 {
+        return Positions::real_axes(&[], 2, batch);
+    }
     let mut ids = vec![0.0; 2 * size];
     let (rows, columns) = ids.split_at_mut(size);
     for b in 0..batch {

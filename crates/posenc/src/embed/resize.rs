@@ -99,6 +99,9 @@ pub fn resize_linear<T: Element>(table: View<'_, T, 2>, sampling: Sampling, out:
     let ([old, width], [new, _]) = (table.shape(), out.shape());
     let out = out.shaped("out [new, width]", [new, width])?;
     let axis = Axis::new("rows of the table", old, new, sampling, None)?;
+    if out.is_empty() {
+        return Ok(());
+    }
     write(
         table,
         out,
@@ -152,6 +155,9 @@ pub fn resize_grid<T: Element>(
         Axis::new("height of the grid", old[0], new[0], how.sampling, scale(0))?,
         Axis::new("width of the grid", old[1], new[1], how.sampling, scale(1))?,
     ];
+    if out.is_empty() {
+        return Ok(());
+    }
     for row in 0..prefix {
         out.row_mut([row, 0]).copy_from_slice(table.row([row, 0]));
     }

@@ -54,6 +54,7 @@ use crate::dropout::check_dropout;
 use crate::embed::{Addend, Combine, Source};
 use crate::error::{Error, Result};
 use crate::input::AddTo;
+use crate::memory;
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -319,6 +320,7 @@ impl Sinusoidal {
     pub fn frequencies(&self, width: usize) -> Result<Vec<f64>> {
         self.check_width(width)?;
         let block = width / self.axes.len();
+        memory::check::<f64>("frequencies of a width", &[self.sines(block)])?;
         Ok((0..self.sines(block)).map(|i| self.base.powf(-self.exponent(i, block))).collect())
     }
 
@@ -398,9 +400,9 @@ impl Sinusoidal {
         Ok(())
     }
 
-    /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
-    pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
-        let frequencies = self.frequencies(width)?;
+    /// Vectors of this width can be made for these positions.
+    fn check_rows(&self, width: usize, at: &Positions) -> Result<()> {
+        self.check_width(width)?;
         at.check_len()?;
         if self.precision == Precision::Reference {
             at.check_counted(f32::EXACT_INTEGERS)?;
@@ -411,6 +413,16 @@ impl Sinusoidal {
                 what: "positions have another number of axes than the table (`axes`)",
             });
         }
+        Ok(())
+    }
+
+    /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
+    pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
+        self.check_rows(width, at)?;
+        if at.is_empty() {
+            return Ok(Vec::new());
+        }
+        let frequencies = self.frequencies(width)?;
         let block = width / self.axes.len();
         let rounded = self.rounded_frequencies(block);
         let (sines, cosines) = (self.sines(block), block / 2);
@@ -420,7 +432,7 @@ impl Sinusoidal {
             SinusoidLayout::SinFirst => (0, sines, 1),
             SinusoidLayout::CosFirst => (cosines, 0, 1),
         };
-        let mut rows = vec![R::ZERO; at.batch() * at.len() * width];
+        let mut rows = vec![R::ZERO; memory::check::<R>("sinusoids [batch, seq, width]", &[at.batch(), at.len(), width])?];
         if width == 0 {
             return Ok(rows);
         }
@@ -472,6 +484,9 @@ impl Sinusoidal {
 pub fn sinusoid<T: Element>(table: &Sinusoidal, at: &Positions, mut out: ViewMut<'_, T, 3>) -> Result<()> {
     let [batch, len, width] = out.shape();
     at.check_fit("positions [batch, seq]", batch, len)?;
+    if out.is_empty() {
+        return table.check_rows(width, at);
+    }
     let rows = table.rows::<T::Real>(width, at)?;
     for b in 0..batch {
         for t in 0..len {

@@ -21,8 +21,9 @@ pub enum Isa {
 
 static CHOSEN: LazyLock<Present> = LazyLock::new(|| {
     let asked = std::env::var("POSENC_ISA").ok();
-    let named = Present::all().find(|present| asked.as_deref() == Some(present.isa().name()));
-    named.or(Present::all().last()).unwrap_or(Present(Level::baseline()))
+    let present = || Isa::ALL.into_iter().filter_map(|isa| isa.level().map(Present));
+    let named = present().find(|present| asked.as_deref() == Some(present.isa().name()));
+    named.or(present().next_back()).unwrap_or(Present(Level::baseline()))
 });
 
 impl Isa {
@@ -79,9 +80,21 @@ impl Present {
         *CHOSEN
     }
 
-    /// All that the processor has, the narrowest first.
+    /// For tests: all that the processor has, the narrowest first. Each test says what it runs on (`-- --show-output`), and the first of a run what none of them does, whatever is captured.
+    #[cfg(test)]
     pub fn all() -> impl Iterator<Item = Present> {
-        Isa::ALL.into_iter().filter_map(|isa| isa.level().map(Present))
+        use std::io::Write;
+        static FIRST: std::sync::Once = std::sync::Once::new();
+        let said = |isa: Isa| match isa.is_present() {
+            true => format!("{isa}: runs"),
+            false => format!("{isa}: skipped, this processor lacks it"),
+        };
+        FIRST.call_once(|| {
+            writeln!(std::io::stderr(), "kernel tests: {}", Isa::ALL.map(said).join("; ")).ok();
+        });
+        let names: Vec<_> = Isa::present().map(Isa::name).collect();
+        println!("on {}", names.join(", "));
+        Isa::present().filter_map(|isa| isa.level().map(Present))
     }
 
     #[inline]

@@ -11,7 +11,7 @@ mod angles;
 mod bias;
 mod isa;
 mod lanes;
-mod planes;
+mod parts;
 mod product;
 mod rows;
 mod softmax;
@@ -23,7 +23,7 @@ pub(crate) use bias::{add_gathered, add_ramp, add_ramp_at, add_runs, write_gathe
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
-pub(crate) use planes::{Chunks, Planes, PlanesMut, each_part};
+pub(crate) use parts::{ByHeads, ByLength, HeadsMut, share, threads};
 pub(crate) use product::{Left, product};
 pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
 pub(crate) use softmax::{RowSum, dot, probabilities, score_gradient, softmax_step};

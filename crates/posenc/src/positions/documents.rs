@@ -2,6 +2,7 @@
 
 use super::{Patches, Positions, too_many_tokens};
 use crate::error::{Error, Result};
+use crate::memory;
 use std::ops::Range;
 
 /// Documents packed into one row without padding, by the bounds that variable-length kernels take as `cu_seqlens`: 0, then where each document ends.
@@ -91,6 +92,7 @@ impl Documents {
             _ => return Err(too_many_tokens(tokens.unwrap_or(usize::MAX))),
         }
         // A frame of no patches has no document: there may be any number of them.
+        memory::check::<usize>("frames", &[tokens.unwrap_or(0)])?;
         let filled = patches.iter().filter(|p| p.frames > 0 && p.height * p.width > 0);
         let frames = filled.flat_map(|p| std::iter::repeat_n(p.height * p.width, p.frames));
         Documents::from_lengths(&frames.collect::<Vec<_>>())
@@ -154,6 +156,7 @@ impl Documents {
         if let Some(tokens) = cached.iter().find(|tokens| **tokens > Positions::LONGEST) {
             return Err(too_many_tokens(*tokens));
         }
+        memory::check::<[i64; 2]>("positions of packed documents", &[self.tokens()])?;
         let ids = self
             .ranges()
             .zip(cached)

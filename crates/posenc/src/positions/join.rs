@@ -1,7 +1,8 @@
 //! Positions from positions: with tokens that have none, and of a cache that grows.
 
-use super::{AtIds, Ids, Positions, Presence, rows_of, too_many_tokens};
+use super::{AtIds, Ids, Positions, Presence, check_axes, rows_of, too_many_tokens};
 use crate::error::{Error, Result};
+use crate::memory;
 use std::sync::Arc;
 
 impl Positions {
@@ -15,7 +16,7 @@ impl Positions {
     pub fn after_unplaced(self, count: usize) -> Positions {
         let (len, rows, batch) = (self.len, self.axes * self.batch, self.batch());
         let longer = count.saturating_add(len);
-        if longer > Positions::LONGEST {
+        if longer > Positions::LONGEST || memory::check::<[i64; 2]>("tokens of the rows", &[rows, longer]).is_err() {
             return Positions::too_long(longer, self.axes);
         }
         let ids = match &self.ids {
@@ -63,6 +64,7 @@ impl Positions {
             let start = start.saturating_add(first as i64);
             return Ok(Positions::range(start..start.saturating_add(tokens.len() as i64)));
         }
+        memory::check::<[i64; 2]>("selected positions [axes, batch, seq]", &[self.axes, self.batch(), tokens.len()])?;
         let row = |rows: usize| (0..rows).flat_map(|row| tokens.iter().map(move |token| row * self.len + token));
         let ids = match &self.ids {
             Ids::Range(start) => Ids::Whole(tokens.iter().map(|token| start + *token as i64).collect()),
@@ -132,7 +134,7 @@ impl Positions {
     /// # Errors
     /// Another number of flags per row than tokens, or a batch that neither matches the ids' nor is 1.
     pub fn with_presence_rows(mut self, has_position: &[bool], batch: usize) -> Result<Positions> {
-        let len = rows_of("position mask [batch, seq]", has_position.len(), batch)?;
+        let [batch, len] = rows_of("position mask [batch, seq]", has_position.len(), batch)?;
         if len != self.len || (batch != 1 && self.batch != 1 && batch != self.batch) {
             return Err(Error::Shape {
                 what: "position mask [batch, seq]",
@@ -168,7 +170,9 @@ impl Positions {
             });
         }
         self.check_len()?;
+        check_axes(self.axes + other.axes)?;
         let (batch, len) = (self.batch.max(other.batch), self.len);
+        memory::check::<[i64; 2]>("positions [axes, batch, seq]", &[self.axes + other.axes, own.max(others), len])?;
         let axes = || {
             (0..self.axes)
                 .map(|axis| (&self, axis))
@@ -252,6 +256,7 @@ impl Positions {
                 return Ok(Positions::range(start..start.saturating_add(len as i64)));
             }
         }
+        memory::check::<[i64; 2]>("positions [axes, batch, seq]", &[self.axes, batch, len])?;
         // Where each slot's id is found; a filler has none.
         let slots = (0..batch).flat_map(|b| (0..len).map(move |t| (b, t)));
         let source = |(b, t): (usize, usize)| -> Option<(&Positions, usize)> {

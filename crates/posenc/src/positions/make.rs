@@ -1,7 +1,8 @@
 //! Positions from lengths, ids, masks and grids.
 
-use super::{Ids, Positions, rows_of};
+use super::{Ids, Positions, check_axes, rows_of};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::real::{Element, Real};
 use std::ops::Range;
 
@@ -45,10 +46,10 @@ impl Positions {
     /// # Errors
     /// `ids` does not split into `batch` rows.
     pub fn whole_rows(ids: &[i64], batch: usize) -> Result<Positions> {
-        let len = rows_of("positions [batch, seq]", ids.len(), batch)?;
+        let [batch, len] = rows_of("positions [batch, seq]", ids.len(), batch)?;
         Ok(Positions {
             ids: Ids::Whole(ids.into()),
-            batch: batch.max(1),
+            batch,
             len,
             axes: 1,
             present: None,
@@ -60,10 +61,10 @@ impl Positions {
     /// # Errors
     /// No axis, or `ids` does not split into axes and rows.
     pub fn whole_axes(ids: &[i64], axes: usize, batch: usize) -> Result<Positions> {
-        let len = axis_rows(ids.len(), axes, batch)?;
+        let [batch, len] = axis_rows(ids.len(), axes, batch)?;
         Ok(Positions {
             ids: Ids::Whole(ids.into()),
-            batch: batch.max(1),
+            batch,
             len,
             axes,
             present: None,
@@ -98,13 +99,13 @@ impl Positions {
     /// # Ok::<(), posenc::Error>(())
     /// ```
     pub fn real_axes(ids: &[f64], axes: usize, batch: usize) -> Result<Positions> {
-        let len = axis_rows(ids.len(), axes, batch)?;
+        let [batch, len] = axis_rows(ids.len(), axes, batch)?;
         if let Some((index, &value)) = ids.iter().enumerate().find(|(_, id)| !id.is_finite()) {
             return Err(Error::NonFinite { value, index });
         }
         Ok(Positions {
             ids: Ids::Real(ids.into()),
-            batch: batch.max(1),
+            batch,
             len,
             axes,
             present: None,
@@ -171,7 +172,7 @@ impl Positions {
     /// Documents packed into one row: each begins at 0 again. The mask that keeps them apart is the caller's.
     pub fn packed(lengths: &[usize]) -> Positions {
         let len = lengths.iter().fold(0usize, |sum, &len| sum.saturating_add(len));
-        if len > Positions::LONGEST {
+        if len > Positions::LONGEST || memory::check::<[i64; 2]>("tokens of packed documents", &[len]).is_err() {
             return Positions::too_long(len, 1);
         }
         Positions::whole(&lengths.iter().flat_map(|&len| 0..len as i64).collect::<Vec<_>>())
@@ -197,9 +198,9 @@ impl Positions {
     /// `is_token` does not split into `batch` rows.
     #[doc(alias = "cumsum")]
     pub fn from_padding(is_token: &[bool], batch: usize) -> Result<Positions> {
-        let len = rows_of("is_token [batch, seq]", is_token.len(), batch)?;
+        let [rows, len] = rows_of("is_token [batch, seq]", is_token.len(), batch)?;
         let mut ids = Vec::with_capacity(is_token.len());
-        for row in 0..batch {
+        for row in 0..rows {
             let mut seen = 0;
             for &token in &is_token[row * len..(row + 1) * len] {
                 ids.push(if token { seen } else { 0 });
@@ -235,7 +236,8 @@ impl Positions {
     /// The cells of an image in row-major order: axis 0 is the row (height), axis 1 the column (width).
     pub fn grid(height: usize, width: usize) -> Positions {
         let cells = height.saturating_mul(width);
-        if cells > Positions::LONGEST {
+        // As many cells as memory cannot hold are too many too. (Twice: as they are collected.)
+        if cells > Positions::LONGEST || memory::check::<[i64; 4]>("cells of a grid", &[cells]).is_err() {
             return Positions::too_long(cells, 2);
         }
         let rows = (0..cells).map(|cell| (cell / width.max(1)) as i64);
@@ -249,17 +251,18 @@ impl Positions {
         }
     }
 
-    /// More tokens than any call takes: a length to be refused, without storage.
+    /// More tokens than any call takes, or than memory holds: a length to be refused, without storage.
     pub(super) fn too_long(len: usize, axes: usize) -> Positions {
         Positions {
             axes,
-            ..Positions::absent(len)
+            ..Positions::absent(len.max(Positions::LONGEST + 1))
         }
     }
 }
 
-/// Tokens of a row, where `size` ids are `[axes, batch, seq]`.
-fn axis_rows(size: usize, axes: usize, batch: usize) -> Result<usize> {
+/// Rows that differ and tokens of each, where `size` ids are `[axes, batch, seq]`.
+fn axis_rows(size: usize, axes: usize, batch: usize) -> Result<[usize; 2]> {
+    check_axes(axes)?;
     if axes == 0 {
         return Err(Error::Zero { what: "axes" });
     }

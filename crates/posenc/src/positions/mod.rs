@@ -76,7 +76,7 @@ impl At<'_> {
             return None;
         }
         Some(match self.ids {
-            AtIds::Range(start) => (start + i as i64) as f64,
+            AtIds::Range(start) => start.saturating_add(i as i64) as f64,
             AtIds::Whole(ids) => ids[i] as f64,
             AtIds::Real(ids) => ids[i],
         })
@@ -90,7 +90,7 @@ impl At<'_> {
             return None;
         }
         Some(match self.ids {
-            AtIds::Range(start) => start + i as i64,
+            AtIds::Range(start) => start.saturating_add(i as i64),
             AtIds::Whole(ids) => ids[i],
             AtIds::Real(ids) => ids[i].floor() as i64,
         })
@@ -109,6 +109,9 @@ impl At<'_> {
 impl Positions {
     /// The longest row of tokens that anything is computed for. Longer ones can be made, because a range has no storage; every call refuses them.
     pub const LONGEST: usize = 1 << 31;
+
+    /// The most coordinates of a token: far past any grid.
+    const MOST_AXES: usize = 1 << 16;
 
     /// The id that stands at a token, whether or not it counts.
     fn raw(&self, axis: usize, batch: usize, token: usize) -> f64 {
@@ -170,6 +173,12 @@ impl Positions {
     /// # Panics
     /// If an index is out of range.
     pub fn at(&self, axis: usize, batch: usize, start: usize, len: usize) -> At<'_> {
+        // Of a range, nothing else would notice.
+        assert!(
+            axis < self.axes && start <= self.len && len <= self.len - start,
+            "tokens {start}.. ({len}) of {}",
+            self.len
+        );
         let row = |rows: usize| (if rows == 1 { 0 } else { batch }) * self.len + start;
         let from = axis * self.batch * self.len + row(self.batch);
         let ids = match &self.ids {
@@ -273,9 +282,22 @@ fn too_many_tokens(given: usize) -> Error {
     }
 }
 
-fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<usize> {
-    if batch == 0 && size == 0 {
-        return Ok(0);
+/// A token has not more coordinates than any grid.
+fn check_axes(axes: usize) -> Result<()> {
+    if axes > Positions::MOST_AXES {
+        return Err(Error::Invalid {
+            what: "axes of the positions",
+            given: axes.to_string(),
+            expected: "at most 2^16",
+        });
+    }
+    Ok(())
+}
+
+/// Rows that differ and tokens of each, where `size` entries are `[batch, seq]`. Rows of no tokens do not differ, however many there are.
+fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<[usize; 2]> {
+    if size == 0 {
+        return Ok([1, 0]);
     }
     if batch == 0 || !size.is_multiple_of(batch) {
         return Err(Error::NotDivisible {
@@ -285,5 +307,5 @@ fn rows_of(what: &'static str, size: usize, batch: usize) -> Result<usize> {
             divisor: batch,
         });
     }
-    Ok(size / batch)
+    Ok([batch, size / batch])
 }

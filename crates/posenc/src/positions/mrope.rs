@@ -20,6 +20,7 @@
 
 use super::{Ids, Positions, too_many_tokens};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::real::Element;
 
 /// A picture or a video as its processor counts it: patches **before** they are merged, `image_grid_thw` or `video_grid_thw`.
@@ -193,6 +194,7 @@ impl Placed {
         }
         let tokens = read.len().checked_mul(n).filter(|tokens| *tokens <= Positions::LONGEST);
         let tokens = tokens.ok_or_else(|| too_many_tokens(n))?;
+        memory::check::<[i64; 6]>("positions of an answer [axes, batch, seq]", &[tokens])?;
         let mut ids = Vec::with_capacity(3 * tokens);
         for (read, delta) in read.iter().zip(&self.deltas) {
             let first = i64::try_from(*read).ok().and_then(|read| read.checked_add(*delta));
@@ -255,6 +257,8 @@ impl Mrope {
         let tokens = longest.checked_mul(rows.len()).filter(|tokens| *tokens <= Positions::LONGEST);
         let tokens = tokens.ok_or_else(|| too_many_tokens(longest))?;
 
+        // Three axes, and once more as they are put together.
+        memory::check::<[i64; 9]>("positions of text and pictures [axes, batch, seq]", &[tokens])?;
         let mut axes = [vec![0; tokens], vec![0; tokens], vec![0; tokens]];
         let mut present = vec![false; tokens];
         let mut deltas = Vec::with_capacity(rows.len());
@@ -273,7 +277,7 @@ impl Mrope {
         }
         let positions = Positions {
             ids: Ids::Whole(axes.concat().into()),
-            batch: rows.len().max(1),
+            batch: if longest == 0 { 1 } else { rows.len() },
             len: longest,
             axes: 3,
             present: None,
@@ -379,6 +383,7 @@ impl Positions {
         if tokens > Positions::LONGEST {
             return Err(too_many_tokens(tokens));
         }
+        memory::check::<[i64; 4]>("positions of patches [axes, seq]", &[tokens])?;
         let axis = |of: fn(usize, usize) -> usize| {
             pictures.iter().flat_map(move |patches| {
                 let blocks = move |_| {

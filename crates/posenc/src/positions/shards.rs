@@ -2,6 +2,7 @@
 
 use super::{Documents, Positions};
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Which part of a sequence a rank holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Cut {
 /// assert_eq!(shards.tokens(0)?, [0, 1, 6, 7]);
 /// assert_eq!(shards.positions(&Positions::range(100..108), 1)?, Positions::range(102..106));
 /// // Shards that were gathered one after the other, back in the row's order.
-/// assert_eq!(shards.order(), [0, 1, 4, 5, 6, 7, 2, 3]);
+/// assert_eq!(shards.order()?, [0, 1, 4, 5, 6, 7, 2, 3]);
 /// # Ok::<(), posenc::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,7 @@ impl Shards {
                 expected: "less than the number of ranks",
             });
         }
+        memory::check::<usize>("tokens of a shard", &[self.shard_len()])?;
         Ok(self.indices(rank).collect())
     }
 
@@ -133,16 +135,19 @@ impl Shards {
     }
 
     /// Where each token of the row stands among the ranks' shards laid one after the other, `[tokens]`: what puts gathered outputs back in order.
+    ///
+    /// # Errors
+    /// A row that memory cannot hold.
     #[doc(alias = "unshard")]
-    pub fn order(&self) -> Vec<usize> {
-        let mut order = vec![0; self.documents.tokens()];
+    pub fn order(&self) -> Result<Vec<usize>> {
+        let mut order = vec![0; memory::check::<usize>("tokens of the row", &[self.documents.tokens()])?];
         if order.is_empty() {
-            return order;
+            return Ok(order);
         }
         for (at, token) in (0..self.ranks).flat_map(|rank| self.indices(rank)).enumerate() {
             order[token] = at;
         }
-        order
+        Ok(order)
     }
 }
 
@@ -171,7 +176,7 @@ mod tests {
                         }
                         gathered.extend(tokens);
                     }
-                    let back: Vec<usize> = shards.order().iter().map(|at| gathered[*at]).collect();
+                    let back: Vec<usize> = shards.order().unwrap().iter().map(|at| gathered[*at]).collect();
                     assert!(back.into_iter().eq(0..24), "{cut:?} over {ranks}");
                 }
             }
@@ -210,6 +215,6 @@ mod tests {
         assert!(matches!(shards.tokens(2), Err(Error::Invalid { .. })));
         assert!(matches!(shards.positions(&Positions::range(0..7), 0), Err(Error::Shape { .. })));
         let nothing = Shards::new(0, usize::MAX, Cut::Zigzag).unwrap();
-        assert_eq!((nothing.order(), nothing.tokens(3).unwrap()), (vec![], vec![]));
+        assert_eq!((nothing.order().unwrap(), nothing.tokens(3).unwrap()), (vec![], vec![]));
     }
 }

@@ -5,6 +5,7 @@
 //! every score is the same (Meta's checkpoints and Hugging Face's differ by just this).
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::rotate::Pairing;
 
 /// Where each coordinate of a head comes from: entry `i` is the coordinate of a `from` head that stands at `i` of a `to` head. Coordinates past `rotary_dim` stay.
@@ -40,6 +41,7 @@ pub fn coordinates(from: Pairing, to: Pairing, head_dim: usize, rotary_dim: usiz
             divisor: 4,
         });
     }
+    memory::check::<usize>("coordinates [head_dim]", &[head_dim])?;
     let pairs = rotary_dim / 2;
     // The pair that a coordinate belongs to, and which of its two it is; and back.
     let split = |pairing, i: usize| match pairing {

@@ -4,10 +4,14 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::{self, Present, Tables};
+use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
 use crate::steps::Layout;
 use crate::view::{View, ViewMut};
+
+/// What memory is asked for.
+const TABLES: &str = "cosines and sines [batch, seq, pairs]";
 
 /// Which way to turn. `Adjoint` and `Inverse` differ as soon as a table carries a factor, so they have two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +87,8 @@ impl<R: Real> Rotation<R> {
     ) -> Result<Rotation<R>> {
         for table in [&mut cos, &mut sin] {
             // What is there is written over.
-            table.resize(batch * len * pairs, R::ZERO);
+            let size = memory::reserve(TABLES, table, &[batch, len, pairs])?;
+            table.resize(size, R::ZERO);
         }
         fill::by_angles(pairs, factor, [&mut cos, &mut sin], |token, into| {
             angles(token / len, token % len, into)
@@ -106,7 +111,8 @@ impl<R: Real> Rotation<R> {
         position: impl Fn(usize, usize, usize) -> Option<f64> + Sync,
     ) -> Result<Rotation<R>> {
         for table in [&mut cos, &mut sin] {
-            table.resize(batch * len * pairs, R::ZERO);
+            let size = memory::reserve(TABLES, table, &[batch, len, pairs])?;
+            table.resize(size, R::ZERO);
         }
         fill::by_positions(frequencies, axes, factor, [&mut cos, &mut sin], |token, axis| {
             position(token / len, token % len, axis)
@@ -229,6 +235,8 @@ impl<R: Real> Rotation<R> {
         if pairs == 0 {
             return Err(Error::Zero { what: "pairs" });
         }
+        // A view may repeat a few rows any number of times.
+        memory::check::<[R; 2]>(TABLES, &[batch, len, pairs])?;
         let widened = |table: View<'_, T, 3>| -> Vec<R> {
             let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
             // One NaN for all: kernels that store 16 bits count on its having no digits below them.
@@ -298,6 +306,7 @@ impl<R: Real> Rotation<R> {
             });
         }
         let batch = if old.batch == 1 { new.batch } else { old.batch };
+        memory::check::<[R; 2]>(TABLES, &[batch, old.len, old.heads * old.pairs])?;
         let (mut cos, mut sin) = (
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
             Vec::with_capacity(batch * old.len * old.heads * old.pairs),
@@ -428,6 +437,9 @@ impl<R: Real> Rotation<R> {
             kernels::turn(Present::current(), &tables, x);
             return Ok(());
         }
+        if x.is_empty() {
+            return Ok(());
+        }
         self.apply_singly(turn, x);
         Ok(())
     }
@@ -442,6 +454,9 @@ impl<R: Real> Rotation<R> {
         let mut out = out.shaped("out [batch, heads, seq, head_dim]", shape)?;
         if let Some(tables) = self.tables::<T>(turn, shape[3]) {
             kernels::turn_into(Present::current(), &tables, x, out);
+            return Ok(());
+        }
+        if x.is_empty() {
             return Ok(());
         }
         for (b, h, t) in rows(shape) {

@@ -27,6 +27,7 @@
 //!
 //! **Cost.** None beside plain rotary.
 
+use crate::dims::check_width;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
@@ -376,6 +377,7 @@ impl Scaling {
             }
             list.iter().try_for_each(|divisor| positive(what, *divisor))
         };
+        check_width("rotary_dim", rotary_dim)?;
         let wide = || match rotary_dim {
             0..=2 => Err(Error::Invalid {
                 what: "rotary_dim",
