@@ -25,6 +25,21 @@ pub(crate) fn reserve<T>(what: &'static str, buffer: &mut Vec<T>, shape: &[usize
     numbers.ok_or_else(|| refused(what, shape))
 }
 
+/// A tensor of this shape is one that memory could hold, whatever it holds now: a view that repeats a few rows may be longer, and a sum over it would not end.
+///
+/// # Errors
+/// More bytes than an `isize` counts.
+pub(crate) fn countable<T>(what: &'static str, shape: &[usize]) -> Result<()> {
+    if shape.contains(&0) {
+        return Ok(());
+    }
+    let bytes = product(shape).and_then(|numbers| numbers.checked_mul(size_of::<T>().max(1)));
+    match bytes {
+        Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
+        _ => Err(refused(what, shape)),
+    }
+}
+
 fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n))
 }

@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::error::Result;
+use crate::memory;
 use crate::params::Bound;
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
@@ -118,22 +119,23 @@ impl Layout {
         }
     }
 
-    /// Puts `added` entries of each row, `more` `[batch, added, width]`, after the first `kept` ones. Memory doubles when it runs out.
-    pub fn go_on<T: Copy>(self, data: &mut Vec<T>, kept: usize, more: &[T], added: usize) -> Layout {
+    /// Puts `added` entries of each row, `more` `[batch, added, width]`, after the first `kept` ones. Memory doubles when it runs out; `None` where there is no more.
+    pub fn go_on<T: Copy>(self, data: &mut Vec<T>, kept: usize, more: &[T], added: usize) -> Option<Layout> {
         let Layout { batch, room, width, .. } = self;
         let len = kept + added;
         debug_assert!(kept <= self.len && more.len() == batch * added * width);
         if batch == 1 {
             data.truncate(kept * width);
+            memory::reserve("tables of a step", data, &[len, width]).ok()?;
             data.extend_from_slice(more);
-            return Layout { len, room: len, ..self };
+            return Some(Layout { len, room: len, ..self });
         }
         let mut room = room;
         if len > room
             && let Some(&filler) = more.first()
         {
             let wider = len.max(2 * room);
-            let mut larger = vec![filler; batch * wider * width];
+            let mut larger = vec![filler; memory::check::<T>("tables of a step", &[batch, wider, width]).ok()?];
             for b in 0..batch {
                 larger[b * wider * width..][..kept * width].copy_from_slice(&data[b * room * width..][..kept * width]);
             }
@@ -143,7 +145,7 @@ impl Layout {
             let to = (b * room + kept) * width;
             data[to..][..added * width].copy_from_slice(&more[b * added * width..][..added * width]);
         }
-        Layout { len, room, ..self }
+        Some(Layout { len, room, ..self })
     }
 }
 
@@ -181,9 +183,14 @@ impl<T: Copy> ByToken<T> {
         self.layout.batch
     }
 
-    /// The entries of `more`, of as many rows, after the first `kept` tokens of each row.
-    pub fn go_on(&mut self, kept: usize, more: &ByToken<T>) {
-        self.layout = self.layout.go_on(&mut self.data, kept, &more.data, more.layout.len);
+    /// The entries of `more`, of as many rows, after the first `kept` tokens of each row; `false` where there is no memory for them.
+    #[must_use]
+    pub fn go_on(&mut self, kept: usize, more: &ByToken<T>) -> bool {
+        let gone_on = self.layout.go_on(&mut self.data, kept, &more.data, more.layout.len);
+        gone_on.is_some_and(|layout| {
+            self.layout = layout;
+            true
+        })
     }
 }
 
@@ -205,7 +212,7 @@ mod tests {
             let mut moved = 0;
             for (kept, len) in (3..200).map(|t| (t, t + 1)).chain([(50, 60), (0, 4), (4, 4), (2, 300), (299, 301)]) {
                 let room = grown.layout.room;
-                grown.go_on(kept, &ByToken::new(entries(kept, len), batch, len - kept, 2));
+                assert!(grown.go_on(kept, &ByToken::new(entries(kept, len), batch, len - kept, 2)));
                 moved += usize::from(grown.layout.room > room && batch > 1);
                 for (b, t) in (0..batch).flat_map(|b| (0..len).map(move |t| (b, t))) {
                     let at = 2 * grown.index(b, t);

@@ -53,20 +53,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What still allocates, by the beginning of its name: to be mended, not to be added to.
-const NOT_YET: &[&str] = &[
-    "rotation, stepwise",
-    "rotation, by determinants",
-    "rotation, wide, InterleavedToHalves",
-    "rotation_into",
-    "add_adjoint",
-    "add_heads_adjoint",
-    "embed_adjoint",
-    "materialise_bias",
-    "attention, alibi",
-    "attention, t5",
-    "attention, shaw",
-];
+/// What may allocate, and how often: tables are made once for all layers of a step, out of some short lists whose number does not grow with the tokens.
+const MAY: &[(&str, usize)] = &[("rotation_into", 24)];
 
 #[derive(Default)]
 struct Cases {
@@ -82,11 +70,11 @@ impl Cases {
         run();
         let count = COUNT.get() - before;
         self.ran += 1;
-        let known = NOT_YET.iter().any(|known| name.starts_with(known));
-        if count > 0 || known {
-            println!("{count:4} {name}{}", if known { " (known)" } else { "" });
+        let may = MAY.iter().find(|(known, _)| name.starts_with(known)).map_or(0, |(_, may)| *may);
+        if count > 0 {
+            println!("{count:4} {name}, of {may}");
         }
-        if count > 0 && !known {
+        if count > may {
             self.failed.push(format!("{count} allocations in {name}"));
         }
     }
@@ -330,7 +318,7 @@ fn biases_that_are_written_out_allocate_nothing() {
             let (plan, params) = planned::<f32>(encoding);
             let call = plan.call(&params, &q_at, &k_at).unwrap();
             let shape = [1, HEADS, q_at.len(), k_at.len()];
-            let mut out = vec![0.0; shape.iter().product()];
+            let mut out = vec![0.0f32; shape.iter().product()];
             cases.case(&format!("materialise_bias, {method}, {kind}"), || {
                 call.materialise_bias(ViewMut::new(&mut out, shape).unwrap()).unwrap();
             });

@@ -41,7 +41,7 @@ impl TableBias {
         k_at.check_whole()?;
         let near = Span::clipped(self.reach as i64, q_at, k_at);
         // Twice the rows, as they are collected, and a value of each column.
-        let columns = self.spec.shape.get(1).map_or(1, |columns| columns.saturating_add(1));
+        let columns = self.spec.shape.get(1).map_or(2, |columns| columns.saturating_add(1));
         memory::check::<u64>("distances of a call [heads, distances]", &[columns, near.count])?;
         Ok(TableAt {
             slots: Span::whole(q_at, k_at).unwrap_or(near),
@@ -69,6 +69,9 @@ impl TableBias {
         let needed = Span::clipped(reach, q_at, k_at);
         if !near.covers(needed) {
             *near = near.grown(needed, reach);
+            if memory::check::<u64>("distances of a call", &[near.count]).is_err() {
+                return false;
+            }
             *rows = near.distances().map(|d| row(d.clamp(-reach, reach)) as u32).collect();
         }
         *slots = Span::whole(q_at, k_at).unwrap_or(needed);

@@ -5,6 +5,7 @@ use crate::dropout::Mode;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
 use crate::kernels::{Present, RowsMut, share_rows};
+use crate::memory;
 use crate::params::Params;
 use crate::real::{Element, Real};
 use crate::view::{View, ViewMut};
@@ -87,6 +88,7 @@ impl<'p, R: Real> Call<'p, R> {
         let [batch, heads, len, head_dim] = dx.shape();
         self.check_rows(site, 4, batch, len)?;
         self.check_widths(site, heads.saturating_mul(head_dim))?;
+        memory::countable::<T>("dx [batch, heads, seq, head_dim]", &dx.shape())?;
         let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
         for addend in self.addends(site) {
             addend.gradient(&mut grads)?;

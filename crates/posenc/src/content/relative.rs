@@ -60,6 +60,9 @@ impl RowsAt {
         if !self.span.covers(needed) {
             // Distances beyond the reach are read as it, but each run of them must be found: they are in the table too.
             self.span = self.span.grown(needed, i64::MAX);
+            if memory::check::<u64>("distances of a call", &[self.span.count]).is_err() {
+                return false;
+            }
             self.rows = rows_of(self.span, row);
         }
         true

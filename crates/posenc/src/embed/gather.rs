@@ -260,10 +260,7 @@ impl Gather {
             return false;
         };
         match table.each(&at.rest(kept), self.stretch) {
-            Ok(rest) if rest.batch() == rows.batch() => {
-                rows.go_on(kept, &rest);
-                true
-            }
+            Ok(rest) if rest.batch() == rows.batch() => rows.go_on(kept, &rest),
             _ => false,
         }
     }

@@ -50,6 +50,7 @@ use crate::embed::gather::{check_ids, no_row};
 use crate::embed::{Addend, Gather, Overflow, Source, TableRows};
 use crate::error::{Error, Result};
 use crate::kernels::{Mix, Present, scatter_table};
+use crate::memory;
 use crate::params::{Bound, Init, ParamSpec};
 use crate::plan::{Prepare, Prepared};
 use crate::positions::Positions;
@@ -294,6 +295,7 @@ pub fn lookup_adjoint<T: Element>(ids: &Positions, d_out: View<'_, T, 3>, mut d_
     if d_out.is_empty() {
         return Ok(());
     }
+    memory::countable::<T>("d_out [batch, seq, width]", &d_out.shape())?;
     if let Some(table) = d_table.as_mut_slice() {
         let row = |b: usize, t: usize| ids.at(0, b, t, 1).whole(0);
         let mix = |b: usize, t: usize| {

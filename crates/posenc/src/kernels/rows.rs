@@ -240,7 +240,9 @@ pub(crate) fn scatter_table<T: Element>(
             part(i / blocks..i / blocks + 1, tokens_of(block, i % blocks), 0..of_row)
         });
     }
-    let alike = |t: usize| (1..batch).all(|b| mix(b, t).map(|mix| mix.row) == mix(0, t).map(|mix| mix.row));
+    // A mix reads a second row, which another token may have.
+    let alone = |b: usize, t: usize| mix(b, t).map(|mix| (mix.row, mix.other.is_some()));
+    let alike = |t: usize| (1..batch).all(|b| alone(b, t) == alone(0, t));
     if increases((0..len).map(|t| mix(0, t))) && (0..len).all(alike) {
         // Each token has a row of its own, which the batch shares.
         let block = block_of(NEAREST);

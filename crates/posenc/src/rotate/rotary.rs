@@ -564,12 +564,11 @@ impl Rotary {
         // A decoding step has its queries at its last keys.
         let alike = self.decay.is_none() && rest == *at[0];
         if alike {
-            pair.key.go_on(kept, &pair.query);
+            Ok(pair.key.go_on(kept, &pair.query))
         } else {
             let rest = self.rotation_in(Side::Key, width, &rest, length, Default::default())?.split(heads);
-            pair.key.go_on(kept, &rest);
+            Ok(pair.key.go_on(kept, &rest))
         }
-        Ok(true)
     }
 }
 

@@ -136,17 +136,21 @@ impl<R: Real> Rotation<R> {
         }
     }
 
-    /// The same tokens up to the first `kept`, then those of `more`: a rotation of the same kind.
-    pub(crate) fn go_on(&mut self, kept: usize, more: &Rotation<R>) {
+    /// The same tokens up to the first `kept`, then those of `more`: a rotation of the same kind. `false` where there is no memory for them; it is half made then.
+    #[must_use]
+    pub(crate) fn go_on(&mut self, kept: usize, more: &Rotation<R>) -> bool {
         let layout = Layout {
             batch: self.batch,
             len: self.len,
             room: self.room,
             width: self.heads * self.pairs,
         };
-        layout.go_on(&mut self.cos, kept, &more.cos, more.len);
-        let Layout { len, room, .. } = layout.go_on(&mut self.sin, kept, &more.sin, more.len);
+        let cos = layout.go_on(&mut self.cos, kept, &more.cos, more.len);
+        let (Some(_), Some(Layout { len, room, .. })) = (cos, layout.go_on(&mut self.sin, kept, &more.sin, more.len)) else {
+            return false;
+        };
         (self.len, self.room) = (len, room);
+        true
     }
 
     /// Its memory, for another.

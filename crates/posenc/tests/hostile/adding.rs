@@ -276,3 +276,61 @@ fn grids_and_tables_that_do_not_fit_are_refused() {
         });
     }
 }
+
+/// Rows of a batch whose tokens read the same row first, exactly in one and mixed with the next in the other, are no tokens with rows of their own: threads that took them for such would add to a row at once.
+/// Large enough for threads to share. Bit for bit the sum in the order of batch rows and tokens.
+#[test]
+fn a_gradient_of_mixed_rows_is_the_sum_in_the_order_of_tokens() {
+    const TOKENS: usize = 2048;
+    // Stretched over twice its rows: even ids have a row, odd ones half of two.
+    let stretched = Learned::new(TOKENS + 1).with_overflow(Overflow::InterpolateTo(2 * TOKENS + 1));
+    let plan = Encoding::from(stretched).plan(posenc::Dims::new(64, 1).unwrap()).unwrap();
+    let params = plan.init::<f32>(0).unwrap();
+    let ids: Vec<i64> = (0..2 * TOKENS as i64)
+        .map(|i| 2 * (i % TOKENS as i64) + i / TOKENS as i64)
+        .collect();
+    let at = Positions::whole_rows(&ids, 2).unwrap();
+    let call = plan.call(&params, &at, &at).unwrap();
+    let mut rng = posenc::Rng::new(8);
+    let mut dx: Vec<f32> = (0..2 * TOKENS * 64).map(|_| (rng.normal() * rng.normal().exp()) as f32).collect();
+    let mut expected = vec![0.0f32; (TOKENS + 1) * 64];
+    for (dx, id) in dx.chunks_exact(64).zip(&ids) {
+        let low = *id as usize / 2;
+        let shares: &[(usize, f32)] = if id % 2 == 0 {
+            &[(low, 1.0)]
+        } else {
+            &[(low, 0.5), (low + 1, 0.5)]
+        };
+        for (row, share) in shares {
+            expected[row * 64..][..64]
+                .iter_mut()
+                .zip(dx)
+                .for_each(|(sum, dx)| *sum += share * dx);
+        }
+    }
+    for _ in 0..4 {
+        let mut grads = params.zeros_like();
+        let view = ViewMut::new(&mut dx, [2, TOKENS, 64]).unwrap();
+        call.add_adjoint(Site::Embedding, view, Mode::Evaluate, &mut grads).unwrap();
+        assert!(grads.flat() == expected);
+    }
+}
+
+/// A gradient that is a few rows repeated more often than anything counts is refused, not summed for ever.
+#[test]
+fn gradients_past_counting_are_refused() {
+    let (plan, params) = planned::<f32>(InputTable::new(16).projected());
+    let (at, row) = (Positions::range(0..3), [1.0f32; 24]);
+    let call = plan.call(&params, &at, &at).unwrap();
+    let mut grads = params.zeros_like();
+    let dx = View::strided(&row, [1 << 60, 2, 3, 4], [0, 4, 8, 1]).unwrap();
+    assert!(matches!(
+        call.add_heads_adjoint(Site::Query, dx, &mut grads),
+        Err(Error::Invalid { .. })
+    ));
+    let mut d_table = [0.0f32; 128];
+    let d_out = View::strided(&row, [1 << 60, 3, 8], [0, 8, 1]).unwrap();
+    let refused = lookup_adjoint(&at, d_out, ViewMut::new(&mut d_table, [16, 8]).unwrap());
+    assert!(matches!(refused, Err(Error::Invalid { .. })));
+    assert!(grads.flat().iter().chain(&d_table).all(|x| *x == 0.0));
+}

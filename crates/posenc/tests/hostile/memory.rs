@@ -6,8 +6,8 @@ use posenc::positions::{Cut, Documents, Mrope, Padding, Patches, Segment, Shards
 use posenc::rotate::coordinates;
 use posenc::{
     Alibi, Attention, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode,
-    MusicTransformer, Outputs, Overflow, Pairing, Positions, Rotary, SharedBias, Shaw, Sinusoidal, T5Bias, TransformerXl, View, ViewMut,
-    Workspace, XlNet,
+    MusicTransformer, Outputs, Overflow, Pairing, Positions, Rotary, SharedBias, Shaw, Sinusoidal, Steps, T5Bias, TransformerXl, View,
+    ViewMut, Workspace, XlNet,
 };
 
 /// The child's body: run by the test below.
@@ -30,10 +30,6 @@ fn under_a_limit() {
         Learned::new(16).with_overflow(Overflow::Interpolate).into(),
         InputTable::new(16).with_overflow(Overflow::Wrap).into(),
         Sinusoidal::paper().into(),
-        Alibi::new().into(),
-        ClippedBias::new(4, Direction::KeyMinusQuery).into(),
-        SharedBias::new(4).into(),
-        T5Bias::decoder().into(),
         MusicTransformer::new(4).with_overflow(Overflow::Clamp).into(),
         TransformerXl::paper().into(),
         XlNet::new().into(),
@@ -44,8 +40,32 @@ fn under_a_limit() {
         too_large(&plan.to_string(), plan.call(&params, &longest(), &longest()).map(|_| ()));
     }
     // What needs nothing per token answers for any length.
-    let plan = Encoding::from(Shaw::new(4)).plan(Dims::new(64, 4).unwrap()).unwrap();
-    plan.call(&plan.init::<f32>(0).unwrap(), &longest(), &longest()).unwrap();
+    for encoding in [
+        Encoding::from(Shaw::new(4)),
+        Alibi::new().into(),
+        ClippedBias::new(4, Direction::KeyMinusQuery).into(),
+        SharedBias::new(4).into(),
+        T5Bias::decoder().into(),
+    ] {
+        let plan = encoding.plan(Dims::new(64, 4).unwrap()).unwrap();
+        plan.call(&plan.init::<f32>(0).unwrap(), &longest(), &longest()).unwrap();
+    }
+    // A step to such a length is refused as a call is, and the steps begin anew.
+    for encoding in [
+        Encoding::from(Rotary::new(Pairing::Halves)),
+        Learned::new(16).with_overflow(Overflow::Clamp).into(),
+        Sinusoidal::paper().into(),
+        MusicTransformer::new(4).with_overflow(Overflow::Clamp).into(),
+    ] {
+        let plan = encoding.plan(Dims::new(64, 4).unwrap()).unwrap();
+        let (params, mut steps, short) = (plan.init::<f32>(0).unwrap(), Steps::default(), Positions::range(0..9));
+        drop(plan.step(&mut steps, &params, &short, &short).unwrap());
+        too_large(
+            &plan.to_string(),
+            plan.step(&mut steps, &params, &longest(), &longest()).map(|_| ()),
+        );
+        plan.step(&mut steps, &params, &short, &short).unwrap();
+    }
     for rows in [1 << 29, 1 << 42] {
         let plan = Encoding::from(Learned::new(rows)).plan(Dims::new(64, 4).unwrap()).unwrap();
         too_large("parameters", plan.init::<f32>(0).map(|_| ()));
