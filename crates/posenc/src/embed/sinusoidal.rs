@@ -449,17 +449,16 @@ impl Sinusoidal {
             let position = at.get(axis, b, t)? + self.offset as f64;
             (self.padding_row.is_none_or(|padding| position != padding as f64)).then_some(position)
         };
-        let numbers = memory::check::<R>("sinusoids [batch, seq, width]", &[batch, len, width])?;
-        // Refused before anything is computed; the largest frequency has the largest angle.
-        let fastest = waves.fastest();
+        let mut rows = vec![R::ZERO; memory::check::<R>("sinusoids [batch, seq, width]", &[batch, len, width])?];
+        // Without frequencies there are zeros, and no angle to refuse; the largest frequency has the largest angle.
+        let Some(fastest) = waves.fastest() else { return Ok(rows) };
         for (b, t) in (0..batch).flat_map(|b| (0..len).map(move |t| (b, t))) {
             for position in self.axes.iter().filter_map(|axis| position(*axis, b, t)) {
-                if fastest.is_some_and(|i| !waves.angle(position, self.position_scale, i).is_finite()) {
+                if !waves.angle(position, self.position_scale, fastest).is_finite() {
                     return Err(infinite_angle(position));
                 }
             }
         }
-        let mut rows = vec![R::ZERO; numbers];
         let on = Present::current();
         let shape = [batch, 1, len, width];
         share_rows(ViewMut::new(&mut rows, shape)?, 0, |mut rows| {
