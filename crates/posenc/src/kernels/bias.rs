@@ -231,8 +231,12 @@ pub(crate) fn write_rows<T: Element>(
     whole: bool,
     write: impl Fn([usize; 3], Range<usize>, &mut [T::Real]) + Sync + Send,
 ) {
-    let width = out.shape()[3];
-    let bytes = out.shape().iter().product::<usize>() * size_of::<T>();
+    let shape = out.shape();
+    // The other axes of an empty tensor may have any lengths.
+    if shape.contains(&0) {
+        return;
+    }
+    let (width, bytes) = (shape[3], shape.iter().product::<usize>() * size_of::<T>());
     let large = bytes >= stream::FROM;
     share_planes(out, |mut rows| {
         let zero = T::narrow(T::Real::ZERO);
