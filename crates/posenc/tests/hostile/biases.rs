@@ -27,7 +27,7 @@ fn nothing_is_written_out_whatever_the_other_axes() {
             for (q_at, k_at) in [(&none, &three), (&three, &none), (&none, &none)] {
                 let call = plan.call(&params, q_at, k_at).unwrap();
                 let shape = [any, 2, q_at.len(), k_at.len()];
-                call.materialise_bias(ViewMut::new(&mut [], shape).unwrap()).unwrap();
+                call.materialise_bias(ViewMut::<f32, 4>::new(&mut [], shape).unwrap()).unwrap();
             }
         }
     }
