@@ -318,13 +318,16 @@ fn biases_that_are_written_out_allocate_nothing() {
             let (plan, params) = planned::<f32>(encoding);
             let call = plan.call(&params, &q_at, &k_at).unwrap();
             let shape = [1, HEADS, q_at.len(), k_at.len()];
-            let mut out = vec![0.0f32; shape.iter().product()];
-            cases.case(&format!("materialise_bias, {method}, {kind}"), || {
+            let (mut out, mut half) = (vec![0.0f32; shape.iter().product()], vec![bf16::ZERO; shape.iter().product()]);
+            cases.case(&format!("materialise_bias, {method}, {kind}, f32"), || {
                 call.materialise_bias(ViewMut::new(&mut out, shape).unwrap()).unwrap();
+            });
+            cases.case(&format!("materialise_bias, {method}, {kind}, bf16"), || {
+                call.materialise_bias(ViewMut::new(&mut half, shape).unwrap()).unwrap();
             });
         }
     }
-    cases.done(30);
+    cases.done(60);
 }
 
 #[test]

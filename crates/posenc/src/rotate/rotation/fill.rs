@@ -151,5 +151,7 @@ fn in_parts<R: Real>(pairs: usize, [cos, sin]: [&mut [R]; 2], part: impl Fn(usiz
             .find_map_first(|refused| refused)
             .map_or(Ok(()), Err);
     }
+    #[cfg(not(feature = "rayon"))]
+    let _ = pairs;
     part(0, cos, sin)
 }
