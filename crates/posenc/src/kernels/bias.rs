@@ -239,6 +239,13 @@ pub(crate) fn write_rows<T: Element>(
     let (width, bytes) = (shape[3], shape.iter().product::<usize>() * size_of::<T>());
     let large = bytes >= stream::FROM;
     share_planes(out, |mut rows| {
+        if !large && T::as_real(&mut []).is_some() {
+            return rows.each(|at, row| {
+                if let Some(row) = T::as_real(row) {
+                    write(at, 0..width, row);
+                }
+            });
+        }
         let zero = T::narrow(T::Real::ZERO);
         let (mut stage, mut narrow) = ([T::Real::ZERO; STAGE], [zero; STAGE]);
         // Of a size that the stack may not have: for terms of a user's own.
@@ -252,9 +259,6 @@ pub(crate) fn write_rows<T: Element>(
         };
         let at_once = stage.len();
         rows.each(|at, row| {
-            if let (false, Some(row)) = (large, T::as_real(row)) {
-                return write(at, 0..width, row);
-            }
             for start in (0..width).step_by(at_once) {
                 let columns = start..(start + at_once).min(width);
                 let to = &mut row[columns.clone()];

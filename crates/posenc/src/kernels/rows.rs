@@ -118,7 +118,7 @@ pub(crate) fn share_rows<T: Send>(x: ViewMut<'_, T, 4>, beside: usize, work: imp
     });
 }
 
-/// Cuts `x` `[batch, heads, rows, width]` into rows that follow each other, some 256 KiB of them, one head's or less.
+/// Cuts `x` `[batch, heads, rows, width]` into rows that follow each other, some 256 KiB of them: of one head, or of several where a head has less.
 pub(crate) fn share_planes<T: Send>(x: ViewMut<'_, T, 4>, work: impl Fn(RowsMut<'_, T>) + Sync + Send) {
     let (data, [batch, heads, len, width], strides) = x.into_parts();
     if [batch, heads, len, width].contains(&0) {
@@ -126,17 +126,18 @@ pub(crate) fn share_planes<T: Send>(x: ViewMut<'_, T, 4>, work: impl Fn(RowsMut<
     }
     let bytes = width * size_of::<T>();
     let rows = (ITEM / bytes).clamp(1, len);
-    let blocks = len.div_ceil(rows);
+    let together = (ITEM / (rows * bytes)).clamp(1, heads);
+    let (blocks, groups) = (len.div_ceil(rows), heads.div_ceil(together));
     let data = Shared(data.as_mut_ptr());
-    each_item(batch * heads * blocks, batch * heads * len * bytes, |i| {
-        let (plane, block) = (i / blocks, i % blocks);
+    each_item(batch * groups * blocks, batch * heads * len * bytes, |i| {
+        let (b, group, block) = (i / (groups * blocks), i / blocks % groups, i % blocks);
         // As in `share_rows`.
         work(RowsMut {
             data: data.get(),
             strides: [strides[0], strides[1], strides[2]],
             width,
-            batch: plane / heads..plane / heads + 1,
-            heads: plane % heads..plane % heads + 1,
+            batch: b..b + 1,
+            heads: group * together..((group + 1) * together).min(heads),
             tokens: block * rows..((block + 1) * rows).min(len),
             storage: PhantomData,
         });
