@@ -224,6 +224,10 @@ pub(crate) fn write_rows<T: Element>(
     write: impl Fn([usize; 3], Range<usize>, &mut [T::Real]) + Sync + Send,
 ) {
     let width = out.shape()[3];
+    // Before the product: beside an axis of no length the others may be of any.
+    if out.is_empty() {
+        return;
+    }
     let bytes = out.shape().iter().product::<usize>() * size_of::<T>();
     let large = bytes >= stream::FROM;
     share_planes(out, |mut rows| {
