@@ -167,13 +167,15 @@ impl Iterator for KeyRuns<'_> {
 pub(crate) enum Met<'a> {
     /// Run by run.
     Runs(KeyRuns<'a>),
-    /// One by one: nearly every key begins a run of its own, and all have a position.
+    /// One by one: many keys begin a run of their own, and all have a position.
     Scattered,
 }
 
 impl<'a> Met<'a> {
     /// Runs of fewer keys than this, on average, cost more than looking up each key.
     const SHORT: usize = 8;
+    /// Keys at the beginning of a tile that are looked at.
+    const SAMPLE: usize = 64;
 
     /// Chooses for a tile of this many columns.
     pub fn of(at: &At<'a>, cols: usize) -> Met<'a> {
@@ -181,7 +183,8 @@ impl<'a> Met<'a> {
         if at.range().is_some() || at.present.is_some_and(|flags| flags[..cols].contains(&false)) {
             return Met::Runs(runs);
         }
-        match runs.clone().nth(cols / Met::SHORT) {
+        let sample = cols.min(Met::SAMPLE);
+        match key_runs(at, sample).nth(sample / Met::SHORT) {
             Some(_) if cols > 1 => Met::Scattered,
             _ => Met::Runs(runs),
         }

@@ -362,7 +362,7 @@ fn bug_family_21_offsets_past_2_to_the_31st() {
     const FAR: usize = (1 << 31) + 64;
     // Where two tensors of these addresses cannot be had, there is nothing to show.
     if Vec::<u16>::new().try_reserve_exact(4 * FAR).is_err() {
-        println!("skipped: {} GiB of addresses cannot be had here", 4 * FAR * 2 >> 30);
+        println!("skipped: {} GiB of addresses cannot be had here", (4 * FAR * 2) >> 30);
         return;
     }
     let (mut x, mut out) = (vec![0u16; FAR + 512], vec![0u16; FAR + 512]);

@@ -36,6 +36,7 @@ pub fn bandwidth(sizes: &[Bandwidth]) -> String {
     };
     line("read", |at| at.read);
     line("write (memset)", |at| at.write);
+    line("write to new memory", |at| at.write_new);
     line("both (x *= c)", |at| at.sweep);
     line("both (copy)", |at| at.copy);
     out

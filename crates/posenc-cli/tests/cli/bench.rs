@@ -37,7 +37,13 @@ fn the_machine_and_how_fast_it_moves_memory_stand_above() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].contains("core") && lines[0].contains("runs "), "{text}");
     assert!(lines[2] == "On one thread" && lines[3].ends_with("512 MiB"), "{text}");
-    for kind in ["  read ", "  write (memset)", "  both (x *= c)", "  both (copy)"] {
+    for kind in [
+        "  read ",
+        "  write (memset)",
+        "  write to new memory",
+        "  both (x *= c)",
+        "  both (copy)",
+    ] {
         assert_eq!(lines.iter().filter(|line| line.starts_with(kind)).count(), 1, "{kind}\n{text}");
     }
     assert!(lines.iter().all(|line| columns(line) <= 120), "{text}");

@@ -3,6 +3,7 @@
 use super::Spread;
 use super::paired::{copy, fill, read, repeats, seconds, spread, sweep};
 use serde::Serialize;
+use std::hint::black_box;
 
 /// Bytes of the buffers: within the first cache of most processors, within the second, the f32 prompt that is measured, and past the caches of most.
 const SIZES: [usize; 4] = [32 << 10, 1 << 20, 32 << 20, 512 << 20];
@@ -19,6 +20,8 @@ pub struct Bandwidth {
     pub read: Spread,
     /// `memset`: each byte is written.
     pub write: Spread,
+    /// The same into memory that was just allocated: the system hands out and clears each page as it is touched, or the allocator gives back what was freed.
+    pub write_new: Spread,
     /// `x *= c`: each byte is read and written, and counted twice.
     pub sweep: Spread,
     /// `memcpy` from another buffer of this size: each byte is read in one and written in the other, and counted twice.
@@ -41,6 +44,7 @@ pub(super) fn probe(rounds: usize) -> Vec<Bandwidth> {
             bytes: size,
             read: of(size, &mut || read(bytes)),
             write: of(size, &mut || fill(bytes)),
+            write_new: of(size, &mut || fill(&mut black_box(vec![0u8; size]))),
             sweep: of(2 * size, &mut || sweep(x)),
             copy: of(2 * size, &mut || copy(from, x)),
         }

@@ -3,7 +3,8 @@
 use super::paired::{Timer, Work, copy, fill, sum, sweep};
 use super::{Axis, Growth};
 use crate::error::LabError;
-use posenc::{Alibi, Dims, Encoding, Learned, Mode, Pairing, Positions, Rotary, Rotation, Site, Turn, ViewMut};
+use posenc::{Alibi, Dims, Encoding, Learned, Mode, Pairing, Positions, Rotary, Rotation, Site, Steps, Turn, ViewMut};
+use std::hint::black_box;
 
 /// Lengths, of one sequence: 128 to 131 072.
 const LENGTHS: std::ops::RangeInclusive<u32> = 7..=17;
@@ -54,11 +55,12 @@ impl At {
 type Measure = fn(&mut Timer<'_>, &str, At) -> Result<(), LabError>;
 
 pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
-    let kinds: [(&str, Measure); 4] = [
+    let kinds: [(&str, Measure); 5] = [
         ("rotation in place", rotation),
         ("learned table added", addition),
         ("new token's rotation", step),
         ("new token's bias row", row),
+        ("steps of decoding", steps),
     ];
     for (name, measure) in kinds {
         if timer.wants(name) {
@@ -134,6 +136,35 @@ fn step(timer: &mut Timer<'_>, name: &str, at: At) -> Result<(), LabError> {
             rotation.apply(Turn::Forward, x).expect("its shape")
         },
         || copy(&plain, &mut other),
+    );
+    Ok(())
+}
+
+/// A prompt of half the length, then a token at a time up to the whole: what all steps resolve, against one call that resolves it at once. Steps whose cost grew with the length would show here.
+fn steps(timer: &mut Timer<'_>, name: &str, at: At) -> Result<(), LabError> {
+    // Of a batch, all sequences are resolved together.
+    let Axis::Length = at.axis else { return Ok(()) };
+    let (prompt, len) = (at.len as i64 / 2, at.len as i64);
+    let [_, heads, width] = DECODING;
+    let plan = Encoding::from(Rotary::new(Pairing::Halves)).plan(Dims::new(heads * width, heads)?)?;
+    let params = plan.init::<f32>(0)?;
+    let all = Positions::range(0..len);
+    let whole = || drop(black_box(plan.call(&params, &all, &all).expect("positions in range")));
+    timer.point(
+        work(name, &[at.len, width / 2], 4 * at.len * width, "a call"),
+        at.growth(at.len),
+        || {
+            let mut steps = Steps::default();
+            let mut step = |queries, keys| {
+                drop(
+                    plan.step(&mut steps, &params, &Positions::range(queries), &Positions::range(0..keys))
+                        .expect("positions in range"),
+                )
+            };
+            step(0..prompt, prompt);
+            (prompt..len).for_each(|token| step(token..token + 1, token + 1));
+        },
+        whole,
     );
     Ok(())
 }

@@ -54,6 +54,7 @@ use crate::dropout::check_dropout;
 use crate::embed::{Addend, Combine, Source};
 use crate::error::{Error, Result};
 use crate::input::AddTo;
+use crate::kernels::{Present, cos_sin, share_rows};
 use crate::memory;
 use crate::params::Bound;
 use crate::plan::{Prepare, Prepared};
@@ -418,49 +419,114 @@ impl Sinusoidal {
 
     /// The vectors of all tokens, `[at.batch(), at.len(), width]`.
     pub(crate) fn rows<R: Real>(&self, width: usize, at: &Positions) -> Result<Vec<R>> {
-        self.check_rows(width, at)?;
-        if at.is_empty() {
-            return Ok(Vec::new());
-        }
+        self.rows_by(&self.waves(width)?, width, at)
+    }
+
+    /// What a position is multiplied by for each angle of a block of columns.
+    fn waves(&self, width: usize) -> Result<Waves> {
         let frequencies = self.frequencies(width)?;
-        let block = width / self.axes.len();
-        let rounded = self.rounded_frequencies(block);
-        let (sines, cosines) = (self.sines(block), block / 2);
+        Ok(match self.precision {
+            Precision::Exact => Waves::Exact(frequencies),
+            Precision::Reference => Waves::Rounded(self.rounded_frequencies(width / self.axes.len())),
+        })
+    }
+
+    /// As [`Sinusoidal::rows`], by frequencies that are known.
+    fn rows_by<R: Real>(&self, waves: &Waves, width: usize, at: &Positions) -> Result<Vec<R>> {
+        at.check_len()?;
+        if self.precision == Precision::Reference {
+            at.check_counted(f32::EXACT_INTEGERS)?;
+        }
+        if at.axes() != self.axes.len() {
+            return Err(Error::Unsupported {
+                method: "sinusoidal",
+                what: "positions have another number of axes than the table (`axes`)",
+            });
+        }
+        let (batch, len, block) = (at.batch(), at.len(), width / self.axes.len());
+        // What a token's vector is made of on an axis; `None` for zeros.
+        let position = |axis: usize, b: usize, t: usize| {
+            let position = at.get(axis, b, t)? + self.offset as f64;
+            (self.padding_row.is_none_or(|padding| position != padding as f64)).then_some(position)
+        };
+        let mut rows = vec![R::ZERO; memory::check::<R>("sinusoids [batch, seq, width]", &[batch, len, width])?];
+        // Without frequencies there are zeros, and no angle to refuse; the largest frequency has the largest angle.
+        let Some(fastest) = waves.fastest() else { return Ok(rows) };
+        for (b, t) in (0..batch).flat_map(|b| (0..len).map(move |t| (b, t))) {
+            for position in self.axes.iter().filter_map(|axis| position(*axis, b, t)) {
+                if !waves.angle(position, self.position_scale, fastest).is_finite() {
+                    return Err(infinite_angle(position));
+                }
+            }
+        }
+        let on = Present::current();
+        let shape = [batch, 1, len, width];
+        share_rows(ViewMut::new(&mut rows, shape)?, 0, |mut rows| {
+            rows.each(|[b, _, t], row| {
+                for (&axis, row) in self.axes.iter().zip(row.chunks_exact_mut(block.max(1))) {
+                    if let Some(position) = position(axis, b, t) {
+                        self.write(on, waves, position, row);
+                    }
+                }
+            });
+        });
+        Ok(rows)
+    }
+
+    /// The sines and cosines of one position, over a block of columns.
+    fn write<R: Real>(&self, on: Present, waves: &Waves, position: f64, row: &mut [R]) {
+        /// Angles that are worked on together.
+        const AT_ONCE: usize = 64;
+        let (sines, cosines) = (self.sines(row.len()), row.len() / 2);
         // First column of the sines and of the cosines, and the distance of two of a kind.
         let (sine, cosine, step) = match self.layout {
             SinusoidLayout::Interleaved => (0, 1, 2),
             SinusoidLayout::SinFirst => (0, sines, 1),
             SinusoidLayout::CosFirst => (cosines, 0, 1),
         };
-        let mut rows = vec![R::ZERO; memory::check::<R>("sinusoids [batch, seq, width]", &[at.batch(), at.len(), width])?];
-        if width == 0 {
-            return Ok(rows);
-        }
-        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
-            let (b, t) = (token / at.len(), token % at.len());
-            for (&axis, row) in self.axes.iter().zip(row.chunks_exact_mut(block)) {
-                let Some(position) = at.get(axis, b, t) else { continue };
-                let position = position + self.offset as f64;
-                if self.padding_row.is_some_and(|padding| position == padding as f64) {
-                    continue;
-                }
-                for i in 0..sines {
-                    let angle = match self.precision {
-                        Precision::Exact => position * self.position_scale * frequencies[i],
-                        Precision::Reference => f64::from(position as f32 * rounded[i] * self.position_scale as f32),
-                    };
-                    if !angle.is_finite() {
-                        return Err(infinite_angle(position));
-                    }
-                    let (sin, cos) = angle.sin_cos();
-                    row[sine + step * i] = R::of(sin);
-                    if i < cosines {
-                        row[cosine + step * i] = R::of(cos);
-                    }
-                }
+        let (mut angles, mut cos, mut sin) = ([0.0; AT_ONCE], [R::ZERO; AT_ONCE], [R::ZERO; AT_ONCE]);
+        for from in (0..sines).step_by(AT_ONCE) {
+            let n = AT_ONCE.min(sines - from);
+            for (i, angle) in angles[..n].iter_mut().enumerate() {
+                *angle = waves.angle(position, self.position_scale, from + i);
+            }
+            cos_sin(on, &angles[..n], 1.0, &mut cos[..n], &mut sin[..n]);
+            for i in 0..n {
+                row[sine + step * (from + i)] = sin[i];
+            }
+            for i in 0..n.min(cosines.saturating_sub(from)) {
+                row[cosine + step * (from + i)] = cos[i];
             }
         }
-        Ok(rows)
+    }
+}
+
+/// Radians per position, or the same as code in f32 rounds it.
+enum Waves {
+    Exact(Vec<f64>),
+    Rounded(Vec<f32>),
+}
+
+impl Waves {
+    #[inline(always)]
+    fn angle(&self, position: f64, scale: f64, i: usize) -> f64 {
+        match self {
+            Waves::Exact(frequencies) => position * scale * frequencies[i],
+            Waves::Rounded(frequencies) => f64::from(position as f32 * frequencies[i] * scale as f32),
+        }
+    }
+
+    /// The largest frequency, if there is any.
+    fn fastest(&self) -> Option<usize> {
+        let size = |i: usize| match self {
+            Waves::Exact(frequencies) => frequencies[i].abs(),
+            Waves::Rounded(frequencies) => f64::from(frequencies[i].abs()),
+        };
+        let count = match self {
+            Waves::Exact(frequencies) => frequencies.len(),
+            Waves::Rounded(frequencies) => frequencies.len(),
+        };
+        (0..count).max_by(|a, b| size(*a).total_cmp(&size(*b)))
     }
 }
 
@@ -568,7 +634,15 @@ impl Prepare for Sinusoidal {
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         let width = self.width(dims);
         let (query, key) = self.add_to.sites();
-        let rows = |at: &Positions| Ok(Arc::new(ByToken::new(self.rows(width, at)?, at.batch(), at.len(), width)));
+        let waves = self.waves(width)?;
+        let rows = |at: &Positions| {
+            Ok(Arc::new(ByToken::new(
+                self.rows_by(&waves, width, at)?,
+                at.batch(),
+                at.len(),
+                width,
+            )))
+        };
         let q_rows = rows(q_at)?;
         let mut at = vec![(query, q_rows.clone())];
         if let Some(key) = key {
@@ -579,11 +653,15 @@ impl Prepare for Sinusoidal {
             concatenated: self.combine != Combine::Add,
             dropout: self.dropout,
             at,
+            waves,
         }))
     }
 
     fn advance<R: Real>(&self, _dims: &Dims, before: [&Positions; 2], at: [&Positions; 2], prepared: &mut Arc<dyn Prepared<R>>) -> bool {
-        let Some(PreparedSinusoidal { width, at: sites, .. }) = owned(prepared) else {
+        let Some(PreparedSinusoidal {
+            width, at: sites, waves, ..
+        }) = owned(prepared)
+        else {
             return false;
         };
         // A prompt has one table for both; the step after it has two.
@@ -601,7 +679,7 @@ impl Prepare for Sinusoidal {
                 return false;
             };
             let rest = at[i].rest(kept);
-            let more = self.rows(*width, &rest).ok();
+            let more = self.rows_by(waves, *width, &rest).ok();
             more.is_some_and(|more| rows.go_on(kept, &ByToken::new(more, rest.batch(), rest.len(), *width)))
         })
     }
@@ -613,6 +691,7 @@ struct PreparedSinusoidal<R> {
     dropout: f64,
     /// Site and rows: of queries, then of keys.
     at: Vec<(Site, Arc<ByToken<R>>)>,
+    waves: Waves,
 }
 
 impl<R: Real> Prepared<R> for PreparedSinusoidal<R> {

@@ -5,7 +5,7 @@
 
 use super::rows::{narrow_row, share_planes};
 use super::{Present, multiversion, stream};
-use crate::positions::At;
+use crate::positions::{At, AtIds};
 use crate::real::{Element, Real};
 use crate::term::BlockMut;
 use crate::view::ViewMut;
@@ -188,12 +188,20 @@ fn scattered<R: Real, F: Fn(usize) -> Option<i64>, N: Fn(i32) -> R, D: Fn(i64, i
     for start in (0..s.cols).step_by(GATHERED) {
         let cols = start..(start + GATHERED).min(s.cols);
         let key = |j: usize| keys.whole(j).unwrap_or(0);
-        let (base, mut fits) = (key(start), true);
-        for (j, to) in cols.clone().zip(&mut block) {
-            let from_base = key(j).saturating_sub(base);
-            fits &= from_base.unsigned_abs() <= NEAR as u64;
+        let base = key(start);
+        let mut widest = 0;
+        let mut place = |to: &mut i32, key: i64| {
+            let from_base = key.saturating_sub(base);
+            widest |= from_base.unsigned_abs();
             *to = from_base as i32;
+        };
+        match keys.ids {
+            // Without a choice for each key it becomes vector code.
+            AtIds::Whole(ids) => ids[cols.clone()].iter().zip(&mut block).for_each(|(id, to)| place(to, *id)),
+            _ => cols.clone().zip(&mut block).for_each(|(j, to)| place(to, key(j))),
         }
+        // A power of two: all are below it if no bit from there on is set.
+        let fits = widest < NEAR as u64;
         for i in 0..s.rows {
             let query = query(i);
             let Some(row) = row_of::<R, WRITE>(s, i, &cols, query.is_some()) else {
@@ -223,14 +231,21 @@ pub(crate) fn write_rows<T: Element>(
     whole: bool,
     write: impl Fn([usize; 3], Range<usize>, &mut [T::Real]) + Sync + Send,
 ) {
-    let width = out.shape()[3];
-    // Before the product: beside an axis of no length the others may be of any.
-    if out.is_empty() {
+    let shape = out.shape();
+    // The other axes of an empty tensor may have any lengths.
+    if shape.contains(&0) {
         return;
     }
-    let bytes = out.shape().iter().product::<usize>() * size_of::<T>();
+    let (width, bytes) = (shape[3], shape.iter().product::<usize>() * size_of::<T>());
     let large = bytes >= stream::FROM;
     share_planes(out, |mut rows| {
+        if !large && T::as_real(&mut []).is_some() {
+            return rows.each(|at, row| {
+                if let Some(row) = T::as_real(row) {
+                    write(at, 0..width, row);
+                }
+            });
+        }
         let zero = T::narrow(T::Real::ZERO);
         let (mut stage, mut narrow) = ([T::Real::ZERO; STAGE], [zero; STAGE]);
         // Of a size that the stack may not have: for terms of a user's own.
@@ -244,9 +259,6 @@ pub(crate) fn write_rows<T: Element>(
         };
         let at_once = stage.len();
         rows.each(|at, row| {
-            if let (false, Some(row)) = (large, T::as_real(row)) {
-                return write(at, 0..width, row);
-            }
             for start in (0..width).step_by(at_once) {
                 let columns = start..(start + at_once).min(width);
                 let to = &mut row[columns.clone()];

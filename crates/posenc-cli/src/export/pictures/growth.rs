@@ -1,12 +1,14 @@
 //! What a token costs as sequences and batches grow: measurements of `posenc bench --growth` as lines.
 
-use posenc_lab::bench::{Axis, Growth, Report, Row, Spread};
+use std::fmt::Write;
+
+use posenc_lab::bench::{Axis as Grown, Growth, Report, Row, Spread};
 
 use super::{Csv, Panel, Picture};
-use crate::export::axis::{Scale, Tick, decades};
+use crate::export::axis::{Axis, Scale, Tick, decades};
 use crate::export::bench::{machine, threads};
 use crate::export::svg::{Chart, Frame, Point, Series, body};
-use crate::export::words::extent;
+use crate::export::words::{escape, extent};
 
 /// A panel's height, and the widths of the two that stand side by side: the second has the names of the lines at their ends.
 const HEIGHT: f64 = 330.0;
@@ -20,8 +22,8 @@ pub fn lines(report: &Report) -> Picture {
     for row in &report.rows {
         let Some(growth) = row.growth else { continue };
         let axis = match growth.axis {
-            Axis::Length => "length",
-            Axis::Batch => "batch",
+            Grown::Length => "length",
+            Grown::Batch => "batch",
         };
         let ([time, fast, slow], [ratio, low, high]) = (all(row.seconds), all(row.ratio));
         csv.row(&[
@@ -69,7 +71,7 @@ pub fn lines(report: &Report) -> Picture {
                  The cost of a bias is that of a key.",
                 report.rounds
             ),
-            "Limits: x *= c for the rotation, x += y for the table, a copy for angles and rotation of a new token, memset for the row of a bias. The dotted line is the limit. Where a line climbs and its ratio does not, memory is slower than the caches were."
+            "Limits: x *= c for the rotation, x += y for the table, a copy for angles and rotation of a new token, memset for the row of a bias, one call over the whole length for the steps that resolve its second half token by token. The dotted line is the limit. Where a line climbs and its ratio does not, memory is slower than the caches were."
                 .into(),
         ],
         rows: rows.collect(),
@@ -132,13 +134,15 @@ struct Lines<'r> {
 impl Lines<'_> {
     /// By length and by batch, on the same range of y.
     fn panels(&self) -> Vec<Panel> {
-        let sides = [(Axis::Length, "tokens"), (Axis::Batch, "sequences")].map(|(axis, title)| (title, self.series(axis)));
+        let sides = [(Grown::Length, "tokens"), (Grown::Batch, "sequences")].map(|(axis, title)| (title, self.series(axis)));
         let points = sides.iter().flat_map(|(_, series)| series).flat_map(|series| &series.points);
         let range = extent(points.flat_map(|point| [point.low, point.high])).unwrap_or((1.0, 1.0));
         let (heading, references) = match self.quantity {
             Quantity::Time => (threads(self.count), Vec::new()),
             Quantity::Ratio => (format!("{}, against the limits", threads(self.count)), vec![(1.0, String::new())]),
         };
+        // Names that stand at the ends of lines.
+        let beside: Vec<String> = sides[1].1.iter().map(|series| series.name.clone()).collect();
         let panel = |(i, (x_title, series)): (usize, (&str, Vec<Series>))| {
             let ats = series.iter().flat_map(|series| &series.points).map(|point| point.x as usize);
             let (y_range, y_ticks) = self.quantity.axis(range);
@@ -168,17 +172,25 @@ impl Lines<'_> {
                 top: 28.0,
                 bottom: HEIGHT - 52.0,
             };
+            let mut drawn = body(&chart, &frame, named);
+            if !named {
+                chart
+                    .series
+                    .iter()
+                    .filter(|series| !beside.contains(&series.name))
+                    .for_each(|series| name(&mut drawn, series, &chart, &frame));
+            }
             Panel {
                 heading: if i == 0 { heading.clone() } else { String::new() },
                 width: frame.width,
                 height: frame.height,
-                body: body(&chart, &frame, named),
+                body: drawn,
             }
         };
         sides.into_iter().enumerate().map(panel).collect()
     }
 
-    fn series(&self, axis: Axis) -> Vec<Series> {
+    fn series(&self, axis: Grown) -> Vec<Series> {
         let series = self.names.iter().enumerate().map(|(index, name)| {
             let rows = self.report.rows.iter().filter(|row| row.threads == self.count && row.work == *name);
             let points = rows.filter_map(|row| {
@@ -200,6 +212,19 @@ impl Lines<'_> {
         });
         series.filter(|series| !series.points.is_empty()).collect()
     }
+}
+
+/// The name of a line that only the first panel has, above its end.
+fn name(out: &mut String, series: &Series, chart: &Chart, frame: &Frame) {
+    let Some(last) = series.points.last() else { return };
+    let y = Axis::new(chart.y_scale, chart.y_range, frame.bottom, frame.top).place(last.y);
+    let _ = write!(
+        out,
+        "<text class=\"label halo\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+        frame.right,
+        y - 10.0,
+        escape(&series.name)
+    );
 }
 
 /// Every second of the powers of two that were measured, or each where they are few.

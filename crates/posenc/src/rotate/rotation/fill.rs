@@ -10,6 +10,7 @@ use std::ops::Range;
 #[cfg(feature = "rayon")]
 const PARALLEL_FROM: usize = 1 << 16;
 /// Tokens that a thread takes at a time.
+#[cfg(feature = "rayon")]
 const TOKENS: usize = 64;
 
 /// Cosines and sines of the angles that `angles(token, into)` writes, times the factor; 1 and 0 for tokens for which it gives `false`.
@@ -140,16 +141,17 @@ impl Turned {
 /// # Errors
 /// The first in the order of tokens.
 fn in_parts<R: Real>(pairs: usize, [cos, sin]: [&mut [R]; 2], part: impl Fn(usize, &mut [R], &mut [R]) -> Result<()> + Sync) -> Result<()> {
-    let at_once = (TOKENS * pairs).max(1);
     #[cfg(feature = "rayon")]
     if cos.len() >= PARALLEL_FROM && rayon::current_num_threads() > 1 {
         use rayon::prelude::*;
+        let at_once = TOKENS * pairs;
         let parts = cos.par_chunks_mut(at_once).zip(sin.par_chunks_mut(at_once)).enumerate();
         return parts
             .map(|(i, (cos, sin))| part(i * TOKENS, cos, sin).err())
             .find_map_first(|refused| refused)
             .map_or(Ok(()), Err);
     }
-    let mut parts = cos.chunks_mut(at_once).zip(sin.chunks_mut(at_once)).enumerate();
-    parts.try_for_each(|(i, (cos, sin))| part(i * TOKENS, cos, sin))
+    #[cfg(not(feature = "rayon"))]
+    let _ = pairs;
+    part(0, cos, sin)
 }
