@@ -240,7 +240,7 @@ impl<'p, R: Real> Call<'p, R> {
     /// use posenc::{Alibi, Dims, Encoding, Params, Positions, ViewMut};
     /// let plan = Encoding::from(Alibi::new()).plan(Dims::new(16, 2)?)?;
     /// let (params, at) = (plan.init::<f32>(0)?, Positions::range(0..3));
-    /// let mut bias = vec![0.0; 2 * 3 * 3];
+    /// let mut bias = vec![0.0f32; 2 * 3 * 3];
     /// plan.call(&params, &at, &at)?.materialise_bias(ViewMut::new(&mut bias, [1, 2, 3, 3])?)?;
     /// assert_eq!(bias[2 * 3], -2.0 / 16.0); // head 0 has slope 2⁻⁴; key 0 lies two before query 2
     /// # Ok::<(), posenc::Error>(())

@@ -33,7 +33,7 @@
 //! ```
 //! use posenc::{Alibi, Dims, Encoding, Positions, ViewMut};
 //! let plan = Encoding::from(Alibi::new()).plan(Dims::new(16, 2)?)?;
-//! let (params, mut row) = (plan.init::<f32>(0)?, [0.0; 2 * 4]);
+//! let (params, mut row) = (plan.init::<f32>(0)?, [0.0f32; 2 * 4]);
 //! let call = plan.call(&params, &Positions::range(3..4), &Positions::range(0..4))?; // the fourth token is decoded
 //! call.materialise_bias(ViewMut::new(&mut row, [1, 2, 1, 4])?)?;
 //! assert_eq!(row[..4], [-3.0 / 16.0, -2.0 / 16.0, -1.0 / 16.0, 0.0]);
