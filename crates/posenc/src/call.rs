@@ -2,17 +2,17 @@
 
 mod adding;
 
+use crate::bias::write_terms;
 use crate::dims::Dims;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
-use crate::kernels::{self, Present};
 use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
 use crate::project::Projected;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
-use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
+use crate::term::{Granularity, ScoreTerm};
 use crate::view::ViewMut;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -269,28 +269,8 @@ impl<'p, R: Real> Call<'p, R> {
                 what: "this bias depends on the scores; run attention instead",
             });
         }
-        let group = dims.heads / dims.kv_heads;
-        let whole = self.parts.bias.iter().any(|t| t.needs().granularity == Granularity::WholeRows);
-        kernels::write_rows(Present::current(), out, whole, |[b, h, i], columns, row| {
-            let at = Place {
-                batch: b,
-                head: h,
-                kv_head: h / group,
-                q0: i,
-                k0: columns.start,
-                q_at: self.q_at.at(0, b, i, 1),
-                k_at: self.k_at.at(0, b, columns.start, row.len()),
-                scale: 1.0,
-            };
-            let n = row.len();
-            let mut tile = BlockMut::new(row, 1, n, n);
-            let mut terms = self.parts.bias.iter();
-            match terms.next() {
-                Some(first) => first.write(&Tile::of_positions(at), &mut tile),
-                None => tile.clear(),
-            }
-            terms.for_each(|term| term.add(&Tile::of_positions(at), &mut tile));
-        });
+        let terms = self.parts.bias.iter().map(|term| &**term);
+        write_terms(terms, dims.heads / dims.kv_heads, [&self.q_at, &self.k_at], out);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Memory that is asked for before anything is written: where there is none, an error instead of an end of the process.
 
 use crate::error::{Error, Result};
+use std::hint::black_box;
 
 /// Memory for a tensor of `T` of this shape can be had: it is asked for and given back. The numbers of the tensor.
 ///
@@ -9,7 +10,10 @@ use crate::error::{Error, Result};
 /// # Errors
 /// More numbers than a `usize` counts, or more than memory holds now.
 pub(crate) fn check<T>(what: &'static str, shape: &[usize]) -> Result<usize> {
-    let numbers = product(shape).filter(|numbers| Vec::<T>::new().try_reserve_exact(*numbers).is_ok());
+    let mut asked = Vec::<T>::new();
+    let numbers = product(shape).filter(|numbers| asked.try_reserve_exact(*numbers).is_ok());
+    // Or the optimiser leaves out what is only asked for and given back, and takes it for granted.
+    black_box(&mut asked);
     numbers.ok_or_else(|| refused(what, shape))
 }
 

@@ -31,6 +31,8 @@ pub struct Needs {
     pub reads_scores: bool,
     /// It also adds to the values (Shaw).
     pub values: bool,
+    /// What it adds to a pair follows from the head and from the distance `key − query` alone, of positions that are all there: it may be asked for a line of distances instead of a tile.
+    pub by_distance: bool,
     /// Numbers per head in which its parameters' gradients are summed. They are the term's own: [`ScoreTerm::collect`] says what they mean.
     pub slots: usize,
 }
@@ -42,6 +44,7 @@ impl Needs {
             granularity: Granularity::Tile,
             reads_scores: false,
             values: false,
+            by_distance: false,
             slots,
         }
     }
@@ -49,6 +52,11 @@ impl Needs {
     /// The same, but it must see this much of the scores at once.
     pub const fn with_granularity(self, granularity: Granularity) -> Needs {
         Needs { granularity, ..self }
+    }
+
+    /// The same, and distances alone decide what it adds.
+    pub const fn by_distance(self) -> Needs {
+        Needs { by_distance: true, ..self }
     }
 
     /// The same, and it reads the scores before it.

@@ -74,7 +74,11 @@ pub fn line(row: &Row) -> String {
         row.work,
         row.stored,
         time(row.seconds.median),
-        digits(row.gigabytes_per_second()),
+        if row.bytes > 0 {
+            digits(row.gigabytes_per_second())
+        } else {
+            "–".into()
+        },
         format!("{} ({}–{})", digits(median), digits(low), digits(high))
     )
     .trim_end()

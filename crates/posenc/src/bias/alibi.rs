@@ -40,7 +40,7 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::write_matrix;
+use crate::bias::matrix::write_matrix;
 use crate::call::Parts;
 use crate::dims::Dims;
 use crate::distances::{KeyRun, Met, check_one_axis};
@@ -455,7 +455,7 @@ impl<R: Real> AlibiTerm<R> {
 
 impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
     fn needs(&self) -> Needs {
-        Needs::bias(0)
+        Needs::bias(0).by_distance()
     }
 
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {

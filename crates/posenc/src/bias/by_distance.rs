@@ -6,7 +6,7 @@
 
 use crate::call::Parts;
 use crate::distances::{KeyRun, Met, Span, add_row, check_one_axis};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::{self, Present};
 use crate::memory;
 use crate::params::{Bound, BoundMut, ParamSpec};
@@ -15,7 +15,6 @@ use crate::positions::Positions;
 use crate::real::Real;
 use crate::steps::owned;
 use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
-use crate::view::ViewMut;
 use std::sync::Arc;
 
 /// How a table of biases is read: what differs between the methods that have one.
@@ -158,7 +157,7 @@ impl<R: Real> TableTerm<R> {
 
 impl<R: Real> ScoreTerm<R> for TableTerm<R> {
     fn needs(&self) -> Needs {
-        Needs::bias(self.at.slots.count)
+        Needs::bias(self.at.slots.count).by_distance()
     }
 
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
@@ -199,39 +198,4 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
         }
         Ok(())
     }
-}
-
-/// The matrix of a bias, `[heads, q_len, k_len]`, for the one-call functions.
-pub(crate) fn write_matrix<R: Real>(
-    term: &dyn ScoreTerm<R>,
-    heads: usize,
-    q_at: &Positions,
-    k_at: &Positions,
-    out: ViewMut<'_, R, 3>,
-) -> Result<()> {
-    let expected = [heads, q_at.len(), k_at.len()];
-    if out.shape() != expected {
-        return Err(Error::Shape {
-            what: "bias [heads, q_len, k_len]",
-            expected: expected.to_vec(),
-            given: out.shape().to_vec(),
-        });
-    }
-    q_at.check_fit("query positions [1, seq]", 1, q_at.len())?;
-    k_at.check_fit("key positions [1, seq]", 1, k_at.len())?;
-    kernels::write_rows(Present::current(), out.with_batch(), false, |[_, head, i], columns, row| {
-        let at = Place {
-            batch: 0,
-            head,
-            kv_head: head,
-            q0: i,
-            k0: columns.start,
-            q_at: q_at.at(0, 0, i, 1),
-            k_at: k_at.at(0, 0, columns.start, row.len()),
-            scale: 1.0,
-        };
-        let n = row.len();
-        term.write(&Tile::of_positions(at), &mut BlockMut::new(row, 1, n, n));
-    });
-    Ok(())
 }

@@ -42,7 +42,8 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use crate::bias::by_distance::{TableBias, write_matrix};
+use crate::bias::by_distance::TableBias;
+use crate::bias::matrix::write_matrix;
 use crate::dims::Dims;
 use crate::distances::{check_distance, owner};
 use crate::error::{Error, Result};

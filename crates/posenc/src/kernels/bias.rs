@@ -3,8 +3,8 @@
 //! Keys at consecutive positions read consecutive values, so a row of a tile is a slice of them; beyond the distances that are told apart it is one value. Keys at any positions are
 //! gathered. Each number is computed as one by one, on every instruction set.
 
-use super::rows::{narrow_row, share_planes};
-use super::{Present, multiversion, stream};
+use super::rows::{RowsMut, copy_row, narrow_row, share_planes};
+use super::{Present, multiversion};
 use crate::positions::{At, AtIds};
 use crate::real::{Element, Real};
 use crate::term::BlockMut;
@@ -17,6 +17,10 @@ const GATHERED: usize = 128;
 const NEAR: i64 = 1 << 29;
 /// Numbers of a row that are computed in the first-level cache before they are stored.
 const STAGE: usize = 2048;
+/// Distances that are computed there for several rows, where rows are slices of a line of them.
+const LINE: usize = 4096;
+/// Rows that are slices of one line at the least: fewer are computed one by one.
+const TOGETHER: usize = 4;
 
 /// What becomes of a value: it is added to what is there, or written over it (`WRITE`; a sum with 0, so that there is no −0 either way).
 #[inline(always)]
@@ -223,59 +227,83 @@ fn scattered<R: Real, F: Fn(usize) -> Option<i64>, N: Fn(i32) -> R, D: Fn(i64, i
     }
 }
 
-/// Writes every row of `out` `[batch, heads, rows, width]`: `write([batch, head, row], columns, part)` fills some columns of one, all
-/// of them where it must see `whole` rows. What is large is computed in the first-level cache and stored past the others, by the caller's pool.
+/// How the numbers of a matrix come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Any columns of a row.
+    Parts,
+    /// A row at once.
+    WholeRows,
+    /// Each row is the one before it, moved by a column: only the distance `column − row` decides. Columns before the first may be asked for, as far to the left as there are rows.
+    ByDistance,
+}
+
+/// Writes every row of `out` `[batch, heads, rows, width]`: `write([batch, head, row], first column, part)` gives some columns of one, or all.
+/// What is rounded, and what is large, is computed in the first-level cache and stored from there; by the caller's pool.
 pub(crate) fn write_rows<T: Element>(
     on: Present,
     out: ViewMut<'_, T, 4>,
-    whole: bool,
-    write: impl Fn([usize; 3], Range<usize>, &mut [T::Real]) + Sync + Send,
+    how: Written,
+    write: impl Fn([usize; 3], i64, &mut [T::Real]) + Sync + Send,
 ) {
-    let shape = out.shape();
-    // The other axes of an empty tensor may have any lengths.
-    if shape.contains(&0) {
-        return;
-    }
-    let (width, bytes) = (shape[3], shape.iter().product::<usize>() * size_of::<T>());
-    let large = bytes >= stream::FROM;
+    let width = out.shape()[3];
     share_planes(out, |mut rows| {
-        if !large && T::as_real(&mut []).is_some() {
+        if how == Written::ByDistance && (TOGETHER..=LINE / 2).contains(&rows.tokens().len()) {
+            return slide(on, &mut rows, &write);
+        }
+        if !rows.far() && T::as_real(&mut []).is_some() {
             return rows.each(|at, row| {
                 if let Some(row) = T::as_real(row) {
-                    write(at, 0..width, row);
+                    write(at, 0, row);
                 }
             });
         }
-        let zero = T::narrow(T::Real::ZERO);
-        let (mut stage, mut narrow) = ([T::Real::ZERO; STAGE], [zero; STAGE]);
+        let mut stage = [T::Real::ZERO; STAGE];
         // Of a size that the stack may not have: for terms of a user's own.
-        let (mut long_stage, mut long_narrow) = (Vec::new(), Vec::new());
-        let (stage, narrow) = if whole && width > STAGE {
-            long_stage.resize(width, T::Real::ZERO);
-            long_narrow.resize(width, zero);
-            (&mut long_stage[..], &mut long_narrow[..])
+        let mut long = Vec::new();
+        let stage = if how == Written::WholeRows && width > STAGE {
+            long.resize(width, T::Real::ZERO);
+            &mut long[..]
         } else {
-            (&mut stage[..], &mut narrow[..])
+            &mut stage[..]
         };
         let at_once = stage.len();
-        rows.each(|at, row| {
+        rows.each_ahead(|at, row, later| {
             for start in (0..width).step_by(at_once) {
-                let columns = start..(start + at_once).min(width);
-                let to = &mut row[columns.clone()];
-                let (stage, narrow) = (&mut stage[..to.len()], &mut narrow[..to.len()]);
-                if let Some(narrow) = T::as_real(narrow) {
-                    write(at, columns, narrow);
-                } else {
-                    write(at, columns, stage);
-                    narrow_row(on, stage, if large { &mut *narrow } else { &mut *to });
-                }
-                if large {
-                    stream::copy(on, narrow, to);
-                }
+                let to = &mut row[start..(start + at_once).min(width)];
+                let stage = &mut stage[..to.len()];
+                write(at, start as i64, stage);
+                let ahead = later.map_or(to.as_ptr(), |(later, _)| later.wrapping_add(start));
+                narrow_row(on, stage, to, ahead);
             }
         });
-        if large {
-            stream::fence();
+    });
+}
+
+/// Rows that are slices of one line of distances, which is computed and rounded once for all rows of a head.
+fn slide<T: Element>(on: Present, rows: &mut RowsMut<'_, T>, write: &impl Fn([usize; 3], i64, &mut [T::Real])) {
+    let zero = T::narrow(T::Real::ZERO);
+    let (mut line, mut stage) = ([zero; LINE], [T::Real::ZERO; STAGE]);
+    let (first, last) = (rows.tokens().start, rows.tokens().len() - 1);
+    rows.each_head(|[b, h], rows| {
+        let at_once = LINE - last;
+        for start in (0..rows.width()).step_by(at_once) {
+            let columns = start..(start + at_once).min(rows.width());
+            let line = &mut line[..columns.len() + last];
+            for (i, line) in line.chunks_mut(STAGE).enumerate() {
+                let left = (start + i * STAGE) as i64 - last as i64;
+                if let Some(line) = T::as_real(line) {
+                    write([b, h, first], left, line);
+                    continue;
+                }
+                let stage = &mut stage[..line.len()];
+                write([b, h, first], left, stage);
+                narrow_row(on, stage, line, line.as_ptr());
+            }
+            rows.columns(columns).each_ahead(|[_, _, t], row, later| {
+                let ahead = later.map_or(row.as_ptr(), |(later, _)| later);
+                copy_row(on, &line[last - (t - first)..][..row.len()], row, ahead);
+            });
         }
     });
 }

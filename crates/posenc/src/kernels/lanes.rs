@@ -194,8 +194,7 @@ mod native {
             Level::Avx512(_) => unsafe {
                 let x = x86::_mm512_loadu_ps(numbers.as_ptr());
                 let bits = x86::_mm512_castps_si512(x);
-                let odd = x86::_mm512_and_si512(x86::_mm512_srli_epi32::<16>(bits), x86::_mm512_set1_epi32(1));
-                let carried = x86::_mm512_add_epi32(bits, x86::_mm512_add_epi32(odd, x86::_mm512_set1_epi32(0x7FFF)));
+                let carried = add_half(bits);
                 // NaN stays NaN: see the portable form.
                 let nan = x86::_mm512_cmp_ps_mask::<{ x86::_CMP_UNORD_Q }>(x, x);
                 let rounded = x86::_mm512_mask_or_epi32(carried, nan, bits, x86::_mm512_set1_epi32(0x40_0000));
@@ -241,18 +240,26 @@ mod native {
     pub fn carried<S: Simd>(simd: S, vector: f32x16<S>) -> Option<u32x16<S>> {
         let (numbers, mut bits) = (vector.to_array(), [0u32; 16]);
         match simd.level() {
-            // SAFETY: the level says that the processor has the instructions (Ice Lake's set has VNNI); 16 numbers are read and written.
+            // SAFETY: the level says that the processor has the instructions; 16 numbers are read and written.
             Level::Avx512(_) => unsafe {
-                const OR_OF_AND: i32 = 0xF8;
-                let x = x86::_mm512_loadu_si512(numbers.as_ptr().cast());
-                let odd_and_one =
-                    x86::_mm512_ternarylogic_epi32::<OR_OF_AND>(x86::_mm512_set1_epi32(1), x, x86::_mm512_set1_epi32(1 << 16));
-                let carried = x86::_mm512_dpwssd_epi32(x, odd_and_one, x86::_mm512_set1_epi32(1 << 16 | 0x7FFF));
+                let carried = add_half(x86::_mm512_loadu_si512(numbers.as_ptr().cast()));
                 x86::_mm512_storeu_si512(bits.as_mut_ptr().cast(), carried);
             },
             _ => return None,
         }
         Some(u32x16::load_array(simd, bits))
+    }
+
+    /// See [`carried`].
+    ///
+    /// # Safety
+    /// The processor has Ice Lake's set, of which VNNI is a part.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn add_half(x: x86::__m512i) -> x86::__m512i {
+        const OR_OF_AND: i32 = 0xF8;
+        let odd_and_one = x86::_mm512_ternarylogic_epi32::<OR_OF_AND>(x86::_mm512_set1_epi32(1), x, x86::_mm512_set1_epi32(1 << 16));
+        x86::_mm512_dpwssd_epi32(x, odd_and_one, x86::_mm512_set1_epi32(1 << 16 | 0x7FFF))
     }
 
     #[inline(always)]

@@ -12,14 +12,16 @@ mod bias;
 mod isa;
 mod lanes;
 mod parts;
+mod prefetch;
 mod product;
 mod rows;
 mod softmax;
-mod stream;
 mod turn;
 
 pub(crate) use angles::{angle_sums, cos_sin};
-pub(crate) use bias::{add_gathered, add_ramp, add_ramp_at, add_runs, write_gathered, write_ramp, write_ramp_at, write_rows, write_runs};
+pub(crate) use bias::{
+    Written, add_gathered, add_ramp, add_ramp_at, add_runs, write_gathered, write_ramp, write_ramp_at, write_rows, write_runs,
+};
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};

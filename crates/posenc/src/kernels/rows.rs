@@ -3,6 +3,7 @@
 //! Memory decides: each number of the tensor is read and written once, and a table that batch rows share stays in the second-level cache while they pass by. Threads have rows, or columns, of
 //! their own, and what is summed is summed in the order of tokens: results are the same bits for any number of threads.
 
+use super::prefetch::{AHEAD, LINE, prefetch};
 use super::{Present, Vectors, vectors};
 use crate::real::{Element, Real};
 use crate::view::{View, ViewMut};
@@ -29,22 +30,87 @@ pub(crate) struct RowsMut<'a, T> {
     batch: Range<usize>,
     heads: Range<usize>,
     tokens: Range<usize>,
+    /// Rows that are visited before one that is asked for now is; 0 where the tensor stays in the caches.
+    later: usize,
     storage: PhantomData<&'a mut [T]>,
 }
+
+/// A row that is visited a little later: where it is, and its batch row, head and token.
+pub(crate) type Later<T> = Option<(*const T, [usize; 3])>;
 
 impl<T> RowsMut<'_, T> {
     /// Visits each row with its batch row, head and token, those of a head one after the other.
     #[inline(always)]
     pub fn each(&mut self, mut visit: impl FnMut([usize; 3], &mut [T])) {
+        self.each_ahead(
+            #[inline(always)]
+            |at, row, _| visit(at, row),
+        );
+    }
+
+    /// As [`RowsMut::each`], with the row that is visited some [`AHEAD`] bytes later, for asking for it.
+    #[inline(always)]
+    pub fn each_ahead(&mut self, mut visit: impl FnMut([usize; 3], &mut [T], Later<T>)) {
         for b in self.batch.clone() {
             for h in self.heads.clone() {
                 for t in self.tokens.clone() {
-                    let at = b * self.strides[0] + h * self.strides[1] + t * self.strides[2];
+                    let at = self.offset([b, h, t]);
                     // SAFETY: the row lies inside the tensor that was cut (see `share_rows`), no other part has it, and `&mut self` makes it unique here.
-                    visit([b, h, t], unsafe { std::slice::from_raw_parts_mut(self.data.add(at), self.width) });
+                    let row = unsafe { std::slice::from_raw_parts_mut(self.data.add(at), self.width) };
+                    visit([b, h, t], row, self.later([b, h, t]));
                 }
             }
         }
+    }
+
+    /// Visits each head's rows.
+    pub fn each_head(&mut self, mut visit: impl FnMut([usize; 2], &mut RowsMut<'_, T>)) {
+        for b in self.batch.clone() {
+            for h in self.heads.clone() {
+                let mut head = self.columns(0..self.width);
+                (head.batch, head.heads) = (b..b + 1, h..h + 1);
+                visit([b, h], &mut head);
+            }
+        }
+    }
+
+    /// The tokens of each head that are its own.
+    pub fn tokens(&self) -> Range<usize> {
+        self.tokens.clone()
+    }
+
+    /// Numbers of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The tensor does not stay in the caches.
+    pub fn far(&self) -> bool {
+        self.later > 0
+    }
+
+    #[inline(always)]
+    fn offset(&self, [b, h, t]: [usize; 3]) -> usize {
+        b * self.strides[0] + h * self.strides[1] + t * self.strides[2]
+    }
+
+    /// None at the part's end, and where nothing need be asked for.
+    #[inline(always)]
+    fn later(&self, [b, h, t]: [usize; 3]) -> Later<T> {
+        let later = t + self.later;
+        let at = if later < self.tokens.end {
+            [b, h, later]
+        } else {
+            let first = (later - self.tokens.len()).min(self.tokens.end - 1);
+            if h + 1 < self.heads.end {
+                [b, h + 1, first]
+            } else if b + 1 < self.batch.end {
+                [b + 1, self.heads.start, first]
+            } else {
+                return None;
+            }
+        };
+        (self.later > 0).then(|| (self.data.wrapping_add(self.offset(at)).cast_const(), at))
     }
 
     /// Some columns of the same rows.
@@ -58,6 +124,7 @@ impl<T> RowsMut<'_, T> {
             batch: self.batch.clone(),
             heads: self.heads.clone(),
             tokens: self.tokens.clone(),
+            later: self.later,
             storage: PhantomData,
         }
     }
@@ -91,6 +158,11 @@ fn each_item(items: usize, bytes: usize, work: impl Fn(usize) + Sync + Send) {
     (0..items).for_each(work);
 }
 
+/// Rows of these bytes to look ahead in a tensor of so many.
+fn later(row: usize, tensor: usize) -> usize {
+    if tensor < PARALLEL_FROM { 0 } else { AHEAD.div_ceil(row) }
+}
+
 /// Cuts `x` `[batch, heads, len, width]` into parts of some 256 KiB, which threads take in any order: blocks of tokens outermost, so that what the batch rows of a token share, `beside` bytes,
 /// is read from memory once.
 pub(crate) fn share_rows<T: Send>(x: ViewMut<'_, T, 4>, beside: usize, work: impl Fn(RowsMut<'_, T>) + Sync + Send) {
@@ -103,6 +175,7 @@ pub(crate) fn share_rows<T: Send>(x: ViewMut<'_, T, 4>, beside: usize, work: imp
     let rows = (ITEM / (tokens * token)).clamp(1, batch);
     let (blocks, groups) = (len.div_ceil(tokens), batch.div_ceil(rows));
     let data = Shared(data.as_mut_ptr());
+    let later = later(width * size_of::<T>(), batch * len * token);
     each_item(blocks * groups, batch * len * token, |i| {
         let (block, group) = (i / groups, i % groups);
         // The rows of a view lie inside its storage and share no memory, and each is in one part.
@@ -113,6 +186,7 @@ pub(crate) fn share_rows<T: Send>(x: ViewMut<'_, T, 4>, beside: usize, work: imp
             batch: group * rows..((group + 1) * rows).min(batch),
             heads: 0..heads,
             tokens: block * tokens..((block + 1) * tokens).min(len),
+            later,
             storage: PhantomData,
         });
     });
@@ -129,6 +203,7 @@ pub(crate) fn share_planes<T: Send>(x: ViewMut<'_, T, 4>, work: impl Fn(RowsMut<
     let together = (ITEM / (rows * bytes)).clamp(1, heads);
     let (blocks, groups) = (len.div_ceil(rows), heads.div_ceil(together));
     let data = Shared(data.as_mut_ptr());
+    let later = later(bytes, batch * heads * len * bytes);
     each_item(batch * groups * blocks, batch * heads * len * bytes, |i| {
         let (b, group, block) = (i / (groups * blocks), i / blocks % groups, i % blocks);
         // As in `share_rows`.
@@ -139,6 +214,7 @@ pub(crate) fn share_planes<T: Send>(x: ViewMut<'_, T, 4>, work: impl Fn(RowsMut<
             batch: b..b + 1,
             heads: group * together..((group + 1) * together).min(heads),
             tokens: block * rows..((block + 1) * rows).min(len),
+            later,
             storage: PhantomData,
         });
     });
@@ -163,27 +239,46 @@ pub(crate) fn add_table<T: Element>(
     #[inline(always)]
     fn body<S: Simd, T: Element>(simd: S, x: &mut RowsMut<'_, T>, table: &[T::Real], mix: &impl Fn(usize, usize) -> Option<Mix<T::Real>>) {
         let (width, of_row) = (x.width, x.heads.len() * x.width);
-        x.each(
+        x.each_ahead(
             #[inline(always)]
-            |[b, h, t], x| {
+            |[b, h, t], x, later| {
                 let Some(Mix { row, other }) = mix(b, t) else { return };
-                let part = |row: usize| &table[row * of_row + h * width..][..width];
+                let part = |row: usize, h: usize| &table[row * of_row + h * width..][..width];
+                let own = part(row, h);
                 match other {
-                    None => each(
-                        simd,
-                        x,
-                        part(row),
-                        #[inline(always)]
-                        |x, a| x + a,
-                        #[inline(always)]
-                        |x, a| x + a,
-                    ),
-                    Some((other, [_, share])) => mixed(simd, x, part(row), part(other), share),
+                    None => {
+                        // Where nothing is to be asked for, what is in the first-level cache already.
+                        let mut ahead = (x.as_ptr(), own.as_ptr());
+                        if let Some((x, [b, h, t])) = later
+                            && let Some(mix) = mix(b, t)
+                        {
+                            ahead = (x, part(mix.row, h).as_ptr());
+                        }
+                        added(simd, x, own, ahead);
+                    }
+                    Some((other, [_, share])) => mixed(simd, x, own, part(other, h), share),
                 }
             },
         );
     }
     vectors!(on, simd => body(simd, x, table, &mix));
+}
+
+/// `x += a`, while the same places of two rows ahead are asked for.
+#[inline(always)]
+fn added<S: Simd, T: Element>(simd: S, x: &mut [T], a: &[T::Real], ahead: (*const T, *const T::Real)) {
+    let lanes = <T::Real as Vectors>::LANES;
+    let n = x.len();
+    let (a, whole) = (&a[..n], n - n % lanes);
+    for i in (0..whole).step_by(lanes) {
+        prefetch::<true>(ahead.0.wrapping_add(i).cast());
+        prefetch::<false>(ahead.1.wrapping_add(i).cast());
+        let sum = T::load(simd, &x[i..i + lanes]) + <T::Real as Element>::load(simd, &a[i..i + lanes]);
+        T::store(simd, sum, &mut x[i..i + lanes]);
+    }
+    for i in whole..n {
+        x[i] = T::narrow(x[i].widen() + a[i]);
+    }
 }
 
 #[inline(always)]
@@ -387,22 +482,41 @@ fn gathered<S: Simd, T: Element>(simd: S, y: &mut [T::Real], a: T::Real, x: &[T]
     }
 }
 
-/// Rounds each number to what is stored; both of one length.
+/// Rounds each number to what is stored, both of one length, while as many from `ahead` on are asked for.
 #[inline]
-pub(super) fn narrow_row<T: Element>(on: Present, x: &[T::Real], to: &mut [T]) {
+pub(super) fn narrow_row<T: Element>(on: Present, x: &[T::Real], to: &mut [T], ahead: *const T) {
     #[inline(always)]
-    fn body<S: Simd, T: Element>(simd: S, x: &[T::Real], to: &mut [T]) {
+    fn body<S: Simd, T: Element>(simd: S, x: &[T::Real], to: &mut [T], ahead: *const T) {
         let lanes = <T::Real as Vectors>::LANES;
         let n = to.len();
         let (x, whole) = (&x[..n], n - n % lanes);
         for i in (0..whole).step_by(lanes) {
+            prefetch::<true>(ahead.wrapping_add(i).cast());
             T::store(simd, <T::Real as Element>::load(simd, &x[i..i + lanes]), &mut to[i..i + lanes]);
         }
         for i in whole..n {
             to[i] = T::narrow(x[i]);
         }
     }
-    vectors!(on, simd => body(simd, x, to));
+    vectors!(on, simd => body(simd, x, to, ahead));
+}
+
+/// Copies a row, while as many numbers from `ahead` on are asked for.
+#[inline]
+pub(super) fn copy_row<T: Element>(on: Present, from: &[T], to: &mut [T], ahead: *const T) {
+    #[inline(always)]
+    fn body<T: Element>(from: &[T], to: &mut [T], ahead: *const T) {
+        // Of a line each.
+        let at_once = LINE / size_of::<T>();
+        let from = &from[..to.len()];
+        let (mut to, mut from) = (to.chunks_exact_mut(at_once), from.chunks_exact(at_once));
+        for (i, (to, from)) in to.by_ref().zip(from.by_ref()).enumerate() {
+            prefetch::<true>(ahead.wrapping_add(i * at_once).cast());
+            to.copy_from_slice(from);
+        }
+        to.into_remainder().copy_from_slice(from.remainder());
+    }
+    vectors!(on, _simd => body(from, to, ahead));
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Memory decides: each number is read and written once, while a block of the tables stays in the first-level cache and every head passes by, and the rows that come next are asked for ahead of
 //! time. Arithmetic is the same on each instruction set, two products and a sum without a fused one, so results are the same bits.
 
-use super::stream::prefetch;
+use super::prefetch::prefetch_bytes;
 use super::{Present, Vectors, vectors};
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding};
@@ -424,13 +424,9 @@ unsafe fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, co
             if left == skip {
                 (x_ahead, y_ahead) = head(h + ahead);
             }
-            for line in (0..width * size_of::<T>()).step_by(64) {
-                prefetch::<true>(y_ahead.cast::<u8>().wrapping_add(line));
-            }
+            prefetch_bytes::<true>(y_ahead.cast(), width * size_of::<T>());
             if !in_place {
-                for line in (0..width * size_of::<T>()).step_by(64) {
-                    prefetch::<false>(x_ahead.cast::<u8>().wrapping_add(line));
-                }
+                prefetch_bytes::<false>(x_ahead.cast(), width * size_of::<T>());
             }
             // SAFETY: the caller's.
             unsafe {

@@ -84,27 +84,38 @@ fn tiles_are_what_single_numbers_are() {
     is_one_by_one::<f64>();
 }
 
-/// Rows wider than what is computed at once, below and above the size that goes past the caches, of every type, whole rows and parts.
+/// Rows wider than what is computed at once and than a line of distances, below and above the size from which memory is waited for, of every type, whole rows, parts and slices of lines.
 #[test]
 fn rows_are_written_whatever_their_size_and_type() {
     fn check<T: Element + PartialEq + std::fmt::Debug>() {
         for on in Present::all() {
-            for shape in [[2, 3, 4, 5], [1, 2, 3, 5000], [1, 3, 700, 2049], [1, 0, 2, 3], [2, 1, 3, 0]] {
-                for whole in [false, true] {
+            for shape in [
+                [2, 3, 4, 5],
+                [1, 2, 3, 5000],
+                [1, 3, 700, 2049],
+                [1, 2, 4, 9000],
+                [2, 3, 300, 7],
+                [1, 0, 2, 3],
+                [2, 1, 3, 0],
+            ] {
+                for how in [Written::Parts, Written::WholeRows, Written::ByDistance] {
                     let n: usize = shape.iter().product();
                     let mut out = vec![T::narrow(T::Real::of(f64::NAN)); n + 1];
-                    let number = |b: usize, h: usize, i: usize, j: usize| T::Real::of(((b * 7 + h * 5 + i * 3 + j) % 251) as f64 + 0.1);
-                    write_rows(on, ViewMut::new(&mut out[1..], shape).unwrap(), whole, |[b, h, i], columns, row| {
-                        assert_eq!(columns.len(), row.len());
-                        assert!(!whole || columns.len() == shape[3]);
-                        row.iter_mut().zip(columns).for_each(|(x, j)| *x = number(b, h, i, j));
+                    let step = if how == Written::ByDistance { -1 } else { 3 };
+                    let number = |b: usize, h: usize, i: usize, j: i64| {
+                        T::Real::of((b as i64 * 7 + h as i64 * 5 + i as i64 * step + j).rem_euclid(251) as f64 + 0.1)
+                    };
+                    write_rows(on, ViewMut::new(&mut out[1..], shape).unwrap(), how, |[b, h, i], first, row| {
+                        assert!(how == Written::ByDistance || first >= 0);
+                        assert!(how != Written::WholeRows || (first, row.len()) == (0, shape[3]));
+                        row.iter_mut().zip(first..).for_each(|(x, j)| *x = number(b, h, i, j));
                     });
                     assert!(!out[0].widen().is_finite());
                     for (at, x) in out[1..].iter().enumerate() {
                         let [_, heads, rows, width] = shape;
                         let (row, j) = (at / width, at % width);
-                        let expected = T::narrow(number(row / (heads * rows), row / rows % heads, row % rows, j));
-                        assert!(*x == expected, "{}: {shape:?}, row {row}, column {j}", on.isa());
+                        let expected = T::narrow(number(row / (heads * rows), row / rows % heads, row % rows, j as i64));
+                        assert!(*x == expected, "{}: {shape:?}, {how:?}, row {row}, column {j}", on.isa());
                     }
                 }
             }
