@@ -100,7 +100,7 @@ pub fn wavelengths(frequencies: &[f64]) -> Vec<f64> {
 }
 
 /// RoFormer's bound on how a rotated score fades with distance (its section 3.4.3 and figure 2): with S_j the sum of the first j turning numbers e^{iΔθ}, the mean of
-/// |S_1| … |S_{d/2}|. A bound: it says nothing of the score of two given vectors.
+/// |S_1| … |S_{d/2}|. A bound: it says nothing of the score of two given vectors. NaN without frequencies, which have no mean.
 ///
 /// ```
 /// use posenc::curves::decay_bound;
@@ -122,7 +122,8 @@ pub fn decay_bound(frequencies: &[f64], distances: &[f64]) -> Vec<f64> {
     distances.iter().map(at).collect()
 }
 
-/// The rotated score of two equal vectors with the same length in every pair, as a share of their score at distance 0: the mean of cos Δθ.
+/// The rotated score of two equal vectors with the same length in every pair, as a share of their score at distance 0: the mean of cos Δθ. NaN without
+/// frequencies, which have no mean.
 ///
 /// ```
 /// assert_eq!(posenc::curves::equal_vectors(&[1.0, 0.0], &[0.0, 1.0]), [1.0, (1.0 + 1f64.cos()) / 2.0]);

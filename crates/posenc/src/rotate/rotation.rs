@@ -366,13 +366,29 @@ impl<R: Real> Rotation<R> {
     }
 
     /// Cosines of a token's pairs, times the table's factor; of all heads, one after the other, where heads differ.
+    ///
+    /// # Panics
+    /// If there is no such token.
     pub fn cos(&self, batch: usize, token: usize) -> &[R] {
+        self.check_place(batch, token);
         &self.cos[self.start(batch, token)..][..self.heads * self.pairs]
     }
 
     /// Sines of a token's pairs, likewise.
+    ///
+    /// # Panics
+    /// If there is no such token.
     pub fn sin(&self, batch: usize, token: usize) -> &[R] {
+        self.check_place(batch, token);
         &self.sin[self.start(batch, token)..][..self.heads * self.pairs]
+    }
+
+    fn check_place(&self, batch: usize, token: usize) {
+        let (rows, len) = (self.batch(), self.len());
+        assert!(
+            token < len && (rows == 1 || batch < rows),
+            "token {token} of row {batch}: the tables have {rows} rows of {len} tokens"
+        );
     }
 
     #[inline(always)]
@@ -388,8 +404,12 @@ impl<R: Real> Rotation<R> {
     }
 
     /// Turns one row in place, of the width of a head: the first, where heads differ. The row is of the arithmetic's own type, so there is nothing to round on the way.
+    ///
+    /// # Panics
+    /// If there is no such token, or the row is narrower than what turns.
     #[inline]
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
+        self.check_place(batch, token);
         self.turn_head::<R>(turn, [batch, 0, token], row);
     }
 
