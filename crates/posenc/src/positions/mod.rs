@@ -172,6 +172,7 @@ impl Positions {
     ///
     /// # Panics
     /// If an index is out of range.
+    #[inline]
     pub fn at(&self, axis: usize, batch: usize, start: usize, len: usize) -> At<'_> {
         // Of a range, nothing else would notice.
         assert!(
