@@ -266,7 +266,9 @@ impl<R: Real> ResolvedMask<'_, R> {
         for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
             if let Part::Additive(view) = part {
                 let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
-                s.iter_mut().zip(mask).for_each(|(s, m)| *s += *m);
+                // A score past the largest number is ∞, of which −∞ would make NaN.
+                let hidden = |m: R| m == R::NEG_INFINITY;
+                s.iter_mut().zip(mask).for_each(|(s, m)| *s = if hidden(*m) { *m } else { *s + *m });
             }
         }
     }

@@ -408,6 +408,10 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 ld.cols,
                 false,
             );
+            if !self.call.content().is_empty() {
+                // Past what a number holds, a product and a term of opposite signs would be NaN.
+                s[..span.rows * ld.cols].iter_mut().for_each(|s| *s = bounded(*s));
+            }
         }
         if keep {
             grow(&mut scratch.before, self.reading_terms() * item.heads * plane);
@@ -513,6 +517,18 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 *p *= R::of(dropout.factor(row, span.k0 + j));
             }
         }
+    }
+}
+
+/// The largest number of its sign for an infinity.
+#[inline]
+fn bounded<R: Real>(s: R) -> R {
+    if s > R::MAX {
+        R::MAX
+    } else if s < -R::MAX {
+        -R::MAX
+    } else {
+        s
     }
 }
 

@@ -242,6 +242,8 @@ impl<R: Real> Rotation<R> {
         // A view may repeat a few rows any number of times.
         memory::check::<[R; 2]>(TABLES, &[batch, len, pairs])?;
         let widened = |table: View<'_, T, 3>| -> Vec<R> {
+            // The other axes of an empty table may have any lengths.
+            let batch = if table.is_empty() { 0 } else { batch };
             let rows = (0..batch).flat_map(|b| (0..len).map(move |t| [b, t, 0]));
             // One NaN for all: kernels that store 16 bits count on its having no digits below them.
             let tame = |x: R| if x.to_f64().is_nan() { R::of(f64::NAN) } else { x };

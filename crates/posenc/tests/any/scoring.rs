@@ -101,7 +101,11 @@ fn one_by_one<T: Number>(bytes: &mut Bytes<'_>) {
                 ..Alibi::new()
             };
             let result = alibi_bias(&alibi, &q_at, &k_at, ViewMut::new(&mut out, shape).expect("its size"));
-            if result.is_ok() && size > 0 {
+            // The definition takes positions as f64, which tells whole numbers apart up to 2⁵³; ours takes distances of any.
+            let told_apart = [&q_at, &k_at]
+                .iter()
+                .all(|at| as_read(at).iter().flatten().all(|p| p.abs() <= 2f64.powi(53)));
+            if result.is_ok() && size > 0 && told_apart {
                 let slopes = reference::alibi::slopes(shape[0]);
                 let expected = reference::alibi::bias(&slopes, alibi.form == Form::Symmetric, &as_read(&q_at), &as_read(&k_at));
                 for (got, expected) in out.iter().zip(expected) {
@@ -359,8 +363,10 @@ pub fn attend<T: Number>(mut bytes: Bytes<'_>) {
     attention
         .adjoint(&call, inputs, &mask, mode, o, d_o, &saved, grads, &mut slots, &mut work)
         .expect("what the forward pass took");
+    // A scale is a factor of the gradients: one that is huge takes them past what their type holds.
+    let moderate = attention.scale.is_none_or(|scale| scale <= 1e3);
     assert!(
-        !finite || all_finite(&dq) && all_finite(&dk) && all_finite(&dv),
+        !finite || !moderate || all_finite(&dq) && all_finite(&dk) && all_finite(&dv),
         "{plan}: a gradient of finite numbers is not finite"
     );
     let (mut grads, mut d_tables) = (params.zeros_like(), tables.zeros_like());
