@@ -1,6 +1,6 @@
 //! Rows of stored numbers as vectors of the type that they are computed in.
 
-use fearless_simd::{Simd, f32x16, f64x8, prelude::*, u16x16, u16x32, u32x16};
+use fearless_simd::{Level, Simd, f32x16, f64x8, prelude::*, u16x16, u16x32, u32x16};
 use half::slice::HalfFloatSliceExt;
 use std::ops::{Add, Mul, Sub};
 
@@ -12,6 +12,10 @@ pub trait Vectors {
     const LANES: usize;
     /// One number in all lanes.
     fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// The largest lane.
+    fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+    /// eˣ for x ≤ 0 as softmax needs it: at most 2 ulp off, NaN where x is, and exactly 0 where the result would be so small that its products are subnormal (below 2⁻⁹⁶ in f32).
+    fn softmax_exps<S: Simd>(simd: S, x: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 impl Vectors for f32 {
@@ -21,6 +25,39 @@ impl Vectors for f32 {
     fn splat<S: Simd>(simd: S, x: f32) -> f32x16<S> {
         f32x16::splat(simd, x)
     }
+    #[inline(always)]
+    fn largest<S: Simd>(simd: S, x: f32x16<S>) -> f32 {
+        let (low, high) = simd.split_f32x16(x);
+        let (low, high) = simd.split_f32x8(low.max(high));
+        let lanes: [f32; 4] = low.max(high).to_array();
+        lanes.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most { *x } else { most })
+    }
+    #[inline(always)]
+    fn softmax_exps<S: Simd>(simd: S, x: f32x16<S>) -> f32x16<S> {
+        // x = n ln 2 + r with |r| ≤ ln 2 / 2; eʳ by the polynomial of degree 6 whose largest relative error on that range is smallest (3.1e-9), ln 2 in two parts.
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        // Below ln 2⁻⁹⁶ the result is 0.
+        const SMALLEST: f32 = -66.542_13;
+        // Adding and subtracting 1.5·2²³ rounds to the nearest whole number; the last bits of the sum are then n, and with another 127 the exponent of 2ⁿ.
+        const ROUND: f32 = 12_582_912.0 + 127.0;
+        let of = |x: f32| f32x16::splat(simd, x);
+        let shifted = x.mul_add(of(std::f32::consts::LOG2_E), of(ROUND));
+        let n = shifted - of(ROUND);
+        // A fused product is exact, and what ln 2 is off by costs no more than n · 2e-9; else n times the high part is exact, because that has few digits.
+        let r = match fused(simd) {
+            true => n.mul_add(of(-std::f32::consts::LN_2), x),
+            false => n.mul_add(of(-LN2_LOW), n.mul_add(of(-LN2_HIGH), x)),
+        };
+        let p = r.mul_add(of(0.001_381_446_7), of(0.008_368_781));
+        let p = r.mul_add(p, of(0.041_668_393));
+        let p = r.mul_add(p, of(0.166_665_2));
+        let p = r.mul_add(p, of(0.499_999_94));
+        let p = r.mul_add(p, of(1.0));
+        let p = r.mul_add(p, of(1.0));
+        let power = f32x16::from_bits(shifted.to_bits() << 23);
+        x.simd_lt(of(SMALLEST)).select(of(0.0), p * power)
+    }
 }
 
 impl Vectors for f64 {
@@ -29,6 +66,27 @@ impl Vectors for f64 {
     #[inline(always)]
     fn splat<S: Simd>(simd: S, x: f64) -> f64x8<S> {
         f64x8::splat(simd, x)
+    }
+    #[inline(always)]
+    fn largest<S: Simd>(_: S, x: f64x8<S>) -> f64 {
+        let lanes: [f64; 8] = x.to_array();
+        lanes.iter().fold(f64::NEG_INFINITY, |most, x| if *x > most { *x } else { most })
+    }
+    #[inline(always)]
+    fn softmax_exps<S: Simd>(simd: S, x: f64x8<S>) -> f64x8<S> {
+        f64x8::load_array(simd, x.to_array().map(f64::exp))
+    }
+}
+
+/// Whether a product and a sum are rounded once.
+#[inline(always)]
+fn fused<S: Simd>(simd: S) -> bool {
+    match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) | Level::Avx2(_) => true,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) => true,
+        _ => false,
     }
 }
 
