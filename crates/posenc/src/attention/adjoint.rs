@@ -8,6 +8,7 @@ use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads, Tile};
 use crate::view::View;
+use std::ops::Range;
 
 impl<R: Real> Tiles<'_, '_, '_, R> {
     pub fn adjoint<T: Element<Real = R>>(
@@ -35,52 +36,54 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 if self.unreachable(item, span) {
                     continue;
                 }
-                self.scores(item, span, true, scratch);
                 scratch.ds.grow(item.heads * plane);
                 scratch.kept.grow(plane);
-                for h in 0..item.heads {
-                    self.weights_adjoint(job, h, span, scratch);
-                }
-                self.scores_adjoint(job, span, scratch);
-                for h in 0..item.heads {
-                    let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
-                    let scale = R::of(self.scale);
-                    R::product(
-                        Present::current(),
-                        Product {
-                            shape: [rows, ld.d, span.cols],
-                            alpha: scale,
-                            a: Left {
-                                data: ds,
-                                row: ld.cols,
-                                col: 1,
+                for heads in self.together(item) {
+                    self.scores(item, heads.clone(), span, true, scratch);
+                    for h in heads.clone() {
+                        self.weights_adjoint(job, h, span, scratch);
+                    }
+                    self.scores_adjoint(job, heads.clone(), span, scratch);
+                    for h in heads {
+                        let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
+                        let scale = R::of(self.scale);
+                        R::product(
+                            Present::current(),
+                            Product {
+                                shape: [rows, ld.d, span.cols],
+                                alpha: scale,
+                                a: Left {
+                                    data: ds,
+                                    row: ld.cols,
+                                    col: 1,
+                                },
+                                b: self.rows_of(&scratch.kp, ld.d, g, span.k0),
+                                c: &mut scratch.dq[h * ld.rows * ld.d..],
+                                ldc: ld.d,
+                                store: Store::Add,
                             },
-                            b: self.rows_of(&scratch.kp, ld.d, g, span.k0),
-                            c: &mut scratch.dq[h * ld.rows * ld.d..],
-                            ldc: ld.d,
-                            store: Store::Add,
-                        },
-                    );
-                    R::product(
-                        Present::current(),
-                        Product {
-                            shape: [span.cols, ld.d, rows],
-                            alpha: scale,
-                            a: Left {
-                                data: ds,
-                                row: 1,
-                                col: ld.cols,
+                        );
+                        R::product(
+                            Present::current(),
+                            Product {
+                                shape: [span.cols, ld.d, rows],
+                                alpha: scale,
+                                a: Left {
+                                    data: ds,
+                                    row: 1,
+                                    col: ld.cols,
+                                },
+                                b: Right {
+                                    data: &scratch.q[h * ld.rows * ld.d..],
+                                    row: ld.d,
+                                    panel: PANEL,
+                                },
+                                c: &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..],
+                                ldc: ld.d,
+                                store: Store::Add,
                             },
-                            b: Right {
-                                data: &scratch.q[h * ld.rows * ld.d..],
-                                row: ld.d,
-                                panel: PANEL,
-                            },
-                            c: &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..],
-                            ldc: ld.d,
-                            store: Store::Add,
-                        },
-                    );
+                        );
+                    }
                 }
             }
             for h in 0..item.heads {
@@ -209,17 +212,17 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         R::score_gradient(Present::current(), p, ds, tile, &scratch.delta[h * ld.rows..]);
     }
 
-    /// All heads of a tile: from the gradient of the final scores back through biases, soft cap and content.
-    fn scores_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, span: Span, scratch: &mut Scratch<R>) {
-        let (item, ld) = (job.item, self.strides());
+    /// Some heads of a tile: from the gradient of the final scores back through biases, soft cap and content.
+    fn scores_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, heads: Range<usize>, span: Span, scratch: &mut Scratch<R>) {
+        let ld = self.strides();
         let plane = ld.rows * ld.cols;
         let mut kept = self.reading_terms();
         for (index, term) in self.bias().rev() {
-            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+            self.term_adjoint(job, index, term.as_ref(), heads.clone(), span, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
             let cap = R::of(cap);
-            for h in 0..item.heads {
+            for h in heads.clone() {
                 for i in 0..span.rows {
                     let at = h * plane + i * ld.cols;
                     for (ds, s) in scratch.ds[at..][..span.cols].iter_mut().zip(&scratch.capped[at..]) {
@@ -230,7 +233,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             }
         }
         for (index, term) in self.content().rev() {
-            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+            self.term_adjoint(job, index, term.as_ref(), heads.clone(), span, &mut kept, scratch);
         }
     }
 
@@ -239,6 +242,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         job: &mut AdjointJob<'_, T>,
         index: usize,
         term: &dyn ScoreTerm<R>,
+        heads: Range<usize>,
         span: Span,
         kept: &mut usize,
         scratch: &mut Scratch<R>,
@@ -253,8 +257,8 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             &[]
         };
         let all = needs.granularity == Granularity::AllHeads;
-        let (planes, calls) = if all { (item.heads, 1) } else { (1, item.heads) };
-        for h in 0..calls {
+        let planes = if all { item.heads } else { 1 };
+        for h in heads.step_by(planes) {
             let g = h / shape.group();
             let (rows, cols) = if before.is_empty() { (0, 0) } else { (span.rows, span.cols) };
             let before = Block {

@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::ForwardJob;
 use super::tile::{Scratch, Tiles, store};
-use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded};
+use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded, total};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -29,14 +29,16 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 }
             }
             scratch.correction.grow(ld.rows);
-            let mut seen = None;
+            let (mut seen, mut known) = (None, false);
             for span in self.tiles_of(item.batch, q0, rows) {
                 if self.unreachable(item, span) {
                     continue;
                 }
-                let known = self.scores(item, span, false, scratch);
                 seen = Some(span);
-                for h in 0..item.heads {
+                for (heads, h) in self.together(item).flat_map(|heads| heads.clone().map(move |h| (heads.clone(), h))) {
+                    if h == heads.start {
+                        known = self.scores(item, heads, span, false, scratch);
+                    }
                     let g = h / shape.group();
                     let p = &mut scratch.s[h * plane..(h + 1) * plane];
                     let weights = Of {
@@ -83,7 +85,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             }
             for h in 0..item.heads {
                 for i in 0..rows {
-                    let sum = scratch.sum[(h * ld.rows + i) * lanes..][..lanes].iter().copied().sum::<R>();
+                    let sum = total(&scratch.sum[(h * ld.rows + i) * lanes..]);
                     // Nothing attended to: zeros, not 0/0.
                     let inverse = if sum > R::ZERO { R::ONE / sum } else { R::ZERO };
                     let o = &mut scratch.o[(h * ld.rows + i) * ld.dv..][..shape.value_dim];

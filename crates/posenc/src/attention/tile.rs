@@ -16,9 +16,9 @@ use crate::view::View;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of a tile: query vectors that meet a block of keys together.
-const ROWS: usize = 64;
-/// Columns of a tile: a tile of f32 scores then takes 64 KiB, and stays in the second-level cache. A multiple of [`PANEL`].
+/// Rows of a tile: query vectors that meet a block of keys together. A multiple of the rows that a product keeps in registers.
+const ROWS: usize = 96;
+/// Columns of a tile: a tile of f32 scores then takes 96 KiB, and stays in the second-level cache. A multiple of [`PANEL`].
 const COLS: usize = 256;
 /// Rows of a tile that spans all keys.
 const WHOLE_ROWS: usize = 16;
@@ -303,6 +303,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 }
             }
             R::pack_columns(
+                Present::current(),
                 &scratch.staged,
                 ld.d,
                 [count, head_dim],
@@ -319,6 +320,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             R::pack_rows(&scratch.staged, ld.dv, [count, value_dim], rows, panel);
             if adjoint {
                 R::pack_columns(
+                    Present::current(),
                     &scratch.staged,
                     ld.dv,
                     [count, value_dim],
@@ -472,9 +474,15 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    /// The scores of a tile for every head of the item: products, content, soft cap, biases, mask. Padding columns are −∞. `keep` for the adjoint: copies of what
+    /// The heads of an item whose scores are computed together: all of them where a term mixes heads.
+    pub fn together(&self, item: Item) -> impl Iterator<Item = Range<usize>> + use<R> {
+        let heads = if self.granularity == Granularity::AllHeads { item.heads } else { 1 };
+        (0..item.heads).step_by(heads).map(move |h| h..h + heads)
+    }
+
+    /// The scores of a tile for some heads of the item: products, content, soft cap, biases, mask. Padding columns are −∞. `keep` for the adjoint: copies of what
     /// its terms read. Whether `scratch.largest` holds each row's largest score.
-    pub fn scores(&self, item: Item, span: Span, keep: bool, scratch: &mut Scratch<R>) -> bool {
+    pub fn scores(&self, item: Item, heads: Range<usize>, span: Span, keep: bool, scratch: &mut Scratch<R>) -> bool {
         let ld = self.strides();
         let plane = ld.rows * ld.cols;
         let cols = padded(span.cols);
@@ -483,10 +491,13 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         if self.by_distance.is_some() {
             scratch.line.grow(ld.rows + ld.cols);
         }
-        for h in 0..item.heads {
+        for h in heads.clone() {
             let line = self.by_distance.map(|starts| {
                 let line = &mut scratch.line[..span.rows - 1 + cols];
-                self.write_line(item, h, span, starts, line);
+                // No further than the tile's own distances: a term may know no others.
+                let (own, padding) = line.split_at_mut(span.rows - 1 + span.cols);
+                self.write_line(item, h, span, starts, own);
+                padding.fill(R::ZERO);
                 &*line
             });
             R::product(
@@ -514,11 +525,11 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
         let mut kept = 0;
         for (_, term) in self.content() {
-            self.add_term(item, span, term.as_ref(), keep, &mut kept, scratch);
+            self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
             let cap = R::of(cap);
-            for h in 0..item.heads {
+            for h in heads.clone() {
                 for i in 0..span.rows {
                     for s in &mut scratch.s[h * plane + i * ld.cols..][..span.cols] {
                         // A pair that a term or the mask has blocked stays blocked.
@@ -528,12 +539,13 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             }
             if keep {
                 scratch.capped.grow(item.heads * plane);
-                scratch.capped[..item.heads * plane].copy_from_slice(&scratch.s[..item.heads * plane]);
+                let of = heads.start * plane..heads.end * plane;
+                scratch.capped[of.clone()].copy_from_slice(&scratch.s[of]);
             }
         }
         if self.by_distance.is_none() {
             for (_, term) in self.bias() {
-                self.add_term(item, span, term.as_ref(), keep, &mut kept, scratch);
+                self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
             }
         }
         let untouched =
@@ -544,7 +556,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         if open && cols == span.cols {
             return untouched;
         }
-        for h in 0..item.heads {
+        for h in heads.clone() {
             for i in 0..span.rows {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
@@ -559,9 +571,9 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
     }
 
     /// Writes −∞ where pairs of the tile are blocked.
-    fn block(&self, item: Item, span: Span, s: &mut [R]) {
+    fn block(&self, item: Item, heads: Range<usize>, span: Span, s: &mut [R]) {
         let ld = self.strides();
-        for h in 0..item.heads {
+        for h in heads {
             for i in 0..span.rows {
                 let row = &mut s[(h * ld.rows + i) * ld.cols..][..span.cols];
                 self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
@@ -574,17 +586,27 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         self.call.terms().filter(|t| t.needs().reads_scores).count()
     }
 
-    fn add_term(&self, item: Item, span: Span, term: &(dyn ScoreTerm<R> + 'p), keep: bool, kept: &mut usize, scratch: &mut Scratch<R>) {
+    fn add_term(
+        &self,
+        item: Item,
+        heads: Range<usize>,
+        span: Span,
+        term: &(dyn ScoreTerm<R> + 'p),
+        keep: bool,
+        kept: &mut usize,
+        scratch: &mut Scratch<R>,
+    ) {
         let ld = self.strides();
         let plane = ld.rows * ld.cols;
         let size = item.heads * plane;
         let needs = term.needs();
         if needs.reads_scores {
             // Such a term must not take a blocked pair's score for one.
-            self.block(item, span, &mut scratch.s);
+            self.block(item, heads.clone(), span, &mut scratch.s);
         }
         if keep && needs.reads_scores {
-            scratch.before[*kept * size..][..size].copy_from_slice(&scratch.s[..size]);
+            let of = heads.start * plane..heads.end * plane;
+            scratch.before[*kept * size..][of.clone()].copy_from_slice(&scratch.s[of]);
             *kept += 1;
         }
         let shape = (span.rows, span.cols, ld.cols);
@@ -608,7 +630,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             };
             term.add(&Tile::new(self.place(item, 0, span), q, k), &mut s);
         } else {
-            for h in 0..item.heads {
+            for h in heads {
                 let (q, k) = (self.q_block(&scratch.q, h, span), self.k_block(&scratch.k, h, span));
                 let mut s = BlockMut::new(&mut scratch.s[h * plane..(h + 1) * plane], shape.0, shape.1, shape.2);
                 term.add(&Tile::new(self.place(item, h, span), q, k), &mut s);

@@ -12,7 +12,7 @@ pub trait Compiled: Sized {
     fn probabilities(on: Present, s: &mut [Self], tile: Of, sums: &[RowSum<Self>]);
     fn score_gradient(on: Present, p: &[Self], dp: &mut [Self], tile: Of, delta: &[Self]);
     fn rescale(on: Present, rows: &mut [Self], tile: Of, factors: &[Self]);
-    fn pack_columns(rows: &[Self], ld: usize, shape: [usize; 2], panel: &mut [Self]);
+    fn pack_columns(on: Present, rows: &[Self], ld: usize, shape: [usize; 2], panel: &mut [Self]);
     fn pack_rows(rows: &[Self], ld: usize, shape: [usize; 2], panels: &mut [Self], panel: usize);
 }
 
@@ -34,8 +34,8 @@ macro_rules! compiled {
             fn rescale(on: Present, rows: &mut [$t], tile: Of, factors: &[$t]) {
                 rescale(on, rows, tile, factors);
             }
-            fn pack_columns(rows: &[$t], ld: usize, shape: [usize; 2], panel: &mut [$t]) {
-                pack_columns(rows, ld, shape, panel);
+            fn pack_columns(on: Present, rows: &[$t], ld: usize, shape: [usize; 2], panel: &mut [$t]) {
+                pack_columns(on, rows, ld, shape, panel);
             }
             fn pack_rows(rows: &[$t], ld: usize, shape: [usize; 2], panels: &mut [$t], panel: usize) {
                 pack_rows(rows, ld, shape, panels, panel);

@@ -1,6 +1,6 @@
 //! The inner loops, and all `unsafe` of the crate.
 //!
-//! Each kernel is written once, in portable Rust over fixed-size arrays, and compiled for several instruction sets by [`multiversion`]; the one that runs is chosen
+//! Each kernel is written once, in portable Rust over fixed-size arrays or over vectors, and compiled for several instruction sets by [`multiversion`] or [`vectors`]; the one that runs is chosen
 //! by what the processor has ([`Isa`]). Pointers are read after the bounds of the whole call have been checked.
 #![expect(
     unsafe_code,
@@ -32,7 +32,7 @@ pub(crate) use panels::Lines;
 pub(crate) use parts::{ByHeads, ByLength, HeadsMut, share, threads};
 pub(crate) use product::{Left, PANEL, Product, Right, Store};
 pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
-pub(crate) use softmax::{Of, RowSum, Running, dot};
+pub(crate) use softmax::{Of, RowSum, Running, dot, total};
 pub(crate) use turn::{Item, Rows, Tables, turn, turn_into, turn_item, turn_one, with_copy};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.

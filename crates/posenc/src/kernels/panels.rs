@@ -1,9 +1,10 @@
 //! Packed memory: buffers whose rows begin where lines of the cache do, and matrices as panels of columns.
 
-use super::PANEL;
+use super::{PANEL, Present, vectors};
 use crate::error::Result;
 use crate::memory;
 use crate::real::Real;
+use fearless_simd::{Simd, prelude::*};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -70,20 +71,40 @@ impl<R: Real> Lines<R> {
 }
 
 /// Rows as the columns of one panel, `[width, PANEL]`: `count` rows of `width` numbers, `ld` apart; columns without a row are zeros.
-pub(super) fn pack_columns<R: Real>(rows: &[R], ld: usize, [count, width]: [usize; 2], panel: &mut [R]) {
+pub(super) fn pack_columns<R: Real>(on: Present, rows: &[R], ld: usize, [count, width]: [usize; 2], panel: &mut [R]) {
     assert!(count <= PANEL);
     let panel = &mut panel[..width * PANEL];
     if count < PANEL {
         panel.fill(R::ZERO);
     }
-    // Squares of a line of numbers: what is read and what is written stay in the first-level cache.
-    for p0 in (0..width).step_by(OF_LINE) {
-        let some = OF_LINE.min(width - p0);
-        for j in 0..count {
-            let row = &rows[j * ld + p0..][..some];
-            for (p, x) in row.iter().enumerate() {
-                panel[(p0 + p) * PANEL + j] = *x;
+    // Whole squares by vectors, the rest one by one.
+    let [squares, whole] = [count, width].map(|n| n - n % R::LANES);
+    vectors!(on, simd => turn_squares(simd, rows, ld, [squares, whole], panel));
+    for j in 0..count {
+        let done = if j < squares { whole } else { 0 };
+        for (p, x) in rows[j * ld..][..width].iter().enumerate().skip(done) {
+            panel[p * PANEL + j] = *x;
+        }
+    }
+}
+
+/// Squares of vectors, rows to columns. Interleaving the first half of a square with its second half rotates the bits of each number's place by one; as many rounds as a row's place has bits make of rows columns.
+#[inline(always)]
+fn turn_squares<S: Simd, R: Real>(simd: S, rows: &[R], ld: usize, [count, width]: [usize; 2], panel: &mut [R]) {
+    let n = R::LANES;
+    for (j, p) in (0..count).step_by(n).flat_map(|j| (0..width).step_by(n).map(move |p| (j, p))) {
+        let mut square = [R::splat(simd, R::ZERO); OF_LINE];
+        for i in 0..n {
+            square[i] = R::load(simd, &rows[(j + i) * ld + p..]);
+        }
+        for _ in 0..n.trailing_zeros() {
+            let before = square;
+            for i in 0..n / 2 {
+                (square[2 * i], square[2 * i + 1]) = before[i].interleave(before[i + n / 2]);
             }
+        }
+        for i in 0..n {
+            R::store(simd, square[i], &mut panel[(p + i) * PANEL + j..]);
         }
     }
 }

@@ -157,22 +157,22 @@ unsafe fn all_rows<R: Real>(on: Present, panel: &Columns<R>, columns: usize) {
         match on.isa() {
             super::Isa::Avx512 => {
                 while j + wide <= columns {
-                    vectors!(on, simd => rows::<_, R, 8, 2>(simd, &panel.right(j)));
+                    vectors!(on, simd => rows::<_, R, 12, 4, 2>(simd, &panel.right(j)));
                     j += wide;
                 }
                 if j < columns {
-                    vectors!(on, simd => rows::<_, R, 8, 1>(simd, &panel.right(j)));
+                    vectors!(on, simd => rows::<_, R, 12, 4, 1>(simd, &panel.right(j)));
                 }
             }
             super::Isa::Avx2 => {
                 while j < columns {
-                    vectors!(on, simd => rows::<_, R, 4, 1>(simd, &panel.right(j)));
+                    vectors!(on, simd => rows::<_, R, 6, 2, 1>(simd, &panel.right(j)));
                     j += R::LANES;
                 }
             }
             super::Isa::Portable => {
                 while j < columns {
-                    vectors!(on, simd => rows::<_, R, 2, 1>(simd, &panel.right(j)));
+                    vectors!(on, simd => rows::<_, R, 2, 1, 1>(simd, &panel.right(j)));
                     j += R::LANES;
                 }
             }
@@ -180,14 +180,19 @@ unsafe fn all_rows<R: Real>(on: Present, panel: &Columns<R>, columns: usize) {
     }
 }
 
+/// All rows, `MR` at a time, and what is left `REST` at a time, and then one by one.
 #[inline(always)]
-unsafe fn rows<S: Simd, R: Real, const MR: usize, const NV: usize>(simd: S, panel: &Columns<R>) {
+unsafe fn rows<S: Simd, R: Real, const MR: usize, const REST: usize, const NV: usize>(simd: S, panel: &Columns<R>) {
     let mut i = 0;
     // SAFETY: the caller's.
     unsafe {
         while i + MR <= panel.m {
             tile::<S, R, MR, NV>(simd, panel, i);
             i += MR;
+        }
+        while i + REST <= panel.m {
+            tile::<S, R, REST, NV>(simd, panel, i);
+            i += REST;
         }
         while i < panel.m {
             tile::<S, R, 1, NV>(simd, panel, i);
@@ -347,10 +352,16 @@ mod tests {
             let ld = padded(width) + 1;
             let rows: Vec<f32> = (0..count * ld).map(|x| x as f32).collect();
             let mut panel = vec![f32::NAN; width * PANEL];
-            f32::pack_columns(&rows, ld, [count, width], &mut panel);
-            for (at, x) in panel.iter().enumerate() {
-                let (p, j) = (at / PANEL, at % PANEL);
-                assert_eq!(*x, if j < count { rows[j * ld + p] } else { 0.0 });
+            let wide: Vec<f64> = rows.iter().map(|x| f64::from(*x)).collect();
+            for on in Present::all() {
+                let mut of_wide = vec![f64::NAN; width * PANEL];
+                f32::pack_columns(on, &rows, ld, [count, width], &mut panel);
+                f64::pack_columns(on, &wide, ld, [count, width], &mut of_wide);
+                for (at, x) in panel.iter().enumerate() {
+                    let (p, j) = (at / PANEL, at % PANEL);
+                    assert_eq!(*x, if j < count { rows[j * ld + p] } else { 0.0 }, "{}: {p}, {j}", on.isa());
+                    assert_eq!(f64::from(*x), of_wide[at], "{}: {p}, {j}", on.isa());
+                }
             }
         }
     }

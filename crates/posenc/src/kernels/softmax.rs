@@ -61,7 +61,7 @@ pub(crate) fn softmax_step<R: Real>(on: Present, s: &mut [R], tile: Of, largest:
             for chunk in row.chunks_exact_mut(lanes) {
                 let e = R::softmax_exps(simd, R::load(simd, chunk) - from);
                 R::store(simd, e, chunk);
-                total = total + e;
+                total += e;
             }
             R::store(simd, total, sum);
             correction[i] = factor;
@@ -129,6 +129,19 @@ pub(crate) fn rescale<R: Real>(on: Present, x: &mut [R], tile: Of, factors: &[R]
     }
     tile.check(x);
     vectors!(on, simd => body(simd, x, tile, factors));
+}
+
+/// The sum of a row by lanes, in one order.
+pub(crate) fn total<R: Real>(lanes: &[R]) -> R {
+    let mut part = [R::ZERO; LANES];
+    part[..R::LANES].copy_from_slice(&lanes[..R::LANES]);
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            let other = part[l + half];
+            part[l] += other;
+        }
+    }
+    part[0]
 }
 
 /// Σ aᵢ bᵢ with a fixed order of summation; lengths are multiples of [`LANES`].
