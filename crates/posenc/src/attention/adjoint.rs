@@ -2,7 +2,8 @@
 
 use super::Inputs;
 use super::driver::AdjointJob;
-use super::tile::{Scratch, Span, Tiles, load, store};
+use super::pack::{load, store};
+use super::tile::{Scratch, Span, Tiles};
 use crate::kernels::{Left, Of, PANEL, Present, Product, Right, RowSum, Store, dot, padded};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};

@@ -2,7 +2,8 @@
 
 use super::Inputs;
 use super::driver::ForwardJob;
-use super::tile::{Scratch, Tiles, store};
+use super::pack::store;
+use super::tile::{Scratch, Tiles};
 use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded, total};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
