@@ -1,8 +1,8 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
 use crate::kernels::{
-    Item, Present, Rows, Tables, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16,
-    turn_item,
+    Compiled, Item, Present, Rows, Tables, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16,
+    store_merged_bf16, turn_item,
 };
 use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
@@ -20,6 +20,7 @@ mod sealed {
 /// What arithmetic is done in: `f32`, or `f64`, which is the oracle of gradients.
 pub trait Real:
     Vectors
+    + Compiled
     + Element<Real = Self>
     + Default
     + PartialOrd

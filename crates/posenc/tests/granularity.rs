@@ -3,8 +3,8 @@
 
 use posenc::laws::Subject;
 use posenc::{
-    Attention, BlockMut, BoundMut, Call, Dims, Encoding, Granularity, Init, Needs, ParamSpec, Params, Plan, Positions, Real, Result,
-    ScoreTerm, TermGrads, Tile, laws,
+    Attention, BlockMut, BoundMut, Call, Dims, Encoding, Granularity, Init, Inputs, Mask, Mode, Needs, Outputs, ParamSpec, Params, Plan,
+    Positions, Real, Result, ScoreTerm, TermGrads, Tile, View, ViewMut, Workspace, laws,
 };
 use std::sync::Arc;
 
@@ -200,3 +200,81 @@ laws! { along_keys_capped: Capped(probe(Kind::ContentAlongKeys)) => [adjoint_mat
 laws! { along_keys_as_bias: probe(Kind::BiasAlongKeys) }
 laws! { across_heads: probe(Kind::ContentAcrossHeads) }
 laws! { both: probe(Kind::Both) }
+
+/// A value per distance and head, of the distances of one call and no others.
+struct ByDistance {
+    lowest: i64,
+    values: Vec<f32>,
+    /// It says that distances alone decide what it adds.
+    says_so: bool,
+}
+
+impl ScoreTerm<f32> for ByDistance {
+    fn needs(&self) -> Needs {
+        if self.says_so {
+            Needs::bias(0).by_distance()
+        } else {
+            Needs::bias(0)
+        }
+    }
+
+    fn add(&self, tile: &Tile<'_, f32>, s: &mut BlockMut<'_, f32>) {
+        for i in 0..s.rows {
+            for j in 0..s.cols {
+                let d = tile.at.k_at.whole(j).unwrap() - tile.at.q_at.whole(i).unwrap() - self.lowest;
+                s.row(i)[j] += self.values[usize::try_from(d).unwrap()] * (1.0 + tile.at.head as f32);
+            }
+        }
+    }
+}
+
+/// Whether attention asks for a line of distances, and no further than the call's own, or for each tile.
+#[test]
+fn a_line_of_distances_is_what_each_tile_would_have_been_given() {
+    let (heads, d) = (2, 8);
+    for ([q_len, k_len], causal) in [
+        ([1, 1], false),
+        ([3, 40], false),
+        ([130, 301], false),
+        ([300, 300], true),
+        ([97, 513], true),
+    ] {
+        let plan = Encoding::none().plan(Dims::new(heads * d, heads).unwrap()).unwrap();
+        let params = plan.init::<f32>(0).unwrap();
+        let (q_at, k_at) = (Positions::range(5..5 + q_len as i64), Positions::range(-7..k_len as i64 - 7));
+        let numbers = |n: usize, by: usize| -> Vec<f32> { (0..n).map(|i| (i * by % 101) as f32 / 50.0 - 1.0).collect() };
+        let [q, k, v] = [(q_len, 37), (k_len, 41), (k_len, 43)].map(|(len, by)| numbers(heads * len * d, by));
+        let pass = |says_so: bool| {
+            let mut call = plan.call(&params, &q_at, &k_at).unwrap();
+            call.push_bias(Arc::new(ByDistance {
+                lowest: -7 - (5 + q_len as i64 - 1),
+                values: numbers(q_len + k_len - 1, 29),
+                says_so,
+            }));
+            let mask = if causal { Mask::none().causal(k_len - q_len) } else { Mask::none() };
+            let [q_shape, k_shape] = [[1, heads, q_len, d], [1, heads, k_len, d]];
+            let inputs = Inputs::new(
+                View::new(&q, q_shape).unwrap(),
+                View::new(&k, k_shape).unwrap(),
+                View::new(&v, k_shape).unwrap(),
+            );
+            let mut out = vec![f32::NAN; q.len()];
+            let outputs = Outputs {
+                out: ViewMut::new(&mut out, q_shape).unwrap(),
+                saved: None,
+                weights: None,
+            };
+            let work = &mut Workspace::default();
+            Attention::default()
+                .forward(&call, inputs, &mask, Mode::Evaluate, outputs, work)
+                .unwrap();
+            out
+        };
+        // Scores below 5 differ by a rounding, exponentials by 2 ulp in each pass, so weights by 9 parts in 1/EPSILON, and means of values below 1 by twice that; and both sums of a mean, of
+        // k_len numbers, are rounded as often in each pass.
+        let bound = (2.0 * 9.0 + 2.0 * k_len as f32) * f32::EPSILON;
+        for (i, (line, tile)) in pass(true).iter().zip(pass(false)).enumerate() {
+            assert!((line - tile).abs() <= bound, "{q_len} x {k_len}, number {i}: {line} and {tile}");
+        }
+    }
+}

@@ -2,12 +2,14 @@
 
 use super::Inputs;
 use super::driver::AdjointJob;
-use super::tile::{Scratch, Span, Tiles, grow, load, store, zeros};
-use crate::kernels::{Left, Present, RowSum, dot, padded, probabilities, product, score_gradient};
+use super::pack::{load, store};
+use super::tile::{Scratch, Span, Tiles};
+use crate::kernels::{Left, Of, PANEL, Present, Product, Right, RowSum, Store, dot, padded};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads, Tile};
 use crate::view::View;
+use std::ops::Range;
 
 impl<R: Real> Tiles<'_, '_, '_, R> {
     pub fn adjoint<T: Element<Real = R>>(
@@ -22,63 +24,67 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
         let plane = ld.rows * ld.cols;
         self.pack_keys(item, inputs, true, scratch);
-        zeros(&mut scratch.dk, item.kv_heads * ld.k_len * ld.d);
-        zeros(&mut scratch.dv, item.kv_heads * ld.k_len * ld.dv);
+        scratch.dk.zeros(item.kv_heads * ld.k_len * ld.d);
+        scratch.dv.zeros(item.kv_heads * ld.k_len * ld.dv);
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
             self.pack_outputs(job, out, d_out, sums, q0, rows, scratch);
             if let Some(sinks) = inputs.sinks {
                 self.sinks_adjoint(job, sinks, rows, scratch);
             }
-            zeros(&mut scratch.dq, item.heads * ld.rows * ld.d);
+            scratch.dq.zeros(item.heads * ld.rows * ld.d);
             for span in self.tiles_of(item.batch, q0, rows) {
                 if self.unreachable(item, span) {
                     continue;
                 }
-                self.scores(item, span, true, scratch);
-                grow(&mut scratch.ds, item.heads * plane);
-                grow(&mut scratch.kept, plane);
-                for h in 0..item.heads {
-                    self.weights_adjoint(job, h, span, scratch);
-                }
-                self.scores_adjoint(job, span, scratch);
-                for h in 0..item.heads {
-                    let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
-                    let k = &scratch.k[(g * ld.k_len + span.k0) * ld.d..];
-                    let dq = &mut scratch.dq[h * ld.rows * ld.d..];
-                    let scale = R::of(self.scale);
-                    product(
-                        Present::current(),
-                        [rows, ld.d, span.cols],
-                        scale,
-                        Left {
-                            data: ds,
-                            row: ld.cols,
-                            col: 1,
-                        },
-                        k,
-                        ld.d,
-                        dq,
-                        ld.d,
-                        true,
-                    );
-                    let q = &scratch.q[h * ld.rows * ld.d..];
-                    let dk = &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..];
-                    product(
-                        Present::current(),
-                        [span.cols, ld.d, rows],
-                        scale,
-                        Left {
-                            data: ds,
-                            row: 1,
-                            col: ld.cols,
-                        },
-                        q,
-                        ld.d,
-                        dk,
-                        ld.d,
-                        true,
-                    );
+                scratch.ds.grow(item.heads * plane);
+                scratch.kept.grow(plane);
+                for heads in self.together(item) {
+                    self.scores(item, heads.clone(), span, true, scratch);
+                    for h in heads.clone() {
+                        self.weights_adjoint(job, h, span, scratch);
+                    }
+                    self.scores_adjoint(job, heads.clone(), span, scratch);
+                    for h in heads {
+                        let (g, ds) = (h / shape.group(), &scratch.ds[h * plane..]);
+                        let scale = R::of(self.scale);
+                        R::product(
+                            Present::current(),
+                            Product {
+                                shape: [rows, ld.d, span.cols],
+                                alpha: scale,
+                                a: Left {
+                                    data: ds,
+                                    row: ld.cols,
+                                    col: 1,
+                                },
+                                b: self.rows_of(&scratch.kp, ld.d, g, span.k0),
+                                c: &mut scratch.dq[h * ld.rows * ld.d..],
+                                ldc: ld.d,
+                                store: Store::Add,
+                            },
+                        );
+                        R::product(
+                            Present::current(),
+                            Product {
+                                shape: [span.cols, ld.d, rows],
+                                alpha: scale,
+                                a: Left {
+                                    data: ds,
+                                    row: 1,
+                                    col: ld.cols,
+                                },
+                                b: Right {
+                                    data: &scratch.q[h * ld.rows * ld.d..],
+                                    row: ld.d,
+                                    panel: PANEL,
+                                },
+                                c: &mut scratch.dk[(g * ld.k_len + span.k0) * ld.d..],
+                                ldc: ld.d,
+                                store: Store::Add,
+                            },
+                        );
+                    }
                 }
             }
             for h in 0..item.heads {
@@ -112,11 +118,11 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         scratch: &mut Scratch<R>,
     ) {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
-        zeros(&mut scratch.d_o, item.heads * ld.rows * ld.dv);
-        zeros(&mut scratch.delta, item.heads * ld.rows);
+        scratch.d_o.zeros(item.heads * ld.rows * ld.dv);
+        scratch.delta.zeros(item.heads * ld.rows);
         scratch.sums.clear();
         scratch.sums.resize(item.heads * ld.rows, RowSum::default());
-        zeros(&mut scratch.row, ld.dv);
+        scratch.row.zeros(ld.dv);
         for h in 0..item.heads {
             for i in 0..rows {
                 let d_o = &mut scratch.d_o[(h * ld.rows + i) * ld.dv..][..ld.dv];
@@ -145,24 +151,28 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (plane, g, cols) = (ld.rows * ld.cols, h / shape.group(), padded(span.cols));
         let p = &mut scratch.s[h * plane..(h + 1) * plane];
         let ds = &mut scratch.ds[h * plane..(h + 1) * plane];
-        probabilities(Present::current(), p, span.rows, cols, ld.cols, &scratch.sums[h * ld.rows..]);
-        let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
-        let vt = &scratch.vt[g * ld.dv * ld.k_len + span.k0..];
-        let left = Left {
-            data: d_o,
-            row: ld.dv,
-            col: 1,
+        let tile = Of {
+            rows: span.rows,
+            cols,
+            ld: ld.cols,
         };
-        product(
+        R::probabilities(Present::current(), p, tile, &scratch.sums[h * ld.rows..]);
+        let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
+        R::product(
             Present::current(),
-            [span.rows, cols, shape.value_dim],
-            R::ONE,
-            left,
-            vt,
-            ld.k_len,
-            ds,
-            ld.cols,
-            false,
+            Product {
+                shape: [span.rows, cols, shape.value_dim],
+                alpha: R::ONE,
+                a: Left {
+                    data: d_o,
+                    row: ld.dv,
+                    col: 1,
+                },
+                b: self.columns(&scratch.vt, ld.dv, g, span.k0),
+                c: ds,
+                ldc: ld.cols,
+                store: Store::Over,
+            },
         );
         // The values saw the weights after dropout; the softmax's own adjoint needs them before.
         let kept: &[R] = if self.dropout.is_some() {
@@ -172,21 +182,25 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         } else {
             p
         };
-        let dv = &mut scratch.dv[(g * ld.k_len + span.k0) * ld.dv..];
-        product(
+        R::product(
             Present::current(),
-            [span.cols, ld.dv, span.rows],
-            R::ONE,
-            Left {
-                data: kept,
-                row: 1,
-                col: ld.cols,
+            Product {
+                shape: [span.cols, ld.dv, span.rows],
+                alpha: R::ONE,
+                a: Left {
+                    data: kept,
+                    row: 1,
+                    col: ld.cols,
+                },
+                b: Right {
+                    data: d_o,
+                    row: ld.dv,
+                    panel: PANEL,
+                },
+                c: &mut scratch.dv[(g * ld.k_len + span.k0) * ld.dv..],
+                ldc: ld.dv,
+                store: Store::Add,
             },
-            d_o,
-            ld.dv,
-            dv,
-            ld.dv,
-            true,
         );
         for (index, term) in self.content().chain(self.bias()).filter(|(_, t)| t.needs().values) {
             let slots = job.item_slots(self, index, h);
@@ -196,20 +210,20 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             term.value_adjoint(&self.place(item, h, span), &kept, &d_o, &mut dp, slots);
         }
         self.drop_out(item, h, span, ds);
-        score_gradient(Present::current(), p, ds, span.rows, cols, ld.cols, &scratch.delta[h * ld.rows..]);
+        R::score_gradient(Present::current(), p, ds, tile, &scratch.delta[h * ld.rows..]);
     }
 
-    /// All heads of a tile: from the gradient of the final scores back through biases, soft cap and content.
-    fn scores_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, span: Span, scratch: &mut Scratch<R>) {
-        let (item, ld) = (job.item, self.strides());
+    /// Some heads of a tile: from the gradient of the final scores back through biases, soft cap and content.
+    fn scores_adjoint<T: Element<Real = R>>(&self, job: &mut AdjointJob<'_, T>, heads: Range<usize>, span: Span, scratch: &mut Scratch<R>) {
+        let ld = self.strides();
         let plane = ld.rows * ld.cols;
         let mut kept = self.reading_terms();
         for (index, term) in self.bias().rev() {
-            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+            self.term_adjoint(job, index, term.as_ref(), heads.clone(), span, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
             let cap = R::of(cap);
-            for h in 0..item.heads {
+            for h in heads.clone() {
                 for i in 0..span.rows {
                     let at = h * plane + i * ld.cols;
                     for (ds, s) in scratch.ds[at..][..span.cols].iter_mut().zip(&scratch.capped[at..]) {
@@ -220,7 +234,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             }
         }
         for (index, term) in self.content().rev() {
-            self.term_adjoint(job, index, term.as_ref(), span, &mut kept, scratch);
+            self.term_adjoint(job, index, term.as_ref(), heads.clone(), span, &mut kept, scratch);
         }
     }
 
@@ -229,6 +243,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         job: &mut AdjointJob<'_, T>,
         index: usize,
         term: &dyn ScoreTerm<R>,
+        heads: Range<usize>,
         span: Span,
         kept: &mut usize,
         scratch: &mut Scratch<R>,
@@ -243,8 +258,8 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             &[]
         };
         let all = needs.granularity == Granularity::AllHeads;
-        let (planes, calls) = if all { (item.heads, 1) } else { (1, item.heads) };
-        for h in 0..calls {
+        let planes = if all { item.heads } else { 1 };
+        for h in heads.step_by(planes) {
             let g = h / shape.group();
             let (rows, cols) = if before.is_empty() { (0, 0) } else { (span.rows, span.cols) };
             let before = Block {

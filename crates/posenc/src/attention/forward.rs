@@ -2,8 +2,9 @@
 
 use super::Inputs;
 use super::driver::ForwardJob;
-use super::tile::{Scratch, Tiles, grow, store, zeros};
-use crate::kernels::{Left, Present, RowSum, padded, product, softmax_step};
+use super::pack::store;
+use super::tile::{Scratch, Tiles};
+use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded, total};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -14,59 +15,68 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         self.pack_keys(item, inputs, false, scratch);
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
-            zeros(&mut scratch.o, item.heads * ld.rows * ld.dv);
-            zeros(&mut scratch.sum, item.heads * ld.rows);
-            scratch.max.clear();
-            scratch.max.resize(item.heads * ld.rows, R::NEG_INFINITY);
+            let lanes = R::LANES;
+            scratch.o.zeros(item.heads * ld.rows * ld.dv);
+            scratch.sum.zeros(item.heads * ld.rows * lanes);
+            scratch.max.grow(item.heads * ld.rows);
+            scratch.max[..item.heads * ld.rows].fill(R::NEG_INFINITY);
             if let Some(sinks) = inputs.sinks {
                 // As if each row had already met a key with this score.
                 for (h, sink) in sinks[item.head0..][..item.heads].iter().enumerate() {
                     scratch.max[h * ld.rows..][..rows].fill(sink.widen());
-                    scratch.sum[h * ld.rows..][..rows].fill(R::ONE);
+                    for sum in scratch.sum[h * ld.rows * lanes..][..rows * lanes].chunks_exact_mut(lanes) {
+                        sum[0] = R::ONE;
+                    }
                 }
             }
-            grow(&mut scratch.correction, ld.rows);
-            let mut seen = None;
+            scratch.correction.grow(ld.rows);
+            let (mut seen, mut known) = (None, false);
             for span in self.tiles_of(item.batch, q0, rows) {
                 if self.unreachable(item, span) {
                     continue;
                 }
-                self.scores(item, span, false, scratch);
                 seen = Some(span);
-                for h in 0..item.heads {
+                for (heads, h) in self.together(item).flat_map(|heads| heads.clone().map(move |h| (heads.clone(), h))) {
+                    if h == heads.start {
+                        known = self.scores(item, heads, span, false, scratch);
+                    }
                     let g = h / shape.group();
                     let p = &mut scratch.s[h * plane..(h + 1) * plane];
-                    let (max, sum) = (&mut scratch.max[h * ld.rows..], &mut scratch.sum[h * ld.rows..]);
-                    softmax_step(
-                        Present::current(),
-                        p,
+                    let weights = Of {
                         rows,
-                        padded(span.cols),
-                        ld.cols,
-                        max,
-                        sum,
-                        &mut scratch.correction,
-                    );
+                        cols: padded(span.cols),
+                        ld: ld.cols,
+                    };
+                    let running = Running {
+                        max: &mut scratch.max[h * ld.rows..][..rows],
+                        sum: &mut scratch.sum[h * ld.rows * lanes..][..rows * lanes],
+                        correction: &mut scratch.correction,
+                    };
+                    let largest = known.then(|| &scratch.largest[h * ld.rows * lanes..]);
+                    R::softmax_step(Present::current(), p, weights, largest, running);
                     let o = &mut scratch.o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
-                    for (row, correction) in o.chunks_exact_mut(ld.dv).zip(&scratch.correction[..rows]) {
-                        row.iter_mut().for_each(|x| *x *= *correction);
-                    }
+                    let outputs = Of {
+                        rows,
+                        cols: ld.dv,
+                        ld: ld.dv,
+                    };
+                    R::rescale(Present::current(), o, outputs, &scratch.correction);
                     self.drop_out(item, h, span, p);
-                    let v = &scratch.v[(g * ld.k_len + span.k0) * ld.dv..];
-                    product(
+                    R::product(
                         Present::current(),
-                        [rows, ld.dv, span.cols],
-                        R::ONE,
-                        Left {
-                            data: p,
-                            row: ld.cols,
-                            col: 1,
+                        Product {
+                            shape: [rows, ld.dv, span.cols],
+                            alpha: R::ONE,
+                            a: Left {
+                                data: p,
+                                row: ld.cols,
+                                col: 1,
+                            },
+                            b: self.rows_of(&scratch.v, ld.dv, g, span.k0),
+                            c: o,
+                            ldc: ld.dv,
+                            store: Store::Add,
                         },
-                        v,
-                        ld.dv,
-                        o,
-                        ld.dv,
-                        true,
                     );
                     for (_, term) in self.content().chain(self.bias()).filter(|(_, t)| t.needs().values) {
                         let p = Block::new(&*p, rows, span.cols, ld.cols);
@@ -76,7 +86,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             }
             for h in 0..item.heads {
                 for i in 0..rows {
-                    let sum = scratch.sum[h * ld.rows + i];
+                    let sum = total(&scratch.sum[(h * ld.rows + i) * lanes..]);
                     // Nothing attended to: zeros, not 0/0.
                     let inverse = if sum > R::ZERO { R::ONE / sum } else { R::ZERO };
                     let o = &mut scratch.o[(h * ld.rows + i) * ld.dv..][..shape.value_dim];

@@ -2,6 +2,7 @@
 
 use super::{Attention, Window};
 use crate::error::{Error, Result};
+use crate::kernels::{Present, add_row};
 use crate::positions::Positions;
 use crate::real::Real;
 use crate::view::View;
@@ -241,6 +242,13 @@ impl<R: Real> ResolvedMask<'_, R> {
         start.max(chunk.start).min(self.shape[3])..end.min(chunk.end).min(self.shape[3])
     }
 
+    /// All these queries of a batch row see all these keys, and nothing is added to their scores.
+    pub fn is_open(&self, batch: usize, queries: std::ops::Range<usize>, keys: std::ops::Range<usize>) -> bool {
+        // What a query sees begins and ends no later than what the next one sees.
+        let (first, last) = (self.visible(batch, queries.start), self.visible(batch, queries.end - 1));
+        self.parts.is_empty() && last.start <= keys.start && keys.end <= first.end
+    }
+
     /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
     #[inline]
     pub fn block(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
@@ -266,9 +274,10 @@ impl<R: Real> ResolvedMask<'_, R> {
         for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
             if let Part::Additive(view) = part {
                 let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
-                // A score past the largest number is ∞, of which −∞ would make NaN.
-                let hidden = |m: R| m == R::NEG_INFINITY;
-                s.iter_mut().zip(mask).for_each(|(s, m)| *s = if hidden(*m) { *m } else { *s + *m });
+                add_row(Present::current(), s, mask);
+                // A score past the largest number is ∞, and with −∞ it has become NaN.
+                let hidden = s.iter_mut().zip(mask).filter(|(_, m)| **m == R::NEG_INFINITY);
+                hidden.for_each(|(s, m)| *s = *m);
             }
         }
     }

@@ -8,6 +8,7 @@ mod adjoint;
 mod driver;
 mod forward;
 mod mask;
+mod pack;
 mod spec;
 mod temperature;
 mod tile;

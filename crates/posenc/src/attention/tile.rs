@@ -2,25 +2,26 @@
 
 use super::driver::{Item, Shape};
 use super::mask::ResolvedMask;
-use super::{Attention, Inputs, Mask, Temperature};
+use super::{Attention, Mask, Temperature};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
-use crate::kernels::{Left, Present, RowSum, padded, product};
+use crate::kernels::{LANES, Left, Lines, PANEL, Present, Product, RowSum, Store, padded};
 use crate::memory;
-use crate::real::{Element, Real};
-use crate::rotate::{Side, Turn};
+use crate::positions::{At, AtIds, Positions};
+use crate::real::Real;
 use crate::term::{Block, BlockMut, Granularity, Place, Reach, ScoreTerm, Tile};
-use crate::view::View;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of a tile: query vectors that meet a block of keys together.
-const ROWS: usize = 64;
-/// Columns of a tile: a tile of f32 scores then takes 32 KiB.
-const COLS: usize = 128;
+/// Rows of a tile: query vectors that meet a block of keys together. A multiple of the rows that a product keeps in registers.
+const ROWS: usize = 96;
+/// Columns of a tile: a tile of f32 scores then takes 96 KiB, and stays in the second-level cache. A multiple of [`PANEL`].
+const COLS: usize = 256;
 /// Rows of a tile that spans all keys.
 const WHOLE_ROWS: usize = 16;
+/// Positions so near 0 that the distance of any two of them is a whole number.
+const NEAR: u64 = 1 << 61;
 
 /// One call, checked, with its tile sizes.
 pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
@@ -28,60 +29,61 @@ pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
     pub shape: Shape,
     pub scale: f64,
     pub softcap: Option<f64>,
-    temperature: Option<Temperature>,
+    pub temperature: Option<Temperature>,
     pub mask: ResolvedMask<'m, R>,
     pub dropout: Option<Dropout>,
     granularity: Granularity,
     rows: usize,
     cols: usize,
+    /// The first positions of queries and keys, if these follow each other and the call's terms are biases that distances alone decide: each tile then asks for a line of them.
+    by_distance: Option<[i64; 2]>,
 }
 
 /// Packed buffers of one thread. Rows are padded to the vector width; each is described where it is filled.
 #[derive(Debug, Default)]
 pub(super) struct Scratch<R> {
-    /// Rotated keys `[kv_heads, k_len, head_dim]`, and transposed `[kv_heads, head_dim, k_len]`.
-    pub k: Vec<R>,
-    pub kt: Vec<R>,
-    /// Values `[kv_heads, k_len, value_dim]`, and transposed `[kv_heads, value_dim, k_len]` for the adjoint.
-    pub v: Vec<R>,
-    pub vt: Vec<R>,
+    /// Rotated keys as rows `[kv_heads, k_len, head_dim]`, if a term reads them, and as columns of panels `[kv_heads, k_len / PANEL, head_dim, PANEL]`.
+    pub k: Lines<R>,
+    pub kt: Lines<R>,
+    /// Values as rows of panels `[kv_heads, value_dim / PANEL, k_len, PANEL]`.
+    pub v: Lines<R>,
+    /// For the adjoint: values as columns and keys as rows of panels, likewise.
+    pub vt: Lines<R>,
+    pub kp: Lines<R>,
+    /// As many rows as a panel has columns, widened and rotated.
+    pub staged: Lines<R>,
     /// Rotated queries of a block of rows `[heads, rows, head_dim]`.
-    pub q: Vec<R>,
-    /// Scores, then weights, of a tile `[heads, rows, cols]`.
-    pub s: Vec<R>,
+    pub q: Lines<R>,
+    /// Scores, then weights, of a tile `[heads, rows, cols]`, each row's largest by lanes `[heads, rows, Vectors::LANES]`, and biases by distance `[rows + cols]`.
+    pub s: Lines<R>,
+    pub largest: Lines<R>,
+    pub line: Lines<R>,
     /// Scores before each term that reads them, and before the biases where scores are soft-capped.
-    pub before: Vec<R>,
-    pub capped: Vec<R>,
-    /// Running maximum, sum and correction of each row `[heads, rows]`.
-    pub max: Vec<R>,
-    pub sum: Vec<R>,
-    pub correction: Vec<R>,
+    pub before: Lines<R>,
+    pub capped: Lines<R>,
+    /// Running maximum and correction of each row `[heads, rows]`, and its sum by lanes `[heads, rows, Vectors::LANES]`.
+    pub max: Lines<R>,
+    pub sum: Lines<R>,
+    pub correction: Lines<R>,
     /// Outputs of a block of rows `[heads, rows, value_dim]`.
-    pub o: Vec<R>,
+    pub o: Lines<R>,
     /// The adjoint's own: gradients of outputs, weights, queries, keys and values, row sums, weights after dropout.
-    pub d_o: Vec<R>,
-    pub ds: Vec<R>,
-    pub dq: Vec<R>,
-    pub dk: Vec<R>,
-    pub dv: Vec<R>,
-    pub delta: Vec<R>,
+    pub d_o: Lines<R>,
+    pub ds: Lines<R>,
+    pub dq: Lines<R>,
+    pub dk: Lines<R>,
+    pub dv: Lines<R>,
+    pub delta: Lines<R>,
     pub sums: Vec<RowSum<R>>,
-    pub kept: Vec<R>,
+    pub kept: Lines<R>,
     /// One widened row.
-    pub row: Vec<R>,
+    pub row: Lines<R>,
 }
 
 /// `n` zeros.
 pub(super) fn zeros<R: Real>(buffer: &mut Vec<R>, n: usize) {
     buffer.clear();
     buffer.resize(n, R::ZERO);
-}
-
-/// Some `n` numbers, to be overwritten.
-pub(super) fn grow<R: Real>(buffer: &mut Vec<R>, n: usize) {
-    if buffer.len() < n {
-        buffer.resize(n, R::ZERO);
-    }
 }
 
 /// Room for as many numbers as the shape has.
@@ -92,11 +94,11 @@ pub(super) fn ask<T>(buffer: &mut Vec<T>, shape: [usize; 3]) -> Result<()> {
 /// Distances in the packed buffers.
 #[derive(Clone, Copy)]
 pub(super) struct Strides {
-    /// Padded head_dim, value_dim and k_len.
+    /// Padded head_dim and value_dim, and k_len as whole panels.
     pub d: usize,
     pub dv: usize,
     pub k_len: usize,
-    /// Rows of a block, padded columns of a tile.
+    /// Rows of a block, and what rows of a tile lie apart: not a power of two, or rows would share a few places of the cache.
     pub rows: usize,
     pub cols: usize,
 }
@@ -124,7 +126,16 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         let has = |g| call.terms().any(|t| t.needs().granularity == g);
         let all_heads = has(Granularity::AllHeads);
         let whole_rows = whole_rows || has(Granularity::WholeRows);
+        let near = |at: &Positions| at.start().filter(|first| first.unsigned_abs() < NEAR);
+        let biases = call.content().is_empty() && attention.softcap.is_none() && !call.bias().is_empty();
+        let by_distance = biases
+            && call
+                .bias()
+                .iter()
+                .all(|term| term.needs().by_distance && !term.needs().reads_scores && term.needs().granularity == Granularity::Tile);
+        let starts = near(call.q_at()).zip(near(call.k_at())).map(|(q, k)| [q, k]);
         Ok(Tiles {
+            by_distance: starts.filter(|_| by_distance),
             call,
             shape,
             scale: attention.scale_for(shape.head_dim),
@@ -172,40 +183,44 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
     /// Memory for every buffer of one thread, asked for before anything is written: what follows allocates nothing.
     pub fn reserve(&self, scratch: &mut Scratch<R>, adjoint: bool) -> Result<()> {
         let ([kv, q], ld) = (self.item_heads(), self.strides());
-        let (rows, plane) = ([q, ld.rows, 1], [q, ld.rows, ld.cols]);
-        let (keys, values, queries, outputs) = ([kv, ld.k_len, ld.d], [kv, ld.k_len, ld.dv], [q, ld.rows, ld.d], [q, ld.rows, ld.dv]);
-        let kept = [self.reading_terms(), q * ld.rows, ld.cols];
-        let capped = if self.softcap.is_some() { plane } else { [0; 3] };
+        let (rows, lanes, plane) = ([q, ld.rows, 1], [q, ld.rows, LANES], [q, ld.rows, ld.cols]);
+        let panels = |width: usize| [kv, ld.k_len, width.next_multiple_of(PANEL)];
+        let (keys, queries, outputs) = ([kv, ld.k_len, ld.d], [q, ld.rows, ld.d], [q, ld.rows, ld.dv]);
+        let only_if = |wanted: bool, shape: [usize; 3]| if wanted { shape } else { [0; 3] };
         for (buffer, shape) in [
-            (&mut scratch.k, keys),
+            (&mut scratch.k, only_if(self.reads_keys(), keys)),
             (&mut scratch.kt, keys),
-            (&mut scratch.v, values),
+            (&mut scratch.v, panels(ld.dv)),
+            (&mut scratch.staged, [1, PANEL, ld.d.max(ld.dv)]),
             (&mut scratch.q, queries),
             (&mut scratch.s, plane),
+            (&mut scratch.largest, lanes),
+            (&mut scratch.line, only_if(self.by_distance.is_some(), [1, 1, ld.rows + ld.cols])),
             (&mut scratch.max, rows),
-            (&mut scratch.sum, rows),
+            (&mut scratch.sum, lanes),
             (&mut scratch.correction, rows),
             (&mut scratch.o, outputs),
         ] {
-            ask(buffer, shape)?;
+            buffer.ask(shape)?;
         }
         if !adjoint {
             return Ok(());
         }
         for (buffer, shape) in [
-            (&mut scratch.vt, values),
-            (&mut scratch.before, kept),
-            (&mut scratch.capped, capped),
+            (&mut scratch.vt, [kv, ld.k_len, ld.dv]),
+            (&mut scratch.kp, panels(ld.d)),
+            (&mut scratch.before, [self.reading_terms(), q * ld.rows, ld.cols]),
+            (&mut scratch.capped, only_if(self.softcap.is_some(), plane)),
             (&mut scratch.d_o, outputs),
             (&mut scratch.ds, plane),
             (&mut scratch.dq, queries),
             (&mut scratch.dk, keys),
-            (&mut scratch.dv, values),
+            (&mut scratch.dv, [kv, ld.k_len, ld.dv]),
             (&mut scratch.delta, rows),
             (&mut scratch.kept, [1, ld.rows, ld.cols]),
             (&mut scratch.row, [1, 1, ld.dv]),
         ] {
-            ask(buffer, shape)?;
+            buffer.ask(shape)?;
         }
         ask(&mut scratch.sums, rows)
     }
@@ -214,9 +229,9 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         Strides {
             d: padded(self.shape.head_dim),
             dv: padded(self.shape.value_dim),
-            k_len: padded(self.shape.k_len),
+            k_len: self.shape.k_len.next_multiple_of(PANEL),
             rows: self.rows,
-            cols: padded(self.cols),
+            cols: padded(self.cols) + LANES,
         }
     }
 
@@ -253,71 +268,6 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
     fn visible(&self, batch: usize, q0: usize, rows: usize) -> Range<usize> {
         let (first, last) = (self.mask.visible(batch, q0), self.mask.visible(batch, q0 + rows - 1));
         first.start.min(last.start)..first.end.max(last.end)
-    }
-
-    /// Keys (rotated) and values of an item, widened; `transposed_values` for the adjoint.
-    pub fn pack_keys<T: Element<Real = R>>(&self, item: Item, inputs: &Inputs<'_, T>, transposed_values: bool, scratch: &mut Scratch<R>) {
-        let Shape {
-            k_len,
-            head_dim,
-            value_dim,
-            ..
-        } = self.shape;
-        let ld = self.strides();
-        zeros(&mut scratch.k, item.kv_heads * ld.k_len * ld.d);
-        zeros(&mut scratch.kt, item.kv_heads * ld.d * ld.k_len);
-        zeros(&mut scratch.v, item.kv_heads * ld.k_len * ld.dv);
-        if transposed_values {
-            zeros(&mut scratch.vt, item.kv_heads * ld.dv * ld.k_len);
-        }
-        for g in 0..item.kv_heads {
-            for j in 0..k_len {
-                let row = &mut scratch.k[(g * ld.k_len + j) * ld.d..][..head_dim];
-                load(inputs.k.row([item.batch, item.kv0 + g, j, 0]), row);
-                self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, j], row);
-                for (p, x) in row.iter().enumerate() {
-                    scratch.kt[(g * ld.d + p) * ld.k_len + j] = *x;
-                }
-                let row = &mut scratch.v[(g * ld.k_len + j) * ld.dv..][..value_dim];
-                load(inputs.v.row([item.batch, item.kv0 + g, j, 0]), row);
-                if transposed_values {
-                    for (p, x) in row.iter().enumerate() {
-                        scratch.vt[(g * ld.dv + p) * ld.k_len + j] = *x;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Queries (rotated, times their temperature) of a block of rows, widened.
-    pub fn pack_queries<T: Element<Real = R>>(&self, item: Item, q: View<'_, T, 4>, q0: usize, rows: usize, scratch: &mut Scratch<R>) {
-        let ld = self.strides();
-        zeros(&mut scratch.q, item.heads * ld.rows * ld.d);
-        for h in 0..item.heads {
-            for i in 0..rows {
-                let row = &mut scratch.q[(h * ld.rows + i) * ld.d..][..self.shape.head_dim];
-                load(q.row([item.batch, item.head0 + h, q0 + i, 0]), row);
-                self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0 + i], row);
-                self.sharpen(item.batch, q0 + i, row);
-            }
-        }
-    }
-
-    /// Multiplies a query, or its gradient, by its temperature.
-    pub fn sharpen(&self, batch: usize, token: usize, row: &mut [R]) {
-        if let Some(temperature) = self.temperature
-            && let Some(position) = self.call.q_at().get(0, batch, token)
-        {
-            let factor = R::of(temperature.factor(position));
-            row.iter_mut().for_each(|x| *x *= factor);
-        }
-    }
-
-    /// Turns a row of numbers that are stored as `T`: [batch, head, token].
-    pub fn turn<T: Element<Real = R>>(&self, side: Side, turn: Turn, place: [usize; 3], row: &mut [R]) {
-        if let Some(pair) = self.call.rotations().first() {
-            pair.side(side).turn_head::<T>(turn, place, row);
-        }
     }
 
     /// The place of a head's part of a tile.
@@ -366,8 +316,11 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    /// The key rows of a head's key head as a block.
+    /// The key rows of a head's key head as a block; empty where no term reads them.
     pub fn k_block<'s>(&self, k: &'s [R], h: usize, span: Span) -> Block<'s, R> {
+        if !self.reads_keys() {
+            return Block::new(&[], 0, 0, 0);
+        }
         let ld = self.strides();
         let plane = ld.k_len * ld.d;
         let start = h / self.shape.group() * plane + span.k0 * ld.d;
@@ -381,48 +334,98 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    /// The scores of a tile for every head of the item: products, content, soft cap, biases, mask. Padding columns are −∞. `keep` for the adjoint: copies of what
-    /// its terms read.
-    pub fn scores(&self, item: Item, span: Span, keep: bool, scratch: &mut Scratch<R>) {
+    /// Some term may read the keys' rows: those that distances alone decide do not.
+    pub fn reads_keys(&self) -> bool {
+        self.call.terms().any(|term| !term.needs().by_distance)
+    }
+
+    /// The biases of a tile as a line of distances: that of row i and column j is at `rows − 1 − i + j`.
+    fn write_line(&self, item: Item, h: usize, span: Span, starts: [i64; 2], line: &mut [R]) {
+        let before = span.rows - 1;
+        let at = Place {
+            q_at: At {
+                ids: AtIds::Range(starts[0] + span.q0 as i64),
+                present: None,
+            },
+            k_at: At {
+                ids: AtIds::Range(starts[1] + span.k0 as i64 - before as i64),
+                present: None,
+            },
+            k0: span.k0.saturating_sub(before),
+            ..self.place(item, h, span)
+        };
+        let (n, tile) = (line.len(), Tile::of_positions(at));
+        for (first, (_, term)) in self.bias().enumerate() {
+            let mut line = BlockMut::new(line, 1, n, n);
+            match first {
+                0 => term.write(&tile, &mut line),
+                _ => term.add(&tile, &mut line),
+            }
+        }
+    }
+
+    /// The heads of an item whose scores are computed together: all of them where a term mixes heads.
+    pub fn together(&self, item: Item) -> impl Iterator<Item = Range<usize>> + use<R> {
+        let heads = if self.granularity == Granularity::AllHeads { item.heads } else { 1 };
+        (0..item.heads).step_by(heads).map(move |h| h..h + heads)
+    }
+
+    /// The scores of a tile for some heads of the item: products, content, soft cap, biases, mask. Padding columns are −∞. `keep` for the adjoint: copies of what
+    /// its terms read. Whether `scratch.largest` holds each row's largest score.
+    pub fn scores(&self, item: Item, heads: Range<usize>, span: Span, keep: bool, scratch: &mut Scratch<R>) -> bool {
         let ld = self.strides();
         let plane = ld.rows * ld.cols;
-        grow(&mut scratch.s, item.heads * plane);
         let cols = padded(span.cols);
-        for h in 0..item.heads {
-            let g = h / self.shape.group();
-            let q = Left {
-                data: &scratch.q[h * ld.rows * ld.d..],
-                row: ld.d,
-                col: 1,
-            };
-            let kt = &scratch.kt[g * ld.d * ld.k_len + span.k0..];
-            let s = &mut scratch.s[h * plane..];
-            product(
+        scratch.s.grow(item.heads * plane);
+        scratch.largest.grow(item.heads * ld.rows * R::LANES);
+        if self.by_distance.is_some() {
+            scratch.line.grow(ld.rows + ld.cols);
+        }
+        for h in heads.clone() {
+            let line = self.by_distance.map(|starts| {
+                let line = &mut scratch.line[..span.rows - 1 + cols];
+                // No further than the tile's own distances: a term may know no others.
+                let (own, padding) = line.split_at_mut(span.rows - 1 + span.cols);
+                self.write_line(item, h, span, starts, own);
+                padding.fill(R::ZERO);
+                &*line
+            });
+            R::product(
                 Present::current(),
-                [span.rows, cols, self.shape.head_dim],
-                R::of(self.scale),
-                q,
-                kt,
-                ld.k_len,
-                s,
-                ld.cols,
-                false,
+                Product {
+                    shape: [span.rows, cols, self.shape.head_dim],
+                    alpha: R::of(self.scale),
+                    a: Left {
+                        data: &scratch.q[h * ld.rows * ld.d..],
+                        row: ld.d,
+                        col: 1,
+                    },
+                    b: self.columns(&scratch.kt, ld.d, h / self.shape.group(), span.k0),
+                    c: &mut scratch.s[h * plane..],
+                    ldc: ld.cols,
+                    store: Store::Scores {
+                        line,
+                        max: &mut scratch.largest[h * ld.rows * R::LANES..][..span.rows * R::LANES],
+                    },
+                },
             );
             if !self.call.content().is_empty() {
                 // Past what a number holds, a product and a term of opposite signs would be NaN.
-                s[..span.rows * ld.cols].iter_mut().for_each(|s| *s = bounded(*s));
+                scratch.s[h * plane..][..span.rows * ld.cols]
+                    .iter_mut()
+                    .for_each(|s| *s = bounded(*s));
             }
         }
         if keep {
-            grow(&mut scratch.before, self.reading_terms() * item.heads * plane);
+            scratch.before.grow(self.reading_terms() * item.heads * plane);
         }
         let mut kept = 0;
         for (_, term) in self.content() {
-            self.add_term(item, span, term.as_ref(), keep, &mut kept, scratch);
+            self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
             let cap = R::of(cap);
-            for h in 0..item.heads {
+            for h in heads.clone() {
                 for i in 0..span.rows {
                     for s in &mut scratch.s[h * plane + i * ld.cols..][..span.cols] {
                         // A pair that a term or the mask has blocked stays blocked.
@@ -431,28 +434,42 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 }
             }
             if keep {
-                scratch.capped.clear();
-                scratch.capped.extend_from_slice(&scratch.s[..item.heads * plane]);
+                scratch.capped.grow(item.heads * plane);
+                let of = heads.start * plane..heads.end * plane;
+                scratch.capped[of.clone()].copy_from_slice(&scratch.s[of]);
             }
         }
-        for (_, term) in self.bias() {
-            self.add_term(item, span, term.as_ref(), keep, &mut kept, scratch);
+        if self.by_distance.is_none() {
+            for (_, term) in self.bias() {
+                self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
+            }
         }
-        for h in 0..item.heads {
+        let untouched =
+            self.call.content().is_empty() && self.softcap.is_none() && (self.by_distance.is_some() || self.call.bias().is_empty());
+        let open = self
+            .mask
+            .is_open(item.batch, span.q0..span.q0 + span.rows, span.k0..span.k0 + span.cols);
+        if open && cols == span.cols {
+            return untouched;
+        }
+        for h in heads.clone() {
             for i in 0..span.rows {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
-                self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
-                self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                if !open {
+                    self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                    self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                }
                 padding.fill(R::NEG_INFINITY);
             }
         }
+        false
     }
 
     /// Writes −∞ where pairs of the tile are blocked.
-    fn block(&self, item: Item, span: Span, s: &mut [R]) {
+    fn block(&self, item: Item, heads: Range<usize>, span: Span, s: &mut [R]) {
         let ld = self.strides();
-        for h in 0..item.heads {
+        for h in heads {
             for i in 0..span.rows {
                 let row = &mut s[(h * ld.rows + i) * ld.cols..][..span.cols];
                 self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
@@ -465,17 +482,27 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         self.call.terms().filter(|t| t.needs().reads_scores).count()
     }
 
-    fn add_term(&self, item: Item, span: Span, term: &(dyn ScoreTerm<R> + 'p), keep: bool, kept: &mut usize, scratch: &mut Scratch<R>) {
+    fn add_term(
+        &self,
+        item: Item,
+        heads: Range<usize>,
+        span: Span,
+        term: &(dyn ScoreTerm<R> + 'p),
+        keep: bool,
+        kept: &mut usize,
+        scratch: &mut Scratch<R>,
+    ) {
         let ld = self.strides();
         let plane = ld.rows * ld.cols;
         let size = item.heads * plane;
         let needs = term.needs();
         if needs.reads_scores {
             // Such a term must not take a blocked pair's score for one.
-            self.block(item, span, &mut scratch.s);
+            self.block(item, heads.clone(), span, &mut scratch.s);
         }
         if keep && needs.reads_scores {
-            scratch.before[*kept * size..][..size].copy_from_slice(&scratch.s[..size]);
+            let of = heads.start * plane..heads.end * plane;
+            scratch.before[*kept * size..][of.clone()].copy_from_slice(&scratch.s[of]);
             *kept += 1;
         }
         let shape = (span.rows, span.cols, ld.cols);
@@ -499,7 +526,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             };
             term.add(&Tile::new(self.place(item, 0, span), q, k), &mut s);
         } else {
-            for h in 0..item.heads {
+            for h in heads {
                 let (q, k) = (self.q_block(&scratch.q, h, span), self.k_block(&scratch.k, h, span));
                 let mut s = BlockMut::new(&mut scratch.s[h * plane..(h + 1) * plane], shape.0, shape.1, shape.2);
                 term.add(&Tile::new(self.place(item, h, span), q, k), &mut s);
@@ -530,16 +557,4 @@ fn bounded<R: Real>(s: R) -> R {
     } else {
         s
     }
-}
-
-/// A row to arithmetic precision.
-#[inline]
-pub(super) fn load<T: Element>(from: &[T], to: &mut [T::Real]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
-}
-
-/// A row to storage precision.
-#[inline]
-pub(super) fn store<T: Element>(from: &[T::Real], to: &mut [T]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = T::narrow(*from));
 }

@@ -12,6 +12,10 @@ pub trait Vectors {
     const LANES: usize;
     /// One number in all lanes.
     fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// The largest lane.
+    fn largest<S: Simd>(simd: S, x: Self::Vector<S>) -> Self;
+    /// eˣ for x ≤ 0 as softmax needs it: at most 2 ulp off, NaN where x is, and exactly 0 where the result would be so small that its products are subnormal (below 2⁻⁹⁶ in f32).
+    fn softmax_exps<S: Simd>(simd: S, x: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 impl Vectors for f32 {
@@ -21,6 +25,35 @@ impl Vectors for f32 {
     fn splat<S: Simd>(simd: S, x: f32) -> f32x16<S> {
         f32x16::splat(simd, x)
     }
+    #[inline(always)]
+    fn largest<S: Simd>(simd: S, x: f32x16<S>) -> f32 {
+        let (low, high) = simd.split_f32x16(x);
+        let (low, high) = simd.split_f32x8(low.max(high));
+        let lanes: [f32; 4] = low.max(high).to_array();
+        lanes.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most { *x } else { most })
+    }
+    #[inline(always)]
+    fn softmax_exps<S: Simd>(simd: S, x: f32x16<S>) -> f32x16<S> {
+        // x = n ln 2 + r with |r| ≤ ln 2 / 2; eʳ by the polynomial of degree 6 whose largest relative error on that range is smallest (3.1e-9), ln 2 in two parts.
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        // Below ln 2⁻⁹⁶ the result is 0.
+        const SMALLEST: f32 = -66.542_13;
+        // Adding and subtracting 1.5·2²³ rounds to the nearest whole number; the last bits of the sum are then n, and with another 127 the exponent of 2ⁿ.
+        const ROUND: f32 = 12_582_912.0 + 127.0;
+        let of = |x: f32| f32x16::splat(simd, x);
+        let shifted = x.mul_add(of(std::f32::consts::LOG2_E), of(ROUND));
+        let n = shifted - of(ROUND);
+        let r = n.mul_add(of(-LN2_LOW), n.mul_add(of(-LN2_HIGH), x));
+        let p = r.mul_add(of(0.001_381_446_7), of(0.008_368_781));
+        let p = r.mul_add(p, of(0.041_668_393));
+        let p = r.mul_add(p, of(0.166_665_2));
+        let p = r.mul_add(p, of(0.499_999_94));
+        let p = r.mul_add(p, of(1.0));
+        let p = r.mul_add(p, of(1.0));
+        let power = f32x16::from_bits(shifted.to_bits() << 23);
+        x.simd_lt(of(SMALLEST)).select(of(0.0), p * power)
+    }
 }
 
 impl Vectors for f64 {
@@ -29,6 +62,15 @@ impl Vectors for f64 {
     #[inline(always)]
     fn splat<S: Simd>(simd: S, x: f64) -> f64x8<S> {
         f64x8::splat(simd, x)
+    }
+    #[inline(always)]
+    fn largest<S: Simd>(_: S, x: f64x8<S>) -> f64 {
+        let lanes: [f64; 8] = x.to_array();
+        lanes.iter().fold(f64::NEG_INFINITY, |most, x| if *x > most { *x } else { most })
+    }
+    #[inline(always)]
+    fn softmax_exps<S: Simd>(simd: S, x: f64x8<S>) -> f64x8<S> {
+        f64x8::load_array(simd, x.to_array().map(f64::exp))
     }
 }
 
@@ -289,7 +331,7 @@ mod native {
 mod tests {
     use super::*;
     use crate::kernels::{Present, vectors};
-    use crate::real::Element;
+    use crate::real::{Element, Real};
     use crate::rng::Rng;
 
     #[inline(always)]
@@ -324,6 +366,38 @@ mod tests {
             let nans: Vec<f32> = (0..16).map(|i| f32::from_bits(0x7F80_0000 | 1 << i)).collect();
             vectors!(on, simd => stored(simd, &nans, &mut narrow));
             assert!(narrow[..16].iter().all(|x| x.widen().is_nan()), "{}", on.isa());
+        }
+    }
+
+    #[inline(always)]
+    fn exps<S: Simd, R: Real>(simd: S, x: &mut [R]) {
+        for chunk in x.chunks_exact_mut(R::LANES) {
+            R::store(simd, R::softmax_exps(simd, R::load(simd, chunk)), chunk);
+        }
+    }
+
+    /// The doc comment's bound over a grid of the range that does not vanish, exactly 1 and 0 where they belong, and NaN where NaN was.
+    #[test]
+    fn exponentials_are_within_two_ulp_and_vanish_before_their_products_are_subnormal() {
+        let grid: Vec<f32> = (0..91_008).map(|i| i as f32 * -0.000_731).collect();
+        let ends = [0.0, -67.0, -103.0, -1e9, -3e38, f32::NEG_INFINITY, f32::NAN, -f32::NAN];
+        for on in Present::all() {
+            let mut e = grid.clone();
+            vectors!(on, simd => exps(simd, &mut e));
+            for (x, e) in grid.iter().zip(&e) {
+                let exact = f64::from(*x).exp();
+                let bits = (exact as f32).to_bits();
+                let ulp = f64::from(f32::from_bits(bits + 1)) - f64::from(f32::from_bits(bits));
+                assert!((f64::from(*e) - exact).abs() <= 2.0 * ulp, "{}: {x} gives {e:e}", on.isa());
+            }
+            let mut e: Vec<f32> = ends.iter().copied().cycle().take(16).collect();
+            vectors!(on, simd => exps(simd, &mut e));
+            assert_eq!(e[..6], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "{}", on.isa());
+            assert!(e[6].is_nan() && e[7].is_nan(), "{}", on.isa());
+            let mut e = [0.0f64, -1.0, f64::NEG_INFINITY, f64::NAN, -800.0, -2.0, -3.0, -4.0];
+            vectors!(on, simd => exps(simd, &mut e));
+            assert_eq!(e[..3], [1.0, (-1.0f64).exp(), 0.0], "{}", on.isa());
+            assert!(e[3].is_nan(), "{}", on.isa());
         }
     }
 

@@ -1,0 +1,48 @@
+//! The kernels of attention by arithmetic type: compiled with this crate, and not once more with each crate whose code is generic over them.
+
+use super::Present;
+use super::panels::{pack_columns, pack_rows};
+use super::product::{Product, product};
+use super::softmax::{Of, RowSum, Running, probabilities, rescale, score_gradient, softmax_step};
+
+/// What attention does to tiles of an arithmetic type. Public in a private module: only f32 and f64 have it.
+pub trait Compiled: Sized {
+    fn product(on: Present, job: Product<'_, Self>);
+    fn softmax_step(on: Present, s: &mut [Self], tile: Of, largest: Option<&[Self]>, running: Running<'_, Self>);
+    fn probabilities(on: Present, s: &mut [Self], tile: Of, sums: &[RowSum<Self>]);
+    fn score_gradient(on: Present, p: &[Self], dp: &mut [Self], tile: Of, delta: &[Self]);
+    fn rescale(on: Present, rows: &mut [Self], tile: Of, factors: &[Self]);
+    fn pack_columns(on: Present, rows: &[Self], ld: usize, shape: [usize; 2], panel: &mut [Self]);
+    fn pack_rows(rows: &[Self], ld: usize, shape: [usize; 2], panels: &mut [Self], panel: usize);
+}
+
+macro_rules! compiled {
+    ($t:ty) => {
+        impl Compiled for $t {
+            fn product(on: Present, job: Product<'_, $t>) {
+                product(on, job);
+            }
+            fn softmax_step(on: Present, s: &mut [$t], tile: Of, largest: Option<&[$t]>, running: Running<'_, $t>) {
+                softmax_step(on, s, tile, largest, running);
+            }
+            fn probabilities(on: Present, s: &mut [$t], tile: Of, sums: &[RowSum<$t>]) {
+                probabilities(on, s, tile, sums);
+            }
+            fn score_gradient(on: Present, p: &[$t], dp: &mut [$t], tile: Of, delta: &[$t]) {
+                score_gradient(on, p, dp, tile, delta);
+            }
+            fn rescale(on: Present, rows: &mut [$t], tile: Of, factors: &[$t]) {
+                rescale(on, rows, tile, factors);
+            }
+            fn pack_columns(on: Present, rows: &[$t], ld: usize, shape: [usize; 2], panel: &mut [$t]) {
+                pack_columns(on, rows, ld, shape, panel);
+            }
+            fn pack_rows(rows: &[$t], ld: usize, shape: [usize; 2], panels: &mut [$t], panel: usize) {
+                pack_rows(rows, ld, shape, panels, panel);
+            }
+        }
+    };
+}
+
+compiled!(f32);
+compiled!(f64);
