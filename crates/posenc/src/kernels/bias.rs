@@ -273,7 +273,7 @@ pub(crate) fn write_rows<T: Element>(
                 let to = &mut row[start..(start + at_once).min(width)];
                 let stage = &mut stage[..to.len()];
                 write(at, start as i64, stage);
-                let ahead = later.map_or(to.as_ptr(), |(later, _)| later.wrapping_add(start));
+                let ahead = later.map_or(to.as_ptr(), |later| later.wrapping_add(start));
                 narrow_row(on, stage, to, ahead);
             }
         });
@@ -301,7 +301,7 @@ fn slide<T: Element>(on: Present, rows: &mut RowsMut<'_, T>, write: &impl Fn([us
                 narrow_row(on, stage, line, line.as_ptr());
             }
             rows.columns(columns).each_ahead(|[_, _, t], row, later| {
-                let ahead = later.map_or(row.as_ptr(), |(later, _)| later);
+                let ahead = later.unwrap_or(row.as_ptr());
                 copy_row(on, &line[last - (t - first)..][..row.len()], row, ahead);
             });
         }

@@ -35,8 +35,8 @@ pub(crate) struct RowsMut<'a, T> {
     storage: PhantomData<&'a mut [T]>,
 }
 
-/// A row that is visited a little later: where it is, and its batch row, head and token.
-pub(crate) type Later<T> = Option<(*const T, [usize; 3])>;
+/// Where a row begins that is visited a little later.
+pub(crate) type Later<T> = Option<*const T>;
 
 impl<T> RowsMut<'_, T> {
     /// Visits each row with its batch row, head and token, those of a head one after the other.
@@ -110,7 +110,7 @@ impl<T> RowsMut<'_, T> {
                 return None;
             }
         };
-        (self.later > 0).then(|| (self.data.wrapping_add(self.offset(at)).cast_const(), at))
+        (self.later > 0).then(|| self.data.wrapping_add(self.offset(at)).cast_const())
     }
 
     /// Some columns of the same rows.
@@ -248,12 +248,7 @@ pub(crate) fn add_table<T: Element>(
                 match other {
                     None => {
                         // Where nothing is to be asked for, what is in the first-level cache already.
-                        let mut ahead = (x.as_ptr(), own.as_ptr());
-                        if let Some((x, [b, h, t])) = later
-                            && let Some(mix) = mix(b, t)
-                        {
-                            ahead = (x, part(mix.row, h).as_ptr());
-                        }
+                        let ahead = later.unwrap_or(x.as_ptr());
                         added(simd, x, own, ahead);
                     }
                     Some((other, [_, share])) => mixed(simd, x, own, part(other, h), share),
@@ -264,15 +259,14 @@ pub(crate) fn add_table<T: Element>(
     vectors!(on, simd => body(simd, x, table, &mix));
 }
 
-/// `x += a`, while the same places of two rows ahead are asked for.
+/// `x += a`, while as many numbers from `ahead` on are asked for.
 #[inline(always)]
-fn added<S: Simd, T: Element>(simd: S, x: &mut [T], a: &[T::Real], ahead: (*const T, *const T::Real)) {
+fn added<S: Simd, T: Element>(simd: S, x: &mut [T], a: &[T::Real], ahead: *const T) {
     let lanes = <T::Real as Vectors>::LANES;
     let n = x.len();
     let (a, whole) = (&a[..n], n - n % lanes);
     for i in (0..whole).step_by(lanes) {
-        prefetch::<true>(ahead.0.wrapping_add(i).cast());
-        prefetch::<false>(ahead.1.wrapping_add(i).cast());
+        prefetch::<true>(ahead.wrapping_add(i).cast());
         let sum = T::load(simd, &x[i..i + lanes]) + <T::Real as Element>::load(simd, &a[i..i + lanes]);
         T::store(simd, sum, &mut x[i..i + lanes]);
     }
