@@ -3,7 +3,7 @@
 use super::{Attention, Window};
 use crate::error::{Error, Result};
 use crate::kernels::{Present, add_row};
-use crate::positions::Positions;
+use crate::positions::{Documents, Positions};
 use crate::real::Real;
 use crate::view::View;
 
@@ -31,6 +31,7 @@ pub struct Attends<'a>(pub View<'a, bool, 4>);
 pub struct Mask<'a, R = f32> {
     causal: bool,
     first: First<'a>,
+    documents: Option<&'a Documents>,
     parts: Vec<Part<'a, R>>,
 }
 
@@ -81,6 +82,7 @@ impl<R> Default for Mask<'_, R> {
         Mask {
             causal: false,
             first: First::Same(0),
+            documents: None,
             parts: Vec::new(),
         }
     }
@@ -123,6 +125,24 @@ impl<'a, R: Real> Mask<'a, R> {
     pub fn after_rows(self, keys: &'a [usize]) -> Self {
         Mask {
             first: First::Rows(keys),
+            ..self
+        }
+    }
+
+    /// Each token sees its own document's keys alone, in every batch row: packed sequences. Unlike a boolean mask, this costs nothing where a tile lies within one document, and leaves out tiles between documents.
+    /// A query behind a cache ([`Mask::after`]) belongs to the document of its order among the keys. Tokens past the last document see each other.
+    ///
+    /// ```
+    /// use posenc::{Mask, positions::Documents};
+    /// let documents = Documents::from_lengths(&[3, 5])?;
+    /// let mask: Mask<f32> = Mask::none().causal(0).documents(&documents);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "document_mask")]
+    #[doc(alias = "cu_seqlens")]
+    pub fn documents(self, documents: &'a Documents) -> Self {
+        Mask {
+            documents: Some(documents),
             ..self
         }
     }
@@ -179,6 +199,7 @@ impl<'a, R: Real> Mask<'a, R> {
         Ok(ResolvedMask {
             causal: self.causal,
             first: self.first,
+            documents: self.documents,
             window: attention.window.unwrap_or_default(),
             chunks: attention.chunk.map(|size| Chunks::new(size, k_at, chunks)),
             parts: &self.parts,
@@ -192,6 +213,7 @@ impl<'a, R: Real> Mask<'a, R> {
 pub(crate) struct ResolvedMask<'a, R> {
     causal: bool,
     first: First<'a>,
+    documents: Option<&'a Documents>,
     window: Window,
     chunks: Option<Chunks<'a>>,
     parts: &'a [Part<'a, R>],
@@ -239,7 +261,9 @@ impl<R: Real> ResolvedMask<'_, R> {
         let right = if self.causal { Some(0) } else { self.window.right };
         let end = right.map_or(self.shape[3], |right| order.saturating_add(right).saturating_add(1));
         let chunk = self.chunks.as_ref().map_or(0..self.shape[3], |chunks| chunks.of(batch, order));
-        start.max(chunk.start).min(self.shape[3])..end.min(chunk.end).min(self.shape[3])
+        let document = self.documents.map_or(0..usize::MAX, |documents| documents.around(order));
+        let (first, last) = (chunk.start.max(document.start), chunk.end.min(document.end));
+        start.max(first).min(self.shape[3])..end.min(last).min(self.shape[3])
     }
 
     /// All these queries of a batch row see all these keys, and nothing is added to their scores.
