@@ -1,9 +1,12 @@
-//! The kernels of attention by arithmetic type: compiled with this crate, and not once more with each crate whose code is generic over them.
+//! Kernels by type: compiled with this crate, and not once more with each crate whose code is generic over them.
 
 use super::Present;
 use super::panels::{pack_columns, pack_rows};
 use super::product::{Product, product};
 use super::softmax::{Of, RowSum, Running, probabilities, rescale, score_gradient, softmax_step};
+use super::turn::{Item, Rows, Tables, turn_item};
+use super::unpacked::{FewScores, FewSums, few_scores, few_sums};
+use crate::real::Element;
 
 /// What attention does to tiles of an arithmetic type. Public in a private module: only f32 and f64 have it.
 pub trait Compiled: Sized {
@@ -46,3 +49,34 @@ macro_rules! compiled {
 
 compiled!(f32);
 compiled!(f64);
+
+/// What is done to rows of a stored type where they lie. Public in a private module: only the types of storage have it.
+pub trait CompiledStored: Sized {
+    fn turn_item(on: Present, tables: &Tables<'_, Self::Real>, from: Rows<*const Self>, to: Rows<*mut Self>, item: Item)
+    where
+        Self: Element;
+    fn few_scores(on: Present, job: FewScores<'_, Self>)
+    where
+        Self: Element;
+    fn few_sums(on: Present, job: FewSums<'_, Self>)
+    where
+        Self: Element;
+}
+
+macro_rules! compiled_stored {
+    ($($t:ty),*) => {
+        $(impl CompiledStored for $t {
+            fn turn_item(on: Present, tables: &Tables<'_, <$t as Element>::Real>, from: Rows<*const $t>, to: Rows<*mut $t>, item: Item) {
+                turn_item(on, tables, from, to, item);
+            }
+            fn few_scores(on: Present, job: FewScores<'_, $t>) {
+                few_scores(on, job);
+            }
+            fn few_sums(on: Present, job: FewSums<'_, $t>) {
+                few_sums(on, job);
+            }
+        })*
+    };
+}
+
+compiled_stored!(f32, f64, half::f16, half::bf16);
