@@ -4,7 +4,7 @@ use super::Inputs;
 use super::driver::ForwardJob;
 use super::pack::store;
 use super::tile::{Scratch, Tiles};
-use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded, total};
+use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, total};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -48,18 +48,13 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     }
                     let g = h / shape.group();
                     let p = &mut scratch.s[h * plane..(h + 1) * plane];
-                    let weights = Of {
-                        rows,
-                        cols: padded(span.cols),
-                        ld: ld.cols,
-                    };
                     let running = Running {
                         max: &mut scratch.max[h * ld.rows..][..rows],
                         sum: &mut scratch.sum[h * ld.rows * lanes..][..rows * lanes],
                         correction: &mut scratch.correction,
                     };
                     let largest = known.then(|| &scratch.largest[h * ld.rows * lanes..]);
-                    R::softmax_step(Present::current(), p, weights, largest, running);
+                    R::softmax_step(Present::current(), p, self.of(span), largest, running);
                     let o = &mut scratch.o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
                     let outputs = Of {
                         rows,

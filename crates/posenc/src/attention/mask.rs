@@ -2,7 +2,7 @@
 
 use super::{Attention, Window};
 use crate::error::{Error, Result};
-use crate::kernels::{Present, add_row};
+use crate::kernels::{Present, fetch_ahead};
 use crate::positions::{Documents, Positions};
 use crate::real::Real;
 use crate::view::View;
@@ -273,44 +273,44 @@ impl<R: Real> ResolvedMask<'_, R> {
         self.parts.is_empty() && last.start <= keys.start && keys.end <= first.end
     }
 
-    /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
-    #[inline]
-    pub fn block(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        let visible = self.visible(batch, i);
+    /// Adds the additive masks to one row of scores, of the query [batch row, head, order] and keys from `k0`, and writes −∞ where it is blocked.
+    pub fn apply(&self, query: [usize; 3], k0: usize, s: &mut [R]) {
+        for part in self.parts {
+            if let Part::Additive(view) = part {
+                let mask = self.row(view, query, k0, s.len());
+                R::add_mask(Present::current(), s, mask);
+            }
+        }
+        self.block(query, k0, s);
+    }
+
+    /// Writes −∞ where one row of scores is blocked.
+    pub fn block(&self, query: [usize; 3], k0: usize, s: &mut [R]) {
+        let visible = self.visible(query[0], query[2]);
         let n = s.len();
         let start = visible.start.clamp(k0, k0 + n) - k0;
         let end = visible.end.clamp(k0 + start, k0 + n) - k0;
         s[..start].fill(R::NEG_INFINITY);
         s[end..].fill(R::NEG_INFINITY);
-        // They were repeated once already, so that none is refused here.
-        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
-            match part {
-                Part::Blocked(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], true),
-                Part::Attends(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], false),
-                Part::Additive(_) => {}
-            }
+        for part in self.parts {
+            let (view, blocks) = match part {
+                Part::Blocked(view) => (view, true),
+                Part::Attends(view) => (view, false),
+                Part::Additive(_) => continue,
+            };
+            R::block_where(Present::current(), s, self.row(view, query, k0, n), blocks);
         }
     }
 
-    /// Adds the additive masks to one row of scores: query `i`, keys from `k0`.
+    /// Some of a query's row of a mask, in which an axis of 1 is repeated; the row of a query further down is asked for. That the mask fits was seen when it was resolved.
     #[inline]
-    pub fn add(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
-            if let Part::Additive(view) = part {
-                let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
-                add_row(Present::current(), s, mask);
-                // A score past the largest number is ∞, and with −∞ it has become NaN.
-                let hidden = s.iter_mut().zip(mask).filter(|(_, m)| **m == R::NEG_INFINITY);
-                hidden.for_each(|(s, m)| *s = *m);
-            }
+    fn row<'v, T>(&self, mask: &View<'v, T, 4>, [batch, head, query]: [usize; 3], k0: usize, keys: usize) -> &'v [T] {
+        const AHEAD: usize = 4;
+        let [batches, heads, queries, _] = mask.shape();
+        let at = |query: usize| &mask.row([batch.min(batches - 1), head.min(heads - 1), query.min(queries - 1), 0])[k0..k0 + keys];
+        if queries > query + AHEAD {
+            fetch_ahead(at(query + AHEAD));
         }
-    }
-}
-
-fn block<R: Real>(s: &mut [R], mask: &[bool], blocks: bool) {
-    for (s, m) in s.iter_mut().zip(mask) {
-        if *m == blocks {
-            *s = R::NEG_INFINITY;
-        }
+        at(query)
     }
 }

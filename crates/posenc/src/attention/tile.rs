@@ -6,7 +6,7 @@ use super::{Attention, Mask, Temperature};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
-use crate::kernels::{LANES, Left, Lines, PANEL, Present, Product, RowSum, Store, padded};
+use crate::kernels::{LANES, Left, Lines, Of, PANEL, Present, Product, RowSum, Store, padded};
 use crate::memory;
 use crate::positions::{At, AtIds, Positions};
 use crate::real::Real;
@@ -243,6 +243,15 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         ask(&mut scratch.sums, rows)
     }
 
+    /// A tile's rows and columns, padding included.
+    pub fn of(&self, span: Span) -> Of {
+        Of {
+            rows: span.rows,
+            cols: padded(span.cols),
+            ld: self.strides().cols,
+        }
+    }
+
     pub fn strides(&self) -> Strides {
         Strides {
             d: padded(self.shape.head_dim),
@@ -422,18 +431,15 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                     b: self.columns(&scratch.kt, ld.d, h / self.shape.group(), span.k0),
                     c: &mut scratch.s[h * plane..],
                     ldc: ld.cols,
-                    store: Store::Scores {
-                        line,
-                        max: &mut scratch.largest[h * ld.rows * R::LANES..][..span.rows * R::LANES],
+                    store: match self.call.content() {
+                        [] => Store::Scores {
+                            line,
+                            max: &mut scratch.largest[h * ld.rows * R::LANES..][..span.rows * R::LANES],
+                        },
+                        _ => Store::Bounded,
                     },
                 },
             );
-            if !self.call.content().is_empty() {
-                // Past what a number holds, a product and a term of opposite signs would be NaN.
-                scratch.s[h * plane..][..span.rows * ld.cols]
-                    .iter_mut()
-                    .for_each(|s| *s = bounded(*s));
-            }
         }
         self.finish(item, heads, span, keep, scratch)
     }
@@ -451,14 +457,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
-            let cap = R::of(cap);
             for h in heads.clone() {
-                for i in 0..span.rows {
-                    for s in &mut scratch.s[h * plane + i * ld.cols..][..span.cols] {
-                        // A pair that a term or the mask has blocked stays blocked.
-                        *s = if *s == R::NEG_INFINITY { *s } else { cap * (*s / cap).tanh() };
-                    }
-                }
+                R::soft_cap(Present::current(), &mut scratch.s[h * plane..], self.of(span), R::of(cap));
             }
             if keep {
                 scratch.capped.grow(item.heads * plane);
@@ -484,8 +484,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
                 if !open {
-                    self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
-                    self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                    self.mask.apply([item.batch, item.head0 + h, span.q0 + i], span.k0, row);
                 }
                 padding.fill(R::NEG_INFINITY);
             }
@@ -499,7 +498,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         for h in heads {
             for i in 0..span.rows {
                 let row = &mut s[(h * ld.rows + i) * ld.cols..][..span.cols];
-                self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                self.mask.block([item.batch, item.head0 + h, span.q0 + i], span.k0, row);
             }
         }
     }
@@ -571,17 +570,5 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 *p *= R::of(dropout.factor(row, span.k0 + j));
             }
         }
-    }
-}
-
-/// The largest number of its sign for an infinity.
-#[inline]
-fn bounded<R: Real>(s: R) -> R {
-    if s > R::MAX {
-        R::MAX
-    } else if s < -R::MAX {
-        -R::MAX
-    } else {
-        s
     }
 }

@@ -3,7 +3,9 @@
 use super::Present;
 use super::panels::{pack_columns, pack_rows};
 use super::product::{Product, product};
-use super::softmax::{Of, RowSum, Running, probabilities, rescale, score_gradient, softmax_step};
+use super::softmax::{
+    Of, RowSum, Running, add_mask, block_where, probabilities, rescale, score_gradient, soft_cap, soft_cap_gradient, softmax_step,
+};
 use super::turn::{Item, Rows, Tables, turn_item};
 use super::unpacked::{FewScores, FewSums, few_scores, few_sums};
 use crate::real::Element;
@@ -14,6 +16,10 @@ pub trait Compiled: Sized {
     fn softmax_step(on: Present, s: &mut [Self], tile: Of, largest: Option<&[Self]>, running: Running<'_, Self>);
     fn probabilities(on: Present, s: &mut [Self], tile: Of, sums: &[RowSum<Self>]);
     fn score_gradient(on: Present, p: &[Self], dp: &mut [Self], tile: Of, delta: &[Self]);
+    fn soft_cap(on: Present, s: &mut [Self], tile: Of, cap: Self);
+    fn soft_cap_gradient(on: Present, ds: &mut [Self], s: &[Self], tile: Of, cap: Self);
+    fn add_mask(on: Present, s: &mut [Self], mask: &[Self]);
+    fn block_where(on: Present, s: &mut [Self], mask: &[bool], blocks: bool);
     fn rescale(on: Present, rows: &mut [Self], tile: Of, factors: &[Self]);
     fn pack_columns(on: Present, rows: &[Self], ld: usize, shape: [usize; 2], panel: &mut [Self]);
     fn pack_rows(rows: &[Self], ld: usize, shape: [usize; 2], panels: &mut [Self], panel: usize);
@@ -33,6 +39,18 @@ macro_rules! compiled {
             }
             fn score_gradient(on: Present, p: &[$t], dp: &mut [$t], tile: Of, delta: &[$t]) {
                 score_gradient(on, p, dp, tile, delta);
+            }
+            fn soft_cap(on: Present, s: &mut [$t], tile: Of, cap: $t) {
+                soft_cap(on, s, tile, cap);
+            }
+            fn soft_cap_gradient(on: Present, ds: &mut [$t], s: &[$t], tile: Of, cap: $t) {
+                soft_cap_gradient(on, ds, s, tile, cap);
+            }
+            fn add_mask(on: Present, s: &mut [$t], mask: &[$t]) {
+                add_mask(on, s, mask);
+            }
+            fn block_where(on: Present, s: &mut [$t], mask: &[bool], blocks: bool) {
+                block_where(on, s, mask, blocks);
             }
             fn rescale(on: Present, rows: &mut [$t], tile: Of, factors: &[$t]) {
                 rescale(on, rows, tile, factors);

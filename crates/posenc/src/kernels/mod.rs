@@ -31,6 +31,7 @@ pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
 pub(crate) use panels::Lines;
 pub(crate) use parts::{ByHeads, ByLength, HeadsMut, share, threads};
+pub(crate) use prefetch::fetch_ahead;
 pub(crate) use product::{Left, PANEL, Product, Right, Store};
 pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
 pub(crate) use softmax::{Of, RowSum, Running, dot, total};

@@ -4,8 +4,8 @@ use super::bytes::Bytes;
 use super::{Number, poison};
 use posenc::positions::Documents;
 use posenc::{
-    Alibi, Attention, Blocked, Dims, Encoding, Form, Grads, Inputs, Mask, Mode, Outputs, Pairing, Positions, Real, Rng, Rotary,
-    Saved, Slots, T5Bias, View, ViewMut, Window, Workspace, reference,
+    Alibi, Attention, Blocked, Dims, Encoding, Form, Grads, Inputs, Mask, Mode, Outputs, Pairing, Positions, Real, Rng, Rotary, Saved,
+    Slots, T5Bias, View, ViewMut, Window, Workspace, reference,
 };
 
 /// What one call is made of, in f64.
