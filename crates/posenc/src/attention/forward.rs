@@ -56,14 +56,14 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     let largest = known.then(|| &scratch.largest[h * ld.rows * lanes..]);
                     R::softmax_step(Present::current(), p, self.of(span), largest, running);
                     let o = &mut scratch.o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
-                    let outputs = Of {
-                        rows,
-                        cols: ld.dv,
-                        ld: ld.dv,
-                    };
-                    R::rescale(Present::current(), o, outputs, &scratch.correction);
                     self.drop_out(item, h, span, p);
                     if self.unpacked {
+                        let outputs = Of {
+                            rows,
+                            cols: ld.dv,
+                            ld: ld.dv,
+                        };
+                        R::rescale(Present::current(), o, outputs, &scratch.correction);
                         self.unpacked_sums(item, inputs.v, p, &mut scratch.staged, span, o);
                     } else {
                         R::product(
@@ -79,7 +79,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                                 b: self.rows_of(&scratch.v, ld.dv, g, span.k0),
                                 c: o,
                                 ldc: ld.dv,
-                                store: Store::Add,
+                                store: Store::AddTo {
+                                    factors: &scratch.correction,
+                                },
                             },
                         );
                     }

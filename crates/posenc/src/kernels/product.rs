@@ -35,6 +35,8 @@ pub enum Store<'a, R> {
     Bounded,
     /// It is added to what is there.
     Add,
+    /// It is added to what is there times a factor of the row.
+    AddTo { factors: &'a [R] },
     /// It is written over what is there with `line[m − 1 − i + j]` added, if there is a line, and each row's largest numbers to `max` `[m, Vectors::LANES]`.
     Scores { line: Option<&'a [R]>, max: &'a mut [R] },
 }
@@ -75,6 +77,10 @@ pub(crate) fn product<R: Real>(on: Present, product: Product<'_, R>) {
         Store::Over => (Mode::Over, std::ptr::null(), std::ptr::null_mut()),
         Store::Bounded => (Mode::Bounded, std::ptr::null(), std::ptr::null_mut()),
         Store::Add => (Mode::Add, std::ptr::null(), std::ptr::null_mut()),
+        Store::AddTo { factors } => {
+            assert!(factors.len() >= m);
+            (Mode::AddTo, factors.as_ptr(), std::ptr::null_mut())
+        }
         Store::Scores { line, max } => {
             assert!(max.len() >= m * R::LANES && line.is_none_or(|line| line.len() >= m - 1 + n));
             max.fill(R::NEG_INFINITY);
@@ -98,7 +104,11 @@ pub(crate) fn product<R: Real>(on: Present, product: Product<'_, R>) {
             c: c.as_mut_ptr().wrapping_add(j),
             ldc,
             mode,
-            line: if line.is_null() { line } else { line.wrapping_add(j) },
+            line: if line.is_null() || mode != Mode::Scores {
+                line
+            } else {
+                line.wrapping_add(j)
+            },
             max,
         };
         // SAFETY: the bounds of the last element of each matrix, of the line and of the largest numbers were checked above; a part of a panel has a whole number of `LANES`.
@@ -112,6 +122,7 @@ enum Mode {
     Over,
     Bounded,
     Add,
+    AddTo,
     Scores,
 }
 
@@ -128,7 +139,7 @@ struct Columns<R> {
     c: *mut R,
     ldc: usize,
     mode: Mode,
-    /// Of row 0.
+    /// Of row 0; the rows' factors where those are asked for.
     line: *const R,
     max: *mut R,
 }
@@ -139,7 +150,7 @@ impl<R: Real> Columns<R> {
         Columns {
             b: self.b.wrapping_add(by),
             c: self.c.wrapping_add(by),
-            line: if self.line.is_null() {
+            line: if self.line.is_null() || self.mode != Mode::Scores {
                 self.line
             } else {
                 self.line.wrapping_add(by)
@@ -236,6 +247,13 @@ unsafe fn tile<S: Simd, R: Real, const MR: usize, const NV: usize>(simd: S, pane
         Mode::Over => (0..MR).for_each(|r| (0..NV).for_each(|v| store(sum[r][v] * alpha, at(r, v)))),
         Mode::Bounded => (0..MR).for_each(|r| (0..NV).for_each(|v| store(R::bounded(simd, sum[r][v] * alpha), at(r, v)))),
         Mode::Add => (0..MR).for_each(|r| (0..NV).for_each(|v| store(sum[r][v].mul_add(alpha, load(at(r, v))), at(r, v)))),
+        Mode::AddTo => {
+            for r in 0..MR {
+                // SAFETY: there is a factor for each row.
+                let factor = R::splat(simd, unsafe { *panel.line.wrapping_add(i + r) });
+                (0..NV).for_each(|v| store(load(at(r, v)).mul_add(factor, sum[r][v] * alpha), at(r, v)));
+            }
+        }
         Mode::Scores => {
             for r in 0..MR {
                 let to = panel.max.wrapping_add((i + r) * R::LANES);
@@ -292,11 +310,12 @@ mod tests {
                 (false, true, 2),
                 (true, false, 3),
                 (false, true, 4),
+                (true, true, 5),
             ] {
                 let [row, col] = if transposed { [1, m] } else { [k, 1] };
                 let (data, of_row, panel) = right(&b, k, n, packed);
                 for on in Present::all() {
-                    let mut c = vec![R::of(if stored == 1 { 1.0 } else { f64::NAN }); m * n];
+                    let mut c = vec![R::of(if matches!(stored, 1 | 5) { 1.0 } else { f64::NAN }); m * n];
                     let mut max = vec![R::of(f64::NAN); m * R::LANES];
                     R::product(
                         on,
@@ -315,6 +334,7 @@ mod tests {
                                 0 => Store::Over,
                                 1 => Store::Add,
                                 4 => Store::Bounded,
+                                5 => Store::AddTo { factors: &line[..m] },
                                 _ => Store::Scores {
                                     line: (stored == 3).then_some(&line),
                                     max: &mut max,
@@ -329,10 +349,11 @@ mod tests {
                             let other = match stored {
                                 1 => 1.0,
                                 3 => line[m - 1 - i + j].to_f64(),
+                                5 => line[i].to_f64(),
                                 _ => 0.0,
                             };
                             // k products and sums, each rounded once, and the two operations that store.
-                            let bound = (k + 3) as f64 * R::EPSILON.to_f64() / 2.0 * (size + (exact + other).abs());
+                            let bound = (k + 3) as f64 * R::EPSILON.to_f64() / 2.0 * (size + other.abs() + (exact + other).abs());
                             let error = (c[i * n + j].to_f64() - exact - other).abs();
                             assert!(error <= bound, "{}: {m}x{n}x{k} at {i},{j}: {error:e}", on.isa());
                         }

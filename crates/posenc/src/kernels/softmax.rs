@@ -39,33 +39,43 @@ pub(crate) fn softmax_step<R: Real>(on: Present, s: &mut [R], tile: Of, largest:
     fn body<S: Simd, R: Real>(simd: S, s: &mut [R], tile: Of, largest: Option<&[R]>, running: Running<'_, R>) {
         let lanes = R::LANES;
         let Running { max, sum, correction } = running;
-        for i in 0..tile.rows {
-            let row = &mut s[i * tile.ld..][..tile.cols];
-            let most = match largest {
-                Some(largest) => R::load(simd, &largest[i * lanes..]),
-                None => row
-                    .chunks_exact(lanes)
-                    .fold(R::splat(simd, R::NEG_INFINITY), |most, chunk| most.max(R::load(simd, chunk))),
-            };
-            let mut most = max[i].max(R::largest(simd, most));
-            if most > R::MAX {
-                most = bounded(row);
+        let (zero, blocked) = (R::splat(simd, R::ZERO), R::splat(simd, R::NEG_INFINITY));
+        for first in (0..tile.rows).step_by(lanes) {
+            // As many rows as a vector has lanes: their factors are computed together, and without a choice by row.
+            let rows = first..(first + lanes).min(tile.rows);
+            let (mut most, mut before) = ([R::NEG_INFINITY; LANES], [R::NEG_INFINITY; LANES]);
+            for (at, i) in rows.clone().enumerate() {
+                let row = &mut s[i * tile.ld..][..tile.cols];
+                let largest = match largest {
+                    Some(largest) => R::load(simd, &largest[i * lanes..]),
+                    None => row.chunks_exact(lanes).fold(blocked, |most, chunk| most.max(R::load(simd, chunk))),
+                };
+                before[at] = max[i];
+                most[at] = max[i].max(R::largest(simd, largest));
+                if most[at] > R::MAX {
+                    most[at] = bounded(row);
+                }
             }
             // A row that has seen nothing but −∞ stays at zero weights: 0 stands in for its maximum.
-            let base = if most == R::NEG_INFINITY { R::ZERO } else { most };
-            // Most tiles change no maximum.
-            let factor = if most == max[i] { R::ONE } else { (max[i] - base).softmax_exp() };
-            let sum = &mut sum[i * lanes..][..lanes];
-            let from = R::splat(simd, base);
-            let mut total = R::load(simd, sum) * R::splat(simd, factor);
-            for chunk in row.chunks_exact_mut(lanes) {
-                let e = R::softmax_exps(simd, R::load(simd, chunk) - from);
-                R::store(simd, e, chunk);
-                total += e;
+            let most_of = R::load(simd, &most);
+            let base_of = R::where_equal(simd, [most_of, blocked], zero, most_of);
+            let factor_of = R::softmax_exps(simd, R::load(simd, &before) - base_of);
+            let (mut base, mut factor) = ([R::ZERO; LANES], [R::ZERO; LANES]);
+            R::store(simd, base_of, &mut base);
+            R::store(simd, factor_of, &mut factor);
+            for (at, i) in rows.enumerate() {
+                let row = &mut s[i * tile.ld..][..tile.cols];
+                let sum = &mut sum[i * lanes..][..lanes];
+                let from = R::splat(simd, base[at]);
+                let mut total = R::load(simd, sum) * R::splat(simd, factor[at]);
+                for chunk in row.chunks_exact_mut(lanes) {
+                    let e = R::softmax_exps(simd, R::load(simd, chunk) - from);
+                    R::store(simd, e, chunk);
+                    total += e;
+                }
+                R::store(simd, total, sum);
+                (max[i], correction[i]) = (most[at], factor[at]);
             }
-            R::store(simd, total, sum);
-            correction[i] = factor;
-            max[i] = most;
         }
     }
     tile.check(s);
