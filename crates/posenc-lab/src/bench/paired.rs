@@ -139,14 +139,19 @@ pub(super) fn sweep(x: &mut [f32]) {
 
 /// A sum of words: every byte is read once.
 pub(super) fn read(from: &[u8]) {
-    let sum = |from: &[u8]| {
-        let words = from
-            .chunks_exact(8)
-            .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")));
-        words.fold(0, u64::wrapping_add)
-    };
-    if rayon::current_num_threads() > 1 && from.len() >= PARALLEL_FROM {
-        black_box(from.par_chunks(CHUNK).map(sum).reduce(|| 0, u64::wrapping_add));
+    let word = |word: &[u8; 8]| u64::from_le_bytes(*word);
+    reduce(from.as_chunks().0, |words| words.iter().map(word).fold(0, u64::wrapping_add));
+}
+
+/// A sum of the bits of each number, likewise.
+pub(super) fn read_numbers<T: Copy + Sync>(from: &[T], bits: impl Fn(T) -> u32 + Sync) {
+    reduce(from, |numbers| numbers.iter().map(|x| bits(*x)).fold(0, u32::wrapping_add).into());
+}
+
+fn reduce<T: Sync>(from: &[T], sum: impl Fn(&[T]) -> u64 + Sync) {
+    if rayon::current_num_threads() > 1 && size_of_val(from) >= PARALLEL_FROM {
+        let parts = from.par_chunks(CHUNK / size_of::<T>()).map(&sum);
+        black_box(parts.reduce(|| 0, u64::wrapping_add));
     } else {
         black_box(sum(black_box(from)));
     }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 const ROWS: usize = 96;
 /// Columns of a tile: a tile of f32 scores then takes 96 KiB, and stays in the second-level cache. A multiple of [`PANEL`].
 const COLS: usize = 256;
+/// Columns of a tile of [`FEW`] rows: keys and values are each read in longer stretches.
+const FEW_COLS: usize = 2048;
 /// Queries per head up to which keys and values are read where they lie: packing them would cost more than their products.
 const FEW: usize = 8;
 /// Rows of a tile that spans all keys.
@@ -48,6 +50,8 @@ pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
     granularity: Granularity,
     rows: usize,
     cols: usize,
+    /// A term must see whole rows, or weights are wanted: a tile spans all keys.
+    whole_rows: bool,
     /// The first positions of queries and keys, if these follow each other and the call's terms are biases that distances alone decide: each tile then asks for a line of them.
     by_distance: Option<[i64; 2]>,
     /// Keys and values are read where they lie: see `unpacked.rs`.
@@ -154,6 +158,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         Ok(Tiles {
             by_distance: starts.filter(|_| by_distance),
             unpacked,
+            whole_rows,
             call,
             shape,
             scale: attention.scale_for(shape.head_dim),
@@ -163,11 +168,12 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             dropout: mode.dropout(attention.dropout),
             granularity: if all_heads { Granularity::AllHeads } else { Granularity::Tile },
             rows: (if whole_rows || all_heads { WHOLE_ROWS } else { ROWS }).min(shape.q_len.max(1)),
-            cols: if whole_rows {
-                shape.k_len.max(1)
-            } else {
-                COLS.min(shape.k_len.max(1))
-            },
+            cols: match (whole_rows, unpacked) {
+                (true, _) => shape.k_len,
+                (_, true) => FEW_COLS.min(shape.k_len),
+                _ => COLS.min(shape.k_len),
+            }
+            .max(1),
         })
     }
 
@@ -274,22 +280,13 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         let cols = self.cols;
         // A tile that spans all keys does so whatever the mask; others begin at a multiple of the tile, so that packed rows stay aligned.
         let start = if cols >= self.shape.k_len { 0 } else { visible.start / cols * cols };
-        let end = if cols >= self.shape.k_len && self.granularity_is_whole() {
-            self.shape.k_len
-        } else {
-            visible.end
-        };
+        let end = if self.whole_rows { self.shape.k_len } else { visible.end };
         (start..end).step_by(cols).map(move |k0| Span {
             q0,
             rows,
             k0,
             cols: cols.min(end - k0),
         })
-    }
-
-    /// A term must see whole rows, or weights are wanted.
-    fn granularity_is_whole(&self) -> bool {
-        self.cols > COLS || self.call.terms().any(|t| t.needs().granularity == Granularity::WholeRows)
     }
 
     fn visible(&self, batch: usize, q0: usize, rows: usize) -> Range<usize> {

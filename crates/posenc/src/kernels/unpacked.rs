@@ -1,6 +1,6 @@
 //! Products of a few rows with keys and values where they lie: a step of decoding reads its cache once, and packing it would read and write it once more.
 
-use super::prefetch::{LINE, prefetch};
+use super::prefetch::{AHEAD, LINE, prefetch};
 use super::{Present, Vectors, vectors};
 use crate::real::{Element, Real};
 use fearless_simd::{Simd, prelude::*};
@@ -84,11 +84,12 @@ pub(crate) fn few_scores<T: Element>(on: Present, job: FewScores<'_, T>) {
         let lanes = <T::Real as Vectors>::LANES;
         let zero = <T::Real as Vectors>::splat(simd, T::Real::ZERO);
         let alpha = <T::Real as Vectors>::splat(simd, alpha);
+        let ahead = (AHEAD / size_of::<T>() / width).max(1).next_multiple_of(lanes);
         for j in (0..keys).step_by(lanes) {
             let mut row = [std::ptr::null(); MOST];
             for i in 0..lanes {
                 row[i] = k.at(j + i, keys);
-                let next = k.at(j + lanes + i, keys);
+                let next = k.at(j + ahead + i, keys);
                 for line in (0..width).step_by(of_line::<T>()) {
                     prefetch::<false>(next.wrapping_add(line).cast());
                 }
@@ -180,7 +181,7 @@ fn block<S: Simd, T: Element, const ROWS: usize, const WIDE: usize>(
     o_row: usize,
     c: usize,
 ) {
-    const AHEAD: usize = 16;
+    let ahead = (AHEAD / size_of::<T>() / (WIDE * <T::Real as Vectors>::LANES)).max(1);
     let lanes = <T::Real as Vectors>::LANES;
     let mut sum = [[<T::Real as Vectors>::splat(simd, T::Real::ZERO); WIDE]; ROWS];
     for r in 0..ROWS {
@@ -189,7 +190,7 @@ fn block<S: Simd, T: Element, const ROWS: usize, const WIDE: usize>(
         }
     }
     for j in 0..keys {
-        let (row, next) = (v.at(j, keys).wrapping_add(c), v.at(j + AHEAD, keys).wrapping_add(c));
+        let (row, next) = (v.at(j, keys).wrapping_add(c), v.at(j + ahead, keys).wrapping_add(c));
         for line in (0..WIDE * lanes).step_by(of_line::<T>()) {
             prefetch::<false>(next.wrapping_add(line).cast());
         }
