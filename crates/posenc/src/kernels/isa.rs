@@ -46,13 +46,12 @@ impl Isa {
 
     /// The proof that this processor has it.
     fn level(self) -> Option<Level> {
-        let best = Level::new();
         match self {
             Isa::Portable => Some(Level::baseline()),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => best.as_avx2().map(Level::Avx2),
+            Isa::Avx2 => Level::new().as_avx2().map(Level::Avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => best.as_avx512().map(Level::Avx512),
+            Isa::Avx512 => Level::new().as_avx512().map(Level::Avx512),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
