@@ -7,8 +7,9 @@ use clap::Args;
 /// Measure how fast the hooks are on this machine, each against what it can do at best
 ///
 /// A hook moves memory, so its limit is a plain movement of the same bytes: a product by a constant in place, a
-/// copy, a fill. Both run in turn in this process; the ratio is the median of the pairs, with their range. Other
-/// work on the machine widens the range. Above them stands how fast the machine moves memory.
+/// copy, a fill. Attention computes: its limit is matrix products of as many operations, that of its biases and
+/// masks is attention without them. Both run in turn in this process; the ratio is the median of the pairs, with
+/// their range. Other work on the machine widens the range. Above them stands how fast the machine moves memory.
 /// POSENC_ISA=portable|avx2|avx512 forces an instruction set.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -18,11 +19,12 @@ use clap::Args;
 Examples:
   posenc bench
   posenc bench --only 'rotary halves' --threads 1
+  posenc bench --only attention
   posenc bench --growth --plot growth.svg
   POSENC_ISA=avx2 posenc bench --json"
 )]
 pub struct BenchArguments {
-    /// Only works whose name contains this; how fast memory moves is named 'bandwidth'
+    /// Only works whose name contains this; how fast memory moves is named 'bandwidth', what attention needs of it 'memory'
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 

@@ -5,7 +5,7 @@ use posenc_lab::bench::{Options, Report, Seen, run as measure};
 use super::show::{Format, check_one, write_one};
 use super::{print, print_json};
 use crate::args::bench::BenchArguments;
-use crate::export::bench::{bandwidth, heading, line, machine, threads};
+use crate::export::bench::{bandwidth, heading, line, machine, memory, threads};
 use crate::export::pictures::growth;
 use crate::failure::Failure;
 
@@ -34,7 +34,7 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         }
     })?;
     table.written?;
-    if report.rows.is_empty() && report.bandwidth.is_empty() {
+    if report.rows.is_empty() && report.bandwidth.is_empty() && report.memory.is_empty() {
         let (only, growth) = (
             arguments.only.as_deref().unwrap_or_default(),
             if arguments.growth { " --growth" } else { "" },
@@ -84,6 +84,7 @@ impl Table {
                 return;
             }
             Seen::Bandwidth(sizes) => self.under(sizes.first().map_or(1, |at| at.threads)) + &bandwidth(sizes),
+            Seen::Memory(lengths) => self.under(lengths.first().map_or(1, |at| at.threads)) + &memory(lengths),
             Seen::Row(row) => {
                 let mut text = self.under(row.threads);
                 if !self.headed {
@@ -110,7 +111,7 @@ fn closing(report: &Report, arguments: &BenchArguments) -> String {
     let goals = report.rows.iter().filter_map(|row| row.met());
     let met = goals.clone().filter(|met| *met).count();
     let mut text = format!(
-        "\nRatio: time over the limit's, the median of {} pairs (smallest–largest).",
+        "\n10⁹/s: bytes read and written, or operations of attention's products, a second.\nRatio: time over the limit's, the median of {} pairs (smallest–largest).",
         report.rounds
     );
     match goals.count() {

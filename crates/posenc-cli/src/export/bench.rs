@@ -1,6 +1,6 @@
 //! Measurements as a table.
 
-use posenc_lab::bench::{Bandwidth, Machine, Row, Spread};
+use posenc_lab::bench::{Bandwidth, Machine, Memory, Row, Spread};
 
 /// The machine in a line.
 pub fn machine(machine: &Machine) -> String {
@@ -40,6 +40,23 @@ pub fn bandwidth(sizes: &[Bandwidth]) -> String {
     line("both (x *= c)", |at| at.sweep);
     line("both (copy)", |at| at.copy);
     out
+}
+
+/// What attention needs of memory on a number of threads, by length.
+pub fn memory(lengths: &[Memory]) -> String {
+    let column = |text: &str| format!("{text:>14}");
+    let line = |name: &str, of: &dyn Fn(&Memory) -> String| {
+        let columns: String = lengths.iter().map(|at| column(&of(at))).collect();
+        format!("{name:<47}{columns}")
+    };
+    let mebibytes = |bytes: usize| format!("{:.1} MiB", bytes as f64 / (1u64 << 20) as f64);
+    [
+        line("memory of attention and back, T5 bias", &|at| format!("{} tokens", at.tokens)),
+        line("  inputs, outputs and their gradients", &|at| mebibytes(at.tensors)),
+        line("  workspace", &|at| mebibytes(at.workspace)),
+        line("  scores of all pairs, which are never there", &|at| mebibytes(at.scores)),
+    ]
+    .join("\n")
 }
 
 /// The names of the columns.

@@ -11,6 +11,7 @@ use posenc::{
 };
 use posenc_nn::{Matrix, MatrixMut, matmul};
 use rayon::prelude::*;
+use serde::Serialize;
 use std::sync::Arc;
 
 const HEADS: usize = 16;
@@ -159,6 +160,39 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
     masked(timer)?;
     back(timer)?;
     steps(timer)
+}
+
+/// What attention needs besides its inputs and outputs: forward and back, a head for each thread, at four lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Threads, and heads.
+    pub threads: usize,
+    /// Queries and keys.
+    pub tokens: usize,
+    /// Bytes of queries, keys, values, outputs and the gradients of these, of heads of 64.
+    pub tensors: usize,
+    /// Bytes of the workspace.
+    pub workspace: usize,
+    /// Bytes that the scores of all pairs would take.
+    pub scores: usize,
+}
+
+pub(super) fn memory() -> Result<Vec<Memory>, LabError> {
+    const D: usize = 64;
+    let threads = rayon::current_num_threads();
+    let at = |tokens: usize| {
+        let mut job = Job::<f32>::new(T5Bias::encoder(), [1, threads, tokens, D], threads, tokens)?;
+        job.both()?;
+        Ok(Memory {
+            threads,
+            tokens,
+            tensors: 8 * threads * tokens * D * size_of::<f32>(),
+            workspace: job.work.bytes(),
+            scores: threads * tokens * tokens * size_of::<f32>(),
+        })
+    };
+    [LEN, 2 * LEN, 4 * LEN, 8 * LEN].into_iter().map(at).collect()
 }
 
 /// Square products of as many operations, shared by the threads one by one.

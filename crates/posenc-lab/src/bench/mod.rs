@@ -26,6 +26,7 @@ mod rotation;
 mod steps;
 mod tables;
 
+pub use attention::Memory;
 pub use bandwidth::Bandwidth;
 pub use machine::{Cache, Machine};
 pub use paired::{Paired, paired};
@@ -38,7 +39,7 @@ use serde::Serialize;
 /// What is measured, and how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only works whose name contains this; how fast memory moves is named `bandwidth`.
+    /// Only works whose name contains this; how fast memory moves is named `bandwidth`, what attention needs of it `memory of attention`.
     pub only: Option<String>,
     /// Numbers of threads to measure with.
     pub threads: Vec<usize>,
@@ -157,6 +158,8 @@ pub struct Report {
     pub rounds: usize,
     /// How fast memory moves: sizes, for each number of threads.
     pub bandwidth: Vec<Bandwidth>,
+    /// What attention needs of it, by length, for each number of threads.
+    pub memory: Vec<Memory>,
     /// In the order in which they were measured.
     pub rows: Vec<Row>,
 }
@@ -170,6 +173,8 @@ pub enum Seen<'r> {
     Bandwidth(&'r [Bandwidth]),
     /// One work.
     Row(&'r Row),
+    /// After the rows of a number of threads: what attention needs of memory, by length.
+    Memory(&'r [Memory]),
 }
 
 /// Measures, and calls `seen` with each part as it is there.
@@ -182,7 +187,7 @@ pub fn run(options: &Options, mut seen: impl FnMut(Seen<'_>) + Send) -> Result<R
     }
     let machine = Machine::this();
     seen(Seen::Machine(&machine));
-    let (mut bandwidth, mut rows) = (Vec::new(), Vec::new());
+    let (mut bandwidth, mut memory, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for &threads in &options.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|_| {
             LabError::Encoding(Error::Invalid {
@@ -212,13 +217,20 @@ pub fn run(options: &Options, mut seen: impl FnMut(Seen<'_>) + Send) -> Result<R
             bias::measure(&mut timer)?;
             tables::measure(&mut timer)?;
             steps::measure(&mut timer)?;
-            attention::measure(&mut timer)
+            attention::measure(&mut timer)?;
+            if timer.wants("memory of attention") {
+                let needed = attention::memory()?;
+                (timer.seen)(Seen::Memory(&needed));
+                memory.extend(needed);
+            }
+            Ok(())
         })?;
     }
     Ok(Report {
         machine,
         rounds: options.rounds,
         bandwidth,
+        memory,
         rows,
     })
 }

@@ -134,6 +134,12 @@ impl<R> Default for Workspace<R> {
 }
 
 impl<R: Real> Workspace<R> {
+    /// Bytes that it holds: in proportion to the keys of a call, and to its threads.
+    pub fn bytes(&self) -> usize {
+        let scratch: usize = self.scratch.iter().map(Scratch::bytes).sum();
+        scratch + size_of_val::<[R]>(&self.partial) + size_of_val::<[usize]>(&self.chunks)
+    }
+
     /// Memory for a call, one scratch for each thread that shares its items.
     fn reserve<'s>(scratch: &'s mut Vec<Scratch<R>>, tiles: &Tiles<'_, '_, '_, R>, adjoint: bool) -> Result<&'s mut [Scratch<R>]> {
         let threads = threads(tiles.items());

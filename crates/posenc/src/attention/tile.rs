@@ -99,6 +99,43 @@ pub(super) struct Scratch<R> {
     pub row: Lines<R>,
 }
 
+impl<R: Real> Scratch<R> {
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> usize {
+        let Scratch {
+            k,
+            kt,
+            v,
+            vt,
+            kp,
+            staged,
+            q,
+            s,
+            largest,
+            line,
+            before,
+            capped,
+            max,
+            sum,
+            correction,
+            o,
+            d_o,
+            ds,
+            dq,
+            dk,
+            dv,
+            delta,
+            sums,
+            kept,
+            row,
+        } = self;
+        let lines = [
+            k, kt, v, vt, kp, staged, q, s, largest, line, before, capped, max, sum, correction, o, d_o, ds, dq, dk, dv, delta, kept, row,
+        ];
+        lines.iter().map(|buffer| size_of_val::<[R]>(buffer)).sum::<usize>() + size_of_val::<[RowSum<R>]>(sums)
+    }
+}
+
 /// `n` zeros.
 pub(super) fn zeros<R: Real>(buffer: &mut Vec<R>, n: usize) {
     buffer.clear();
