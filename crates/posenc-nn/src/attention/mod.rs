@@ -190,6 +190,40 @@ impl MultiheadAttention {
         weights: Option<&mut [R]>,
         trace: &mut AttentionTrace<R>,
     ) -> Result<()> {
+        self.any_forward(params, call, streams, mask, mode, None, out, weights, trace)
+    }
+
+    /// [`MultiheadAttention::forward`] with `residual` `[batch, q_len, width]` added to `out`: the sum of a residual connection costs no pass of its own. The adjoint is the same.
+    ///
+    /// # Errors
+    /// As [`MultiheadAttention::forward`], or a residual of another size than `out`.
+    pub fn forward_onto<R: Number>(
+        &self,
+        params: &Params<R>,
+        call: &Call<'_, R>,
+        streams: Streams<'_, R>,
+        mask: &Mask<'_, R>,
+        mode: Mode,
+        residual: &[R],
+        out: &mut [R],
+        trace: &mut AttentionTrace<R>,
+    ) -> Result<()> {
+        size("residual, of the size of out", residual.len(), &[out.len()])?;
+        self.any_forward(params, call, streams, mask, mode, Some(residual), out, None, trace)
+    }
+
+    fn any_forward<R: Number>(
+        &self,
+        params: &Params<R>,
+        call: &Call<'_, R>,
+        streams: Streams<'_, R>,
+        mask: &Mask<'_, R>,
+        mode: Mode,
+        residual: Option<&[R]>,
+        out: &mut [R],
+        weights: Option<&mut [R]>,
+        trace: &mut AttentionTrace<R>,
+    ) -> Result<()> {
         let [batch, q_len, k_len] = self.lengths(call, &streams)?;
         size("out [batch, q_len, width]", out.len(), &[batch, q_len, self.width])?;
         self.check_params(params)?;
@@ -210,7 +244,10 @@ impl MultiheadAttention {
         context.resize(batch * q_len * self.dims.heads * self.dims.head_dim, R::ZERO);
         let inputs = self.inputs(params, [q, k, v], [batch, q_len, k_len])?;
         self.attend(call, inputs, mask, mode, context, weights, saved, work)?;
-        self.out_proj().forward(params, context, out)?;
+        match residual {
+            Some(residual) => self.out_proj().forward_onto(params, context, residual, out)?,
+            None => self.out_proj().forward(params, context, out)?,
+        }
         drop(tabled);
         trace.tables = tables;
         Ok(())
@@ -326,21 +363,13 @@ impl MultiheadAttention {
         match d_streams {
             StreamGrads::Apart { query, key, value } => {
                 for (role, dx) in ROLES.into_iter().zip([query, key, value]) {
-                    self.project_adjoint(params, call, role, streams.of(role), batch, dx, grads, trace)?;
+                    self.project_adjoint(params, call, role, streams.of(role), batch, dx, false, grads, trace)?;
                 }
             }
             StreamGrads::Same(dx) => {
-                let mut d_stream = std::mem::take(&mut trace.d_stream);
-                d_stream.resize(dx.len(), R::ZERO);
                 for role in ROLES {
-                    let first = role == Role::Query;
-                    let into = if first { &mut *dx } else { &mut d_stream };
-                    self.project_adjoint(params, call, role, streams.of(role), batch, into, grads, trace)?;
-                    if !first {
-                        dx.iter_mut().zip(&d_stream).for_each(|(sum, part)| *sum += *part);
-                    }
+                    self.project_adjoint(params, call, role, streams.of(role), batch, dx, role != Role::Query, grads, trace)?;
                 }
-                trace.d_stream = d_stream;
             }
         }
         Ok(())

@@ -51,6 +51,16 @@ multiversion! {
         }
     }
 
+    /// y = x + row, row by row.
+    pub(crate) fn add_to_rows<R: Number>(x: &[R], row: &[R], y: &mut [R]) {
+        let width = row.len().max(1);
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            for ((y, x), r) in y.iter_mut().zip(x).zip(row) {
+                *y = *x + *r;
+            }
+        }
+    }
+
     /// Σ xᵢ² in f64, which f32 gradients cannot overflow.
     pub(crate) fn sum_of_squares<R: Number>(x: &[R]) -> f64 {
         let mut lanes = [0.0f64; LANES];
