@@ -3,7 +3,7 @@
 use crate::activation::Activation;
 use crate::error::Result;
 use crate::kernels;
-use crate::matrix::{Matrix, MatrixMut, matmul};
+use crate::matrix::{Matrix, MatrixMut, Onto, matmul, product};
 use crate::number::Number;
 use crate::shape::{gradient, rows, size, tensor};
 use posenc::{Init, ParamSpec, Params};
@@ -67,10 +67,7 @@ impl Linear {
     /// x is not whole rows, y has another size, or a parameter is missing or of another shape.
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
         let (weight, bias) = self.tensors(params, x.len(), y.len())?;
-        if let Some(bias) = bias {
-            y.chunks_exact_mut(self.out_dim).for_each(|y| y.copy_from_slice(bias));
-        }
-        self.product(weight, x, bias.is_some(), y)
+        self.product(weight, x, bias.map_or(Onto::Scaled(R::ZERO), Onto::Row), y)
     }
 
     /// y = residual + x·Wᵀ + b, as [`Linear::forward`] otherwise: the sum of a residual connection costs no pass of its own.
@@ -80,11 +77,7 @@ impl Linear {
     pub fn forward_onto<R: Number>(&self, params: &Params<R>, x: &[R], residual: &[R], y: &mut [R]) -> Result<()> {
         size("residual, of the size of y", residual.len(), &[y.len()])?;
         let (weight, bias) = self.tensors(params, x.len(), y.len())?;
-        match bias {
-            Some(bias) => kernels::add_to_rows(residual, bias, y),
-            None => y.copy_from_slice(residual),
-        }
-        self.product(weight, x, true, y)
+        self.product(weight, x, Onto::Rows(residual, bias), y)
     }
 
     /// y = activation(x·Wᵀ + b), and `slope` `[n, out]` the activation's slope there, both overwritten; bias and activation in one pass. The gradient of y times the slope
@@ -102,7 +95,7 @@ impl Linear {
     ) -> Result<()> {
         size("slope, of the size of y", slope.len(), &[y.len()])?;
         let (weight, bias) = self.tensors(params, x.len(), y.len())?;
-        self.product(weight, x, false, slope)?;
+        self.product(weight, x, Onto::Scaled(R::ZERO), slope)?;
         activation.forward_with_slope(bias, slope, y)
     }
 
@@ -114,14 +107,14 @@ impl Linear {
         Ok((weight, self.bias_spec().map(|spec| tensor(params, &spec)).transpose()?))
     }
 
-    /// x·Wᵀ, added to y or written over it.
-    fn product<R: Number>(&self, weight: &[R], x: &[R], add: bool, y: &mut [R]) -> Result<()> {
+    /// y = x·Wᵀ onto something.
+    fn product<R: Number>(&self, weight: &[R], x: &[R], onto: Onto<'_, R>, y: &mut [R]) -> Result<()> {
         let n = self.rows(x.len())?;
-        matmul(
+        product(
             R::ONE,
             Matrix::new(x, n, self.in_dim)?,
             Matrix::new(weight, self.out_dim, self.in_dim)?.t(),
-            if add { R::ONE } else { R::ZERO },
+            onto,
             MatrixMut::new(y, n, self.out_dim)?,
         )
     }

@@ -4,7 +4,7 @@ use super::{AttentionTrace, MultiheadAttention};
 use crate::error::Result;
 use crate::kernels;
 use crate::linear::Linear;
-use crate::matrix::{Matrix, MatrixMut, matmul};
+use crate::matrix::{Matrix, MatrixMut, Onto, matmul, product};
 use crate::number::Number;
 use crate::rms_norm::RmsNorm;
 use crate::shape::{gradient, join, tensor};
@@ -128,16 +128,13 @@ impl MultiheadAttention {
     pub(super) fn linear<R: Number>(&self, params: &Params<R>, role: Role, x: &[R], n: usize, y: &mut [R]) -> Result<()> {
         let (weight, bias, rows) = self.projection(role);
         let out_dim = rows.len();
-        let keep = if let Some(bias) = bias {
-            let bias = &tensor(params, &bias)?[rows.clone()];
-            y.chunks_exact_mut(out_dim).for_each(|y| y.copy_from_slice(bias));
-            R::ONE
-        } else {
-            R::ZERO
+        let onto = match bias {
+            Some(bias) => Onto::Row(&tensor(params, &bias)?[rows.clone()]),
+            None => Onto::Scaled(R::ZERO),
         };
         let weight = &tensor(params, &weight)?[rows.start * self.width..rows.end * self.width];
         let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
-        matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)
+        product(R::ONE, x, weight.t(), onto, MatrixMut::new(y, n, out_dim)?)
     }
 
     /// The adjoint of [`MultiheadAttention::linear`]; overwrites `dx` where it is asked for, or adds to it.
