@@ -1,8 +1,7 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
 use crate::kernels::{
-    Compiled, Item, Present, Rows, Tables, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16,
-    store_merged_bf16, turn_item,
+    Compiled, CompiledStored, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16,
 };
 use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
@@ -73,7 +72,7 @@ pub trait Real:
 }
 
 /// What is stored: `f32`, `f64`, `f16` or `bf16`. A number is converted when its row is loaded or stored, once: without a branch, so that a loop over a row becomes vector code.
-pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+pub trait Element: sealed::Sealed + CompiledStored + Copy + Send + Sync + 'static {
     /// What its arithmetic is done in.
     type Real: Real;
     /// The largest magnitude up to which every whole number is representable: 2²⁴ for `f32`.
@@ -100,9 +99,6 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn round_lanes<S: Simd>(_: S, vector: <Self::Real as Vectors>::Vector<S>) -> <Self::Real as Vectors>::Vector<S> {
         vector
     }
-    /// Turns rows. Not generic, so that the kernels are compiled with this crate and not once more with each of its users.
-    #[doc(hidden)]
-    fn turn_item(on: Present, tables: &Tables<'_, Self::Real>, from: Rows<*const Self>, to: Rows<*mut Self>, item: Item);
     /// Two vectors of a row are better read by [`load_split`](Element::load_split) than one after the other.
     #[doc(hidden)]
     const SPLITS_WELL: bool = false;
@@ -146,9 +142,6 @@ impl Element for f32 {
     fn store<S: Simd>(_: S, vector: <f32 as Vectors>::Vector<S>, to: &mut [f32]) {
         vector.store_slice(&mut to[..16]);
     }
-    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const f32>, to: Rows<*mut f32>, item: Item) {
-        turn_item(on, tables, from, to, item);
-    }
 }
 
 impl Element for f64 {
@@ -173,9 +166,6 @@ impl Element for f64 {
     #[inline(always)]
     fn store<S: Simd>(_: S, vector: <f64 as Vectors>::Vector<S>, to: &mut [f64]) {
         vector.store_slice(&mut to[..8]);
-    }
-    fn turn_item(on: Present, tables: &Tables<'_, f64>, from: Rows<*const f64>, to: Rows<*mut f64>, item: Item) {
-        turn_item(on, tables, from, to, item);
     }
 }
 
@@ -222,9 +212,6 @@ impl Element for half::f16 {
         store_f16(simd, vector, &mut stored);
         load_f16(simd, &stored)
     }
-    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const half::f16>, to: Rows<*mut half::f16>, item: Item) {
-        turn_item(on, tables, from, to, item);
-    }
 }
 
 impl Element for half::bf16 {
@@ -262,9 +249,6 @@ impl Element for half::bf16 {
     #[inline(always)]
     fn store_merged<S: Simd>(simd: S, vectors: [<f32 as Vectors>::Vector<S>; 2], to: &mut [half::bf16]) {
         store_merged_bf16(simd, vectors, to);
-    }
-    fn turn_item(on: Present, tables: &Tables<'_, f32>, from: Rows<*const half::bf16>, to: Rows<*mut half::bf16>, item: Item) {
-        turn_item(on, tables, from, to, item);
     }
 }
 

@@ -46,7 +46,7 @@ pub fn bandwidth(sizes: &[Bandwidth]) -> String {
 pub fn heading() -> String {
     format!(
         "{:<47} {:<4} {:>14} {:>8} {:>4} {:<6} {:<16} goal",
-        "work", "type", "shape", "time", "GB/s", "limit", "ratio (range)"
+        "work", "type", "shape", "time", "10⁹/s", "limit", "ratio (range)"
     )
 }
 
@@ -74,11 +74,7 @@ pub fn line(row: &Row) -> String {
         row.work,
         row.stored,
         time(row.seconds.median),
-        if row.bytes > 0 {
-            digits(row.gigabytes_per_second())
-        } else {
-            "–".into()
-        },
+        row.rate().map_or("–".into(), digits),
         format!("{} ({}–{})", digits(median), digits(low), digits(high))
     )
     .trim_end()

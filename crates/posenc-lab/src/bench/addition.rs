@@ -56,8 +56,9 @@ fn work<T>(
     let work = Work {
         name: name.into(),
         stored,
-        shape,
+        shape: shape.as_slice().into(),
         bytes,
+        operations: 0,
         limit: "x += y",
         goal: Some(1.05),
     };
@@ -124,6 +125,7 @@ fn gradient<T: Element<Real = f32>>(
         let gradient = vec![1u8; bytes];
         let work = Work {
             bytes,
+            operations: 0,
             limit: "read",
             goal: None,
             ..work

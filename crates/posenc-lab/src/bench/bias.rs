@@ -55,8 +55,9 @@ fn written<T: Element<Real = f32>>(
     let work = Work {
         name: name.into(),
         stored,
-        shape,
+        shape: shape.as_slice().into(),
         bytes,
+        operations: 0,
         limit: "memset",
         goal: Some(1.10),
     };

@@ -196,8 +196,9 @@ fn work<'w>(name: &str, shape: &'w [usize], bytes: usize, limit: &'static str) -
     Work {
         name: name.into(),
         stored: "f32",
-        shape,
+        shape: shape.into(),
         bytes,
+        operations: 0,
         limit,
         goal: None,
     }

@@ -1,6 +1,6 @@
 //! How fast the library's hooks are, each against what the machine can do at best.
 //!
-//! A hook moves memory, so its limit is a plain movement of the same bytes: an in-place product by a constant, a copy, a fill. The hook and its limit run alternately in one process, and what is
+//! A hook moves memory, so its limit is a plain movement of the same bytes: an in-place product by a constant, a copy, a fill. Attention computes, so its limit is matrix products of as many operations. The work and its limit run alternately in one process, and what is
 //! reported is the median of the **paired** ratios with their range: a machine that slows down for a while slows both. What the machine itself does at best ([`Bandwidth`]) is measured first.
 //!
 //! ```no_run
@@ -16,6 +16,7 @@
 //! ```
 
 mod addition;
+mod attention;
 mod bandwidth;
 mod bias;
 mod growth;
@@ -95,6 +96,8 @@ pub struct Row {
     pub threads: usize,
     /// Bytes that are read and written.
     pub bytes: usize,
+    /// Operations of products: two for a number times a number, added.
+    pub operations: usize,
     /// Seconds: median and range.
     pub seconds: Spread,
     /// What it is compared with.
@@ -132,9 +135,10 @@ pub enum Axis {
 }
 
 impl Row {
-    /// 10⁹ bytes a second.
-    pub fn gigabytes_per_second(&self) -> f64 {
-        self.bytes as f64 / self.seconds.median * 1e-9
+    /// 10⁹ bytes a second, or 10⁹ operations where those are what counts; `None` where neither is counted.
+    pub fn rate(&self) -> Option<f64> {
+        let done = if self.operations > 0 { self.operations } else { self.bytes };
+        (done > 0).then(|| done as f64 / self.seconds.median * 1e-9)
     }
 
     /// The median keeps to the goal; `None` without one.
@@ -207,7 +211,8 @@ pub fn run(options: &Options, mut seen: impl FnMut(Seen<'_>) + Send) -> Result<R
             addition::measure(&mut timer)?;
             bias::measure(&mut timer)?;
             tables::measure(&mut timer)?;
-            steps::measure(&mut timer)
+            steps::measure(&mut timer)?;
+            attention::measure(&mut timer)
         })?;
     }
     Ok(Report {

@@ -2,6 +2,7 @@
 
 use super::{Growth, Row, Seen, Spread};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -25,8 +26,11 @@ pub(super) struct Timer<'t> {
 pub(super) struct Work<'w> {
     pub name: String,
     pub stored: &'static str,
-    pub shape: &'w [usize],
+    pub shape: Cow<'w, [usize]>,
+    /// Read and written.
     pub bytes: usize,
+    /// Of products.
+    pub operations: usize,
     pub limit: &'static str,
     pub goal: Option<f64>,
 }
@@ -76,9 +80,10 @@ impl Timer<'_> {
         let row = Row {
             work: work.name,
             stored: work.stored,
-            shape: work.shape.to_vec(),
+            shape: work.shape.into_owned(),
             threads: self.threads,
             bytes: work.bytes,
+            operations: work.operations,
             seconds: measured.seconds,
             limit: work.limit,
             limit_seconds: measured.other,

@@ -96,8 +96,9 @@ fn stored<T: Element<Real = f32>>(timer: &mut Timer<'_>, stored: &'static str, p
         let described = |way: &str, limit, goal| Work {
             name: work(way),
             stored,
-            shape: &shape,
+            shape: shape.as_slice().into(),
             bytes: 2 * bytes,
+            operations: 0,
             limit,
             goal: Some(goal),
         };

@@ -38,8 +38,9 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
             let work = Work {
                 name,
                 stored: "f32",
-                shape: &[STEPS, len],
+                shape: vec![STEPS, len].into(),
                 bytes: 0,
+                operations: 0,
                 limit: "afresh",
                 goal: None,
             };

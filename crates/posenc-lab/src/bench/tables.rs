@@ -16,8 +16,9 @@ pub(super) fn measure(timer: &mut Timer<'_>) -> Result<(), LabError> {
     let work = |name: &str| Work {
         name: name.into(),
         stored: "f32",
-        shape: &[LEN, PAIRS],
+        shape: vec![LEN, PAIRS].into(),
         bytes: 8 * LEN * PAIRS,
+        operations: 0,
         limit: "by f32, number by number: a product, its cosine, its sine, one thread",
         goal: None,
     };

@@ -4,7 +4,7 @@ use super::Inputs;
 use super::driver::AdjointJob;
 use super::pack::{load, store};
 use super::tile::{Scratch, Span, Tiles};
-use crate::kernels::{Left, Of, PANEL, Present, Product, Right, RowSum, Store, dot, padded};
+use crate::kernels::{Left, PANEL, Present, Product, Right, RowSum, Store, dot, padded};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::term::{Block, BlockMut, Granularity, ScoreTerm, TermGrads, Tile};
@@ -151,11 +151,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let (plane, g, cols) = (ld.rows * ld.cols, h / shape.group(), padded(span.cols));
         let p = &mut scratch.s[h * plane..(h + 1) * plane];
         let ds = &mut scratch.ds[h * plane..(h + 1) * plane];
-        let tile = Of {
-            rows: span.rows,
-            cols,
-            ld: ld.cols,
-        };
+        let tile = self.of(span);
         R::probabilities(Present::current(), p, tile, &scratch.sums[h * ld.rows..]);
         let d_o = &scratch.d_o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
         R::product(
@@ -222,15 +218,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             self.term_adjoint(job, index, term.as_ref(), heads.clone(), span, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
-            let cap = R::of(cap);
             for h in heads.clone() {
-                for i in 0..span.rows {
-                    let at = h * plane + i * ld.cols;
-                    for (ds, s) in scratch.ds[at..][..span.cols].iter_mut().zip(&scratch.capped[at..]) {
-                        let t = *s / cap;
-                        *ds = if *s == R::NEG_INFINITY { R::ZERO } else { *ds * (R::ONE - t * t) };
-                    }
-                }
+                let (ds, capped) = (&mut scratch.ds[h * plane..], &scratch.capped[h * plane..]);
+                R::soft_cap_gradient(Present::current(), ds, capped, self.of(span), R::of(cap));
             }
         }
         for (index, term) in self.content().rev() {

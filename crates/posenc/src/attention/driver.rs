@@ -1,6 +1,6 @@
 //! What attention is given and gives back, checked once, and how its work is split.
 
-use super::tile::{Scratch, Tiles, ask, zeros};
+use super::tile::{Pass, Scratch, Tiles, ask, zeros};
 use super::{Attention, Mask};
 use crate::call::Call;
 use crate::dropout::Mode;
@@ -224,7 +224,12 @@ impl Attention {
             None => None,
         };
         let Workspace { scratch, chunks, .. } = work;
-        let tiles = Tiles::new(self, call, shape, mask, mode, weights.is_some(), chunks)?;
+        let pass = match (&weights, &outputs.saved) {
+            (Some(_), _) => Pass::WithWeights,
+            (None, Some(_)) => Pass::Training,
+            (None, None) => Pass::Inference,
+        };
+        let tiles = Tiles::new(self, call, shape, mask, mode, pass, chunks)?;
         if out.is_empty() {
             // There is no row to be written, and beside an axis of no length the others may be of any.
             if let Some(saved) = outputs.saved {
@@ -285,7 +290,7 @@ impl Attention {
         let dk = grads.dk.shaped("dk [batch, kv_heads, k_len, head_dim]", inputs.k.shape())?;
         let dv = grads.dv.shaped("dv [batch, kv_heads, k_len, value_dim]", inputs.v.shape())?;
         let Workspace { scratch, partial, chunks } = work;
-        let tiles = Tiles::new(self, call, shape, mask, mode, false, chunks)?;
+        let tiles = Tiles::new(self, call, shape, mask, mode, Pass::Training, chunks)?;
         // Each item sums its own slots: [heads of the item, slots] per term, term after term, then its sinks.
         let sizes = || call.terms().map(|term| term.needs().slots);
         let sinks = usize::from(self.sinks);

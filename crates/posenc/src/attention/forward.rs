@@ -4,7 +4,7 @@ use super::Inputs;
 use super::driver::ForwardJob;
 use super::pack::store;
 use super::tile::{Scratch, Tiles};
-use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, padded, total};
+use crate::kernels::{Left, Of, Present, Product, RowSum, Running, Store, total};
 use crate::real::{Element, Real};
 use crate::term::{Block, BlockMut};
 
@@ -12,7 +12,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
     pub fn forward<T: Element<Real = R>>(&self, inputs: &Inputs<'_, T>, job: &mut ForwardJob<'_, T>, scratch: &mut Scratch<R>) {
         let (item, shape, ld) = (job.item, self.shape, self.strides());
         let plane = ld.rows * ld.cols;
-        self.pack_keys(item, inputs, false, scratch);
+        if !self.unpacked {
+            self.pack_keys(item, inputs, false, scratch);
+        }
         for (q0, rows) in self.row_blocks() {
             self.pack_queries(item, inputs.q, q0, rows, scratch);
             let lanes = R::LANES;
@@ -38,22 +40,21 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 seen = Some(span);
                 for (heads, h) in self.together(item).flat_map(|heads| heads.clone().map(move |h| (heads.clone(), h))) {
                     if h == heads.start {
-                        known = self.scores(item, heads, span, false, scratch);
+                        known = if self.unpacked {
+                            self.unpacked_scores(item, inputs.k, heads, span, scratch)
+                        } else {
+                            self.scores(item, heads, span, false, scratch)
+                        };
                     }
                     let g = h / shape.group();
                     let p = &mut scratch.s[h * plane..(h + 1) * plane];
-                    let weights = Of {
-                        rows,
-                        cols: padded(span.cols),
-                        ld: ld.cols,
-                    };
                     let running = Running {
                         max: &mut scratch.max[h * ld.rows..][..rows],
                         sum: &mut scratch.sum[h * ld.rows * lanes..][..rows * lanes],
                         correction: &mut scratch.correction,
                     };
                     let largest = known.then(|| &scratch.largest[h * ld.rows * lanes..]);
-                    R::softmax_step(Present::current(), p, weights, largest, running);
+                    R::softmax_step(Present::current(), p, self.of(span), largest, running);
                     let o = &mut scratch.o[h * ld.rows * ld.dv..][..ld.rows * ld.dv];
                     let outputs = Of {
                         rows,
@@ -62,22 +63,26 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                     };
                     R::rescale(Present::current(), o, outputs, &scratch.correction);
                     self.drop_out(item, h, span, p);
-                    R::product(
-                        Present::current(),
-                        Product {
-                            shape: [rows, ld.dv, span.cols],
-                            alpha: R::ONE,
-                            a: Left {
-                                data: p,
-                                row: ld.cols,
-                                col: 1,
+                    if self.unpacked {
+                        self.unpacked_sums(item, inputs.v, p, &mut scratch.staged, span, o);
+                    } else {
+                        R::product(
+                            Present::current(),
+                            Product {
+                                shape: [rows, ld.dv, span.cols],
+                                alpha: R::ONE,
+                                a: Left {
+                                    data: p,
+                                    row: ld.cols,
+                                    col: 1,
+                                },
+                                b: self.rows_of(&scratch.v, ld.dv, g, span.k0),
+                                c: o,
+                                ldc: ld.dv,
+                                store: Store::Add,
                             },
-                            b: self.rows_of(&scratch.v, ld.dv, g, span.k0),
-                            c: o,
-                            ldc: ld.dv,
-                            store: Store::Add,
-                        },
-                    );
+                        );
+                    }
                     for (_, term) in self.content().chain(self.bias()).filter(|(_, t)| t.needs().values) {
                         let p = Block::new(&*p, rows, span.cols, ld.cols);
                         term.add_value(&self.place(item, h, span), &p, &mut BlockMut::new(o, rows, shape.value_dim, ld.dv));

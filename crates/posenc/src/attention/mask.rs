@@ -2,8 +2,8 @@
 
 use super::{Attention, Window};
 use crate::error::{Error, Result};
-use crate::kernels::{Present, add_row};
-use crate::positions::Positions;
+use crate::kernels::{Present, fetch_ahead};
+use crate::positions::{Documents, Positions};
 use crate::real::Real;
 use crate::view::View;
 
@@ -31,6 +31,7 @@ pub struct Attends<'a>(pub View<'a, bool, 4>);
 pub struct Mask<'a, R = f32> {
     causal: bool,
     first: First<'a>,
+    documents: Option<&'a Documents>,
     parts: Vec<Part<'a, R>>,
 }
 
@@ -81,6 +82,7 @@ impl<R> Default for Mask<'_, R> {
         Mask {
             causal: false,
             first: First::Same(0),
+            documents: None,
             parts: Vec::new(),
         }
     }
@@ -123,6 +125,24 @@ impl<'a, R: Real> Mask<'a, R> {
     pub fn after_rows(self, keys: &'a [usize]) -> Self {
         Mask {
             first: First::Rows(keys),
+            ..self
+        }
+    }
+
+    /// Each token sees its own document's keys alone, in every batch row: packed sequences. Unlike a boolean mask, this costs nothing where a tile lies within one document, and leaves out tiles between documents.
+    /// A query behind a cache ([`Mask::after`]) belongs to the document of its order among the keys. Tokens past the last document see each other.
+    ///
+    /// ```
+    /// use posenc::{Mask, positions::Documents};
+    /// let documents = Documents::from_lengths(&[3, 5])?;
+    /// let mask: Mask<f32> = Mask::none().causal(0).documents(&documents);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    #[doc(alias = "document_mask")]
+    #[doc(alias = "cu_seqlens")]
+    pub fn documents(self, documents: &'a Documents) -> Self {
+        Mask {
+            documents: Some(documents),
             ..self
         }
     }
@@ -179,6 +199,7 @@ impl<'a, R: Real> Mask<'a, R> {
         Ok(ResolvedMask {
             causal: self.causal,
             first: self.first,
+            documents: self.documents,
             window: attention.window.unwrap_or_default(),
             chunks: attention.chunk.map(|size| Chunks::new(size, k_at, chunks)),
             parts: &self.parts,
@@ -192,6 +213,7 @@ impl<'a, R: Real> Mask<'a, R> {
 pub(crate) struct ResolvedMask<'a, R> {
     causal: bool,
     first: First<'a>,
+    documents: Option<&'a Documents>,
     window: Window,
     chunks: Option<Chunks<'a>>,
     parts: &'a [Part<'a, R>],
@@ -239,7 +261,9 @@ impl<R: Real> ResolvedMask<'_, R> {
         let right = if self.causal { Some(0) } else { self.window.right };
         let end = right.map_or(self.shape[3], |right| order.saturating_add(right).saturating_add(1));
         let chunk = self.chunks.as_ref().map_or(0..self.shape[3], |chunks| chunks.of(batch, order));
-        start.max(chunk.start).min(self.shape[3])..end.min(chunk.end).min(self.shape[3])
+        let document = self.documents.map_or(0..usize::MAX, |documents| documents.around(order));
+        let (first, last) = (chunk.start.max(document.start), chunk.end.min(document.end));
+        start.max(first).min(self.shape[3])..end.min(last).min(self.shape[3])
     }
 
     /// All these queries of a batch row see all these keys, and nothing is added to their scores.
@@ -249,44 +273,44 @@ impl<R: Real> ResolvedMask<'_, R> {
         self.parts.is_empty() && last.start <= keys.start && keys.end <= first.end
     }
 
-    /// Writes −∞ where one row of scores is blocked: query `i`, keys from `k0`.
-    #[inline]
-    pub fn block(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        let visible = self.visible(batch, i);
+    /// Adds the additive masks to one row of scores, of the query [batch row, head, order] and keys from `k0`, and writes −∞ where it is blocked.
+    pub fn apply(&self, query: [usize; 3], k0: usize, s: &mut [R]) {
+        for part in self.parts {
+            if let Part::Additive(view) = part {
+                let mask = self.row(view, query, k0, s.len());
+                R::add_mask(Present::current(), s, mask);
+            }
+        }
+        self.block(query, k0, s);
+    }
+
+    /// Writes −∞ where one row of scores is blocked.
+    pub fn block(&self, query: [usize; 3], k0: usize, s: &mut [R]) {
+        let visible = self.visible(query[0], query[2]);
         let n = s.len();
         let start = visible.start.clamp(k0, k0 + n) - k0;
         let end = visible.end.clamp(k0 + start, k0 + n) - k0;
         s[..start].fill(R::NEG_INFINITY);
         s[end..].fill(R::NEG_INFINITY);
-        // They were repeated once already, so that none is refused here.
-        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
-            match part {
-                Part::Blocked(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], true),
-                Part::Attends(view) => block(s, &view.row([batch, head, i, 0])[k0..k0 + n], false),
-                Part::Additive(_) => {}
-            }
+        for part in self.parts {
+            let (view, blocks) = match part {
+                Part::Blocked(view) => (view, true),
+                Part::Attends(view) => (view, false),
+                Part::Additive(_) => continue,
+            };
+            R::block_where(Present::current(), s, self.row(view, query, k0, n), blocks);
         }
     }
 
-    /// Adds the additive masks to one row of scores: query `i`, keys from `k0`.
+    /// Some of a query's row of a mask, in which an axis of 1 is repeated; the row of a query further down is asked for. That the mask fits was seen when it was resolved.
     #[inline]
-    pub fn add(&self, batch: usize, head: usize, i: usize, k0: usize, s: &mut [R]) {
-        for part in self.parts.iter().filter_map(|part| part.repeated(self.shape).ok()) {
-            if let Part::Additive(view) = part {
-                let mask = &view.row([batch, head, i, 0])[k0..k0 + s.len()];
-                add_row(Present::current(), s, mask);
-                // A score past the largest number is ∞, and with −∞ it has become NaN.
-                let hidden = s.iter_mut().zip(mask).filter(|(_, m)| **m == R::NEG_INFINITY);
-                hidden.for_each(|(s, m)| *s = *m);
-            }
+    fn row<'v, T>(&self, mask: &View<'v, T, 4>, [batch, head, query]: [usize; 3], k0: usize, keys: usize) -> &'v [T] {
+        const AHEAD: usize = 4;
+        let [batches, heads, queries, _] = mask.shape();
+        let at = |query: usize| &mask.row([batch.min(batches - 1), head.min(heads - 1), query.min(queries - 1), 0])[k0..k0 + keys];
+        if queries > query + AHEAD {
+            fetch_ahead(at(query + AHEAD));
         }
-    }
-}
-
-fn block<R: Real>(s: &mut [R], mask: &[bool], blocks: bool) {
-    for (s, m) in s.iter_mut().zip(mask) {
-        if *m == blocks {
-            *s = R::NEG_INFINITY;
-        }
+        at(query)
     }
 }

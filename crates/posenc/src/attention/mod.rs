@@ -12,6 +12,7 @@ mod pack;
 mod spec;
 mod temperature;
 mod tile;
+mod unpacked;
 
 pub use driver::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 pub use mask::{Attends, Blocked, Mask};

@@ -3,7 +3,7 @@
 use super::Inputs;
 use super::driver::{Item, Shape};
 use super::tile::{Scratch, Tiles};
-use crate::kernels::{PANEL, Present, Right};
+use crate::kernels::{PANEL, Present, Right, fetch_ahead};
 use crate::real::{Element, Real};
 use crate::rotate::{Side, Turn};
 use crate::view::View;
@@ -33,6 +33,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         for (g, k0) in (0..item.kv_heads).flat_map(|g| (0..k_len).step_by(PANEL).map(move |k0| (g, k0))) {
             let count = PANEL.min(k_len - k0);
             for (j, row) in scratch.staged.chunks_exact_mut(ld.d).take(count).enumerate() {
+                fetch(inputs.k, [item.batch, item.kv0 + g, k0 + j]);
                 load(inputs.k.row([item.batch, item.kv0 + g, k0 + j, 0]), row);
                 self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, k0 + j], &mut row[..head_dim]);
                 if rows_too {
@@ -51,6 +52,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 R::pack_rows(&scratch.staged, ld.d, [count, head_dim], rows, panel);
             }
             for (j, row) in scratch.staged.chunks_exact_mut(ld.dv).take(count).enumerate() {
+                fetch(inputs.v, [item.batch, item.kv0 + g, k0 + j]);
                 load(inputs.v.row([item.batch, item.kv0 + g, k0 + j, 0]), row);
             }
             let rows = &mut scratch.v[g * wide(ld.dv) + k0 * PANEL..];
@@ -93,6 +95,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         for h in 0..item.heads {
             for i in 0..rows {
                 let row = &mut scratch.q[(h * ld.rows + i) * ld.d..][..self.shape.head_dim];
+                fetch(q, [item.batch, item.head0 + h, q0 + i]);
                 load(q.row([item.batch, item.head0 + h, q0 + i, 0]), row);
                 self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0 + i], row);
                 self.sharpen(item.batch, q0 + i, row);
@@ -115,6 +118,15 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         if let Some(pair) = self.call.rotations().first() {
             pair.side(side).turn_head::<T>(turn, place, row);
         }
+    }
+}
+
+/// Asks for a row of the head that is loaded soon.
+#[inline]
+fn fetch<T: Element>(x: View<'_, T, 4>, [batch, head, token]: [usize; 3]) {
+    const AHEAD: usize = 16;
+    if token + AHEAD < x.shape()[2] {
+        fetch_ahead(x.row([batch, head, token + AHEAD, 0]));
     }
 }
 

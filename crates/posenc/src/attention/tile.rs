@@ -6,7 +6,7 @@ use super::{Attention, Mask, Temperature};
 use crate::call::Call;
 use crate::dropout::{Dropout, Mode};
 use crate::error::Result;
-use crate::kernels::{LANES, Left, Lines, PANEL, Present, Product, RowSum, Store, padded};
+use crate::kernels::{LANES, Left, Lines, Of, PANEL, Present, Product, RowSum, Store, padded};
 use crate::memory;
 use crate::positions::{At, AtIds, Positions};
 use crate::real::Real;
@@ -18,10 +18,23 @@ use std::sync::Arc;
 const ROWS: usize = 96;
 /// Columns of a tile: a tile of f32 scores then takes 96 KiB, and stays in the second-level cache. A multiple of [`PANEL`].
 const COLS: usize = 256;
+/// Queries per head up to which keys and values are read where they lie: packing them would cost more than their products.
+const FEW: usize = 8;
 /// Rows of a tile that spans all keys.
 const WHOLE_ROWS: usize = 16;
 /// Positions so near 0 that the distance of any two of them is a whole number.
 const NEAR: u64 = 1 << 61;
+
+/// What scores are computed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Outputs alone.
+    Inference,
+    /// Outputs and what their adjoint needs, or the adjoint itself.
+    Training,
+    /// The weights too: a tile then spans all keys.
+    WithWeights,
+}
 
 /// One call, checked, with its tile sizes.
 pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
@@ -37,6 +50,8 @@ pub(super) struct Tiles<'a, 'p, 'm, R: Real> {
     cols: usize,
     /// The first positions of queries and keys, if these follow each other and the call's terms are biases that distances alone decide: each tile then asks for a line of them.
     by_distance: Option<[i64; 2]>,
+    /// Keys and values are read where they lie: see `unpacked.rs`.
+    pub unpacked: bool,
 }
 
 /// Packed buffers of one thread. Rows are padded to the vector width; each is described where it is filled.
@@ -119,15 +134,17 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         shape: Shape,
         mask: &'m Mask<'m, R>,
         mode: Mode,
-        whole_rows: bool,
+        pass: Pass,
         chunks: &'m mut Vec<usize>,
     ) -> Result<Self> {
         let mask = mask.resolve([shape.batch, shape.heads, shape.q_len, shape.k_len], attention, call.k_at(), chunks)?;
         let has = |g| call.terms().any(|t| t.needs().granularity == g);
         let all_heads = has(Granularity::AllHeads);
-        let whole_rows = whole_rows || has(Granularity::WholeRows);
+        let whole_rows = pass == Pass::WithWeights || has(Granularity::WholeRows);
+        // An adjoint computes the scores again, and those that it meets must be the same to the last bit: beside −1e9 that bit is 64.
+        let unpacked = pass == Pass::Inference && shape.q_len <= FEW && !whole_rows && !all_heads && call.content().is_empty();
         let near = |at: &Positions| at.start().filter(|first| first.unsigned_abs() < NEAR);
-        let biases = call.content().is_empty() && attention.softcap.is_none() && !call.bias().is_empty();
+        let biases = !unpacked && call.content().is_empty() && attention.softcap.is_none() && !call.bias().is_empty();
         let by_distance = biases
             && call
                 .bias()
@@ -136,6 +153,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         let starts = near(call.q_at()).zip(near(call.k_at())).map(|(q, k)| [q, k]);
         Ok(Tiles {
             by_distance: starts.filter(|_| by_distance),
+            unpacked,
             call,
             shape,
             scale: attention.scale_for(shape.head_dim),
@@ -188,9 +206,9 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         let (keys, queries, outputs) = ([kv, ld.k_len, ld.d], [q, ld.rows, ld.d], [q, ld.rows, ld.dv]);
         let only_if = |wanted: bool, shape: [usize; 3]| if wanted { shape } else { [0; 3] };
         for (buffer, shape) in [
-            (&mut scratch.k, only_if(self.reads_keys(), keys)),
-            (&mut scratch.kt, keys),
-            (&mut scratch.v, panels(ld.dv)),
+            (&mut scratch.k, only_if(self.reads_keys() && !self.unpacked, keys)),
+            (&mut scratch.kt, only_if(!self.unpacked, keys)),
+            (&mut scratch.v, only_if(!self.unpacked, panels(ld.dv))),
             (&mut scratch.staged, [1, PANEL, ld.d.max(ld.dv)]),
             (&mut scratch.q, queries),
             (&mut scratch.s, plane),
@@ -223,6 +241,15 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             buffer.ask(shape)?;
         }
         ask(&mut scratch.sums, rows)
+    }
+
+    /// A tile's rows and columns, padding included.
+    pub fn of(&self, span: Span) -> Of {
+        Of {
+            rows: span.rows,
+            cols: padded(span.cols),
+            ld: self.strides().cols,
+        }
     }
 
     pub fn strides(&self) -> Strides {
@@ -318,7 +345,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
 
     /// The key rows of a head's key head as a block; empty where no term reads them.
     pub fn k_block<'s>(&self, k: &'s [R], h: usize, span: Span) -> Block<'s, R> {
-        if !self.reads_keys() {
+        if self.unpacked || !self.reads_keys() {
             return Block::new(&[], 0, 0, 0);
         }
         let ld = self.strides();
@@ -364,14 +391,15 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         }
     }
 
-    /// The heads of an item whose scores are computed together: all of them where a term mixes heads.
+    /// The heads of an item whose scores are computed together: all of them where a term mixes heads, or where they share the keys that they read.
     pub fn together(&self, item: Item) -> impl Iterator<Item = Range<usize>> + use<R> {
-        let heads = if self.granularity == Granularity::AllHeads { item.heads } else { 1 };
+        let all = self.granularity == Granularity::AllHeads || self.unpacked;
+        let heads = if all { item.heads } else { 1 };
         (0..item.heads).step_by(heads).map(move |h| h..h + heads)
     }
 
-    /// The scores of a tile for some heads of the item: products, content, soft cap, biases, mask. Padding columns are −∞. `keep` for the adjoint: copies of what
-    /// its terms read. Whether `scratch.largest` holds each row's largest score.
+    /// The scores of a tile for some heads of the item, from packed keys: [`Tiles::finish`] after products. `keep` for the adjoint: copies of what its terms read.
+    /// Whether `scratch.largest` holds each row's largest score.
     pub fn scores(&self, item: Item, heads: Range<usize>, span: Span, keep: bool, scratch: &mut Scratch<R>) -> bool {
         let ld = self.strides();
         let plane = ld.rows * ld.cols;
@@ -403,19 +431,24 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                     b: self.columns(&scratch.kt, ld.d, h / self.shape.group(), span.k0),
                     c: &mut scratch.s[h * plane..],
                     ldc: ld.cols,
-                    store: Store::Scores {
-                        line,
-                        max: &mut scratch.largest[h * ld.rows * R::LANES..][..span.rows * R::LANES],
+                    store: match self.call.content() {
+                        [] => Store::Scores {
+                            line,
+                            max: &mut scratch.largest[h * ld.rows * R::LANES..][..span.rows * R::LANES],
+                        },
+                        _ => Store::Bounded,
                     },
                 },
             );
-            if !self.call.content().is_empty() {
-                // Past what a number holds, a product and a term of opposite signs would be NaN.
-                scratch.s[h * plane..][..span.rows * ld.cols]
-                    .iter_mut()
-                    .for_each(|s| *s = bounded(*s));
-            }
         }
+        self.finish(item, heads, span, keep, scratch)
+    }
+
+    /// From products to scores: content, soft cap, biases, mask. Padding columns are −∞.
+    pub fn finish(&self, item: Item, heads: Range<usize>, span: Span, keep: bool, scratch: &mut Scratch<R>) -> bool {
+        let ld = self.strides();
+        let plane = ld.rows * ld.cols;
+        let cols = padded(span.cols);
         if keep {
             scratch.before.grow(self.reading_terms() * item.heads * plane);
         }
@@ -424,14 +457,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
         }
         if let Some(cap) = self.softcap {
-            let cap = R::of(cap);
             for h in heads.clone() {
-                for i in 0..span.rows {
-                    for s in &mut scratch.s[h * plane + i * ld.cols..][..span.cols] {
-                        // A pair that a term or the mask has blocked stays blocked.
-                        *s = if *s == R::NEG_INFINITY { *s } else { cap * (*s / cap).tanh() };
-                    }
-                }
+                R::soft_cap(Present::current(), &mut scratch.s[h * plane..], self.of(span), R::of(cap));
             }
             if keep {
                 scratch.capped.grow(item.heads * plane);
@@ -444,8 +471,8 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 self.add_term(item, heads.clone(), span, term.as_ref(), keep, &mut kept, scratch);
             }
         }
-        let untouched =
-            self.call.content().is_empty() && self.softcap.is_none() && (self.by_distance.is_some() || self.call.bias().is_empty());
+        let biased = self.by_distance.is_none() && !self.call.bias().is_empty();
+        let untouched = !self.unpacked && self.call.content().is_empty() && self.softcap.is_none() && !biased;
         let open = self
             .mask
             .is_open(item.batch, span.q0..span.q0 + span.rows, span.k0..span.k0 + span.cols);
@@ -457,8 +484,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 let row = &mut scratch.s[h * plane + i * ld.cols..][..cols];
                 let (row, padding) = row.split_at_mut(span.cols);
                 if !open {
-                    self.mask.add(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
-                    self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                    self.mask.apply([item.batch, item.head0 + h, span.q0 + i], span.k0, row);
                 }
                 padding.fill(R::NEG_INFINITY);
             }
@@ -472,7 +498,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
         for h in heads {
             for i in 0..span.rows {
                 let row = &mut s[(h * ld.rows + i) * ld.cols..][..span.cols];
-                self.mask.block(item.batch, item.head0 + h, span.q0 + i, span.k0, row);
+                self.mask.block([item.batch, item.head0 + h, span.q0 + i], span.k0, row);
             }
         }
     }
@@ -544,17 +570,5 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 *p *= R::of(dropout.factor(row, span.k0 + j));
             }
         }
-    }
-}
-
-/// The largest number of its sign for an infinity.
-#[inline]
-fn bounded<R: Real>(s: R) -> R {
-    if s > R::MAX {
-        R::MAX
-    } else if s < -R::MAX {
-        -R::MAX
-    } else {
-        s
     }
 }

@@ -19,21 +19,24 @@ mod product;
 mod rows;
 mod softmax;
 mod turn;
+mod unpacked;
 
 pub(crate) use angles::{angle_sums, cos_sin};
 pub(crate) use bias::{
     Written, add_gathered, add_ramp, add_ramp_at, add_runs, write_gathered, write_ramp, write_ramp_at, write_rows, write_runs,
 };
-pub(crate) use compiled::Compiled;
+pub(crate) use compiled::{Compiled, CompiledStored};
 pub use isa::Isa;
 pub(crate) use isa::{Present, multiversion, vectors};
 pub(crate) use lanes::{Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16};
 pub(crate) use panels::Lines;
 pub(crate) use parts::{ByHeads, ByLength, HeadsMut, share, threads};
+pub(crate) use prefetch::fetch_ahead;
 pub(crate) use product::{Left, PANEL, Product, Right, Store};
 pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
 pub(crate) use softmax::{Of, RowSum, Running, dot, total};
-pub(crate) use turn::{Item, Rows, Tables, turn, turn_into, turn_item, turn_one, with_copy};
+pub(crate) use turn::{Tables, turn, turn_into, turn_one, with_copy};
+pub(crate) use unpacked::{FewScores, FewSums, Lying};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.
 pub(crate) const LANES: usize = 16;

@@ -32,3 +32,9 @@ pub(super) fn prefetch_bytes<const WRITE: bool>(at: *const u8, bytes: usize) {
         prefetch::<WRITE>(at.wrapping_add(line));
     }
 }
+
+/// Asks for a row that is read soon.
+#[inline]
+pub(crate) fn fetch_ahead<T>(row: &[T]) {
+    prefetch_bytes::<false>(row.as_ptr().cast(), size_of_val(row));
+}

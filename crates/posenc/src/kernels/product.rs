@@ -31,6 +31,8 @@ pub struct Right<'a, R> {
 pub enum Store<'a, R> {
     /// It is written over what is there.
     Over,
+    /// The same, and what is past the largest number becomes it: a term of the other sign that is added to ∞ would make NaN.
+    Bounded,
     /// It is added to what is there.
     Add,
     /// It is written over what is there with `line[m − 1 − i + j]` added, if there is a line, and each row's largest numbers to `max` `[m, Vectors::LANES]`.
@@ -71,6 +73,7 @@ pub(crate) fn product<R: Real>(on: Present, product: Product<'_, R>) {
     }
     let (mode, line, max) = match store {
         Store::Over => (Mode::Over, std::ptr::null(), std::ptr::null_mut()),
+        Store::Bounded => (Mode::Bounded, std::ptr::null(), std::ptr::null_mut()),
         Store::Add => (Mode::Add, std::ptr::null(), std::ptr::null_mut()),
         Store::Scores { line, max } => {
             assert!(max.len() >= m * R::LANES && line.is_none_or(|line| line.len() >= m - 1 + n));
@@ -107,6 +110,7 @@ pub(crate) fn product<R: Real>(on: Present, product: Product<'_, R>) {
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Over,
+    Bounded,
     Add,
     Scores,
 }
@@ -230,6 +234,7 @@ unsafe fn tile<S: Simd, R: Real, const MR: usize, const NV: usize>(simd: S, pane
     let at = |r: usize, v: usize| c.wrapping_add(r * panel.ldc + v * R::LANES);
     match panel.mode {
         Mode::Over => (0..MR).for_each(|r| (0..NV).for_each(|v| store(sum[r][v] * alpha, at(r, v)))),
+        Mode::Bounded => (0..MR).for_each(|r| (0..NV).for_each(|v| store(R::bounded(simd, sum[r][v] * alpha), at(r, v)))),
         Mode::Add => (0..MR).for_each(|r| (0..NV).for_each(|v| store(sum[r][v].mul_add(alpha, load(at(r, v))), at(r, v)))),
         Mode::Scores => {
             for r in 0..MR {
@@ -286,6 +291,7 @@ mod tests {
                 (true, true, 1),
                 (false, true, 2),
                 (true, false, 3),
+                (false, true, 4),
             ] {
                 let [row, col] = if transposed { [1, m] } else { [k, 1] };
                 let (data, of_row, panel) = right(&b, k, n, packed);
@@ -308,6 +314,7 @@ mod tests {
                             store: match stored {
                                 0 => Store::Over,
                                 1 => Store::Add,
+                                4 => Store::Bounded,
                                 _ => Store::Scores {
                                     line: (stored == 3).then_some(&line),
                                     max: &mut max,
@@ -329,7 +336,7 @@ mod tests {
                             let error = (c[i * n + j].to_f64() - exact - other).abs();
                             assert!(error <= bound, "{}: {m}x{n}x{k} at {i},{j}: {error:e}", on.isa());
                         }
-                        if stored > 1 {
+                        if (2..4).contains(&stored) {
                             let largest = c[i * n..][..n].iter().fold(R::NEG_INFINITY, |most, x| most.max(*x));
                             let lanes = max[i * R::LANES..][..R::LANES].iter().fold(R::NEG_INFINITY, |most, x| most.max(*x));
                             assert_eq!(lanes, largest, "{}", on.isa());
@@ -344,6 +351,34 @@ mod tests {
     fn equals_the_naive_product_in_every_layout() {
         equals_the_naive_product::<f32>();
         equals_the_naive_product::<f64>();
+    }
+
+    #[test]
+    fn what_is_past_the_largest_number_is_bounded_and_nan_stays() {
+        let (a, panel) = ([1.0f32, f32::NAN, -1.0], [f32::MAX; PANEL]);
+        for on in Present::all() {
+            let mut c = [0.0f32; 3 * PANEL];
+            let [m, n, k] = [3, PANEL, 1];
+            f32::product(
+                on,
+                Product {
+                    shape: [m, n, k],
+                    alpha: 2.0,
+                    a: Left { data: &a, row: 1, col: 1 },
+                    b: Right {
+                        data: &panel,
+                        row: PANEL,
+                        panel: PANEL,
+                    },
+                    c: &mut c,
+                    ldc: PANEL,
+                    store: Store::Bounded,
+                },
+            );
+            assert!(c[..PANEL].iter().all(|x| *x == f32::MAX), "{}", on.isa());
+            assert!(c[PANEL..2 * PANEL].iter().all(|x| x.is_nan()), "{}", on.isa());
+            assert!(c[2 * PANEL..].iter().all(|x| *x == -f32::MAX), "{}", on.isa());
+        }
     }
 
     #[test]

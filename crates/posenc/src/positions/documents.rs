@@ -129,6 +129,14 @@ impl Documents {
         (token < self.tokens()).then(|| self.bounds.partition_point(|bound| *bound <= token) - 1)
     }
 
+    /// The tokens of the document that a token belongs to; past the end, all that lies there.
+    pub(crate) fn around(&self, token: usize) -> Range<usize> {
+        match self.of(token) {
+            Some(document) => self.bounds[document]..self.bounds[document + 1],
+            None => self.tokens()..usize::MAX,
+        }
+    }
+
     /// The document of each token, `[tokens]`.
     pub fn ids(&self) -> impl Iterator<Item = usize> + '_ {
         self.ranges()

@@ -5,6 +5,7 @@
 //! same whichever way it was asked for.
 
 mod adding;
+mod attending;
 mod bytes;
 mod placing;
 mod scoring;
@@ -30,7 +31,8 @@ fn of_type<T: Number>(entry: usize, bytes: Bytes<'_>) {
     match entry {
         0 => placing::views(bytes),
         1 => placing::positions(bytes),
-        2 | 3 => turning::rotate::<T>(bytes),
+        2 => turning::rotate::<T>(bytes),
+        3 => attending::attention::<T>(bytes),
         4 => adding::add::<T>(bytes),
         5 => adding::tables::<T>(bytes),
         6 => scoring::bias::<T>(bytes),
