@@ -50,7 +50,9 @@ fn report(name: &str, threads: &str, mut rounds: Vec<[f64; 2]>) {
 }
 
 fn main() -> Result<(), Error> {
-    let rounds: usize = std::env::args().nth(1).map_or(30, |given| given.parse().expect("a number of rounds"));
+    let rounds: usize = std::env::args()
+        .nth(1)
+        .map_or(30, |given| given.parse().expect("a number of rounds"));
     let threads = std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| "all".into());
     let attention = MultiheadAttention::new("attention", WIDTH, Dims::new(WIDTH, HEADS)?);
     let params: Params<f32> = Params::init(&attention.specs(), 1)?;

@@ -239,7 +239,11 @@ mod tests {
             assert!(close(&y, &expected) && close(&slope, &d));
             let mut other = [7.0; 21];
             assert!(layer.forward_onto(&params, &x, &residual[..20], &mut other).is_err());
-            assert!(layer.forward_activated(&params, activation, &x, &mut slope[..20], &mut other).is_err());
+            assert!(
+                layer
+                    .forward_activated(&params, activation, &x, &mut slope[..20], &mut other)
+                    .is_err()
+            );
             assert_eq!(other, [7.0; 21]);
         }
     }

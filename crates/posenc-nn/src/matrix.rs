@@ -211,6 +211,12 @@ const MOST_PARTS: usize = 16;
 /// Rows of C that a part has at least.
 const FEWEST_ROWS: usize = 48;
 
+/// Numbers of a sum for each row of C from which on it is rather cut than the rows.
+const LONG: usize = 4;
+
+/// Numbers of C up to which each part of a sum may have its own.
+const SMALL: usize = 1 << 19;
+
 /// Numbers of a sum that a part has at least.
 const SHORTEST_SUM: usize = 512;
 
@@ -229,22 +235,10 @@ pub(crate) fn product<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, o
     }
     let [m, k, n] = [a.rows, a.cols, b.cols];
     let most = (m.saturating_mul(k).saturating_mul(n) / PART).min(MOST_PARTS);
-    let (rows, sum) = (m.div_ceil(most.max(1)), k.div_ceil(most.max(1)));
-    if most > 1 && rows >= FEWEST_ROWS {
-        let stride = c.row_stride;
-        parallel::parts(c.data, rows * stride, |i, data| {
-            let some = (i * rows).min(m)..((i + 1) * rows).min(m);
-            let mut c = MatrixMut {
-                data,
-                rows: some.len(),
-                cols: n,
-                row_stride: stride,
-            };
-            let onto = onto.some_rows(some.clone(), n);
-            let beta = onto.begin(&mut c);
-            kernels::gemm(alpha, a.some_rows(some), b, beta, &mut c);
-        });
-    } else if most > 1 && sum >= SHORTEST_SUM {
+    let (rows, sum, stride) = (m.div_ceil(most.max(1)), k.div_ceil(most.max(1)), c.row_stride);
+    // Parts by rows pack B once each; parts of k write and read as many matrices of C's size.
+    let by_sums = sum >= SHORTEST_SUM && m.saturating_mul(n) <= SMALL && (rows < FEWEST_ROWS || k / LONG >= m);
+    if most > 1 && by_sums {
         let mut sums = R::spare().take();
         sums.resize(sums.len().max(most * m * n), R::ZERO);
         parallel::parts(&mut sums[..most * m * n], m * n, |i, data| {
@@ -257,19 +251,43 @@ pub(crate) fn product<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, o
             };
             kernels::gemm(alpha, a.some_cols(some.clone()), b.some_rows(some), R::ZERO, &mut c);
         });
-        let beta = onto.begin(&mut c);
-        for (i, c) in c.data.chunks_mut(c.row_stride).take(m).enumerate() {
-            kernels::scale_or_zero(&mut c[..n], beta);
-            for sums in sums.chunks_exact(m * n).take(most) {
-                kernels::add(&mut c[..n], &sums[i * n..][..n]);
+        in_rows(c, rows, onto, |some, beta, c| {
+            for (i, c) in some.zip(c.data.chunks_mut(stride)) {
+                kernels::scale_or_zero(&mut c[..n], beta);
+                for sums in sums.chunks_exact(m * n).take(most) {
+                    kernels::add(&mut c[..n], &sums[i * n..][..n]);
+                }
             }
-        }
+        });
         R::spare().set(sums);
+    } else if most > 1 && rows >= FEWEST_ROWS {
+        in_rows(c, rows, onto, |some, beta, c| kernels::gemm(alpha, a.some_rows(some), b, beta, c));
     } else {
         let beta = onto.begin(&mut c);
         kernels::gemm(alpha, a, b, beta, &mut c);
     }
     Ok(())
+}
+
+/// Runs `each` for parts of so many rows of C, with their numbers and the factor of what they begin with.
+fn in_rows<R: Number>(
+    c: MatrixMut<'_, R>,
+    size: usize,
+    onto: Onto<'_, R>,
+    each: impl Fn(Range<usize>, R, &mut MatrixMut<'_, R>) + Sync + Send,
+) {
+    let (m, n, stride) = (c.rows, c.cols, c.row_stride);
+    parallel::parts(c.data, size * stride, |i, data| {
+        let some = (i * size).min(m)..((i + 1) * size).min(m);
+        let mut c = MatrixMut {
+            data,
+            rows: some.len(),
+            cols: n,
+            row_stride: stride,
+        };
+        let beta = onto.some_rows(some.clone(), n).begin(&mut c);
+        each(some, beta, &mut c);
+    });
 }
 
 #[cfg(test)]
@@ -375,7 +393,11 @@ mod tests {
             };
             let plain = of(Onto::Scaled(0.0));
             let bound = 2.0 * (k + 2) as f32 * f32::EPSILON / 2.0 * 4.0 * (k as f32);
-            let (with_row, with_both, alone) = (of(Onto::Row(&row)), of(Onto::Rows(&residual, Some(&row))), of(Onto::Rows(&residual, None)));
+            let (with_row, with_both, alone) = (
+                of(Onto::Row(&row)),
+                of(Onto::Rows(&residual, Some(&row))),
+                of(Onto::Rows(&residual, None)),
+            );
             for i in 0..m * n {
                 assert!((with_row[i] - plain[i] - row[i % n]).abs() <= bound);
                 assert!((with_both[i] - plain[i] - row[i % n] - residual[i]).abs() <= bound);
@@ -388,8 +410,9 @@ mod tests {
     #[test]
     fn threads_do_not_matter() {
         let mut rng = Rng::new(3);
-        for [m, k, n] in [[500, 700, 900], [40, 20_000, 400]] {
-            let (a, b, before): (Vec<f32>, Vec<f32>, Vec<f32>) = (random(m * k, &mut rng), random(k * n, &mut rng), random(m * n, &mut rng));
+        for [m, k, n] in [[500, 700, 900], [200, 3000, 500], [40, 20_000, 400]] {
+            let (a, b, before): (Vec<f32>, Vec<f32>, Vec<f32>) =
+                (random(m * k, &mut rng), random(k * n, &mut rng), random(m * n, &mut rng));
             let on = |threads| {
                 let mut c = before.clone();
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

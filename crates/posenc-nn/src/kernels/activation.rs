@@ -285,11 +285,19 @@ mod tests {
             (gelu_tanh_with_slope, gelu_tanh, gelu_tanh_adjoint),
         ];
         let bias = [0.25, -0.5, 0.0, 1.0, -1.0];
-        let x: Vec<f32> = grid().into_iter().take(48_000).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0]).collect();
+        let x: Vec<f32> = grid()
+            .into_iter()
+            .take(48_000)
+            .chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0])
+            .collect();
         for (both, value, adjoint) in cases {
             for biased in [false, true] {
                 on_every_level(|| {
-                    let before: Vec<f32> = x.iter().zip(bias.iter().cycle()).map(|(x, b)| if biased { x + b } else { *x }).collect();
+                    let before: Vec<f32> = x
+                        .iter()
+                        .zip(bias.iter().cycle())
+                        .map(|(x, b)| if biased { x + b } else { *x })
+                        .collect();
                     let (mut y, mut slope) = (vec![7.0; x.len()], x.clone());
                     both(&mut slope, if biased { &bias } else { &[] }, &mut y);
                     let (mut expected, mut d) = (vec![7.0; x.len()], vec![1.0; x.len()]);

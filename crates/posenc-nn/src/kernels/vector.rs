@@ -194,7 +194,11 @@ mod tests {
             let mut out = vec![1.0; width];
             add_column_sums(&x, &mut out);
             for (j, out) in out.iter().enumerate() {
-                assert_eq!(*out, 1.0 + (0..rows).map(|i| x[i * width + j]).sum::<f64>(), "column {j} of {width}");
+                assert_eq!(
+                    *out,
+                    1.0 + (0..rows).map(|i| x[i * width + j]).sum::<f64>(),
+                    "column {j} of {width}"
+                );
             }
         }
         let mut out = [1.0f32, 2.0, 3.0];
