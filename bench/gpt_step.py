@@ -1,22 +1,25 @@
 """One training step of the small GPT of `posenc compare`, in PyTorch: the peer of `cargo run --release --example step -p posenc-lab`.
 
-Two layers, width 64, four heads, MLP 256, 80 tokens of vocabulary, trained length 64, batch 32, AdamW, f32, pre-layer-norm, GELU, tied head: data,
-forward, backward, clipping and optimiser, as the lab's own step. Prints the median and the range over the measured steps.
+Pre-layer-norm, GELU, tied head, MLP of four times the width, AdamW, f32: data, forward, backward, clipping and optimiser, as the lab's own step. Two sizes:
+`pilot` (2 layers, width 64, 4 heads, 80 tokens of vocabulary, length 64, batch 32) and `small` (4 layers, width 128, 4 heads, 256 tokens, length 256, batch 16).
+Prints the median and the range over the measured steps.
 
     pip install torch
-    python bench/gpt_step.py [--encoding none|learned|rotary|alibi] [--threads 2] [--steps 200]
+    python bench/gpt_step.py [--size pilot|small] [--encoding none|learned|rotary|alibi] [--threads 2] [--steps 200]
 """
 import argparse, math, statistics, time
 import torch, torch.nn as nn, torch.nn.functional as F
 
 args = argparse.ArgumentParser()
+args.add_argument("--size", default="pilot", choices=["pilot", "small"])
 args.add_argument("--encoding", default="rotary", choices=["none", "learned", "rotary", "alibi"])
 args.add_argument("--threads", type=int, default=2)
 args.add_argument("--steps", type=int, default=200)
 args = args.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
-LAYERS, DIM, HEADS, MLP, VOCAB, LENGTH, BATCH = 2, 64, 4, 256, 80, 64, 32
+LAYERS, DIM, HEADS, MLP, VOCAB, LENGTH, BATCH = {"pilot": (2, 64, 4, 256, 80, 64, 32), "small": (4, 128, 4, 512, 256, 256, 16)}[args.size]
+WARM_UP = max(5, args.steps // 10)
 
 
 class Attention(nn.Module):
@@ -80,7 +83,7 @@ model = Gpt()
 optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01)
 text = torch.randint(0, VOCAB, (1_000_000,))
 times = []
-for step in range(args.steps + 20):
+for step in range(args.steps + WARM_UP):
     begin = time.perf_counter()
     starts = torch.randint(0, len(text) - LENGTH - 1, (BATCH,))
     window = text[starts[:, None] + torch.arange(LENGTH + 1)[None]]
@@ -90,8 +93,8 @@ for step in range(args.steps + 20):
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
     times.append(1e3 * (time.perf_counter() - begin))
-times = sorted(times[20:])
+times = sorted(times[WARM_UP:])
 print(
-    f"torch {torch.__version__}, {args.encoding}, {args.threads} threads: median {statistics.median(times):.1f} ms a step"
+    f"torch {torch.__version__}, {args.size}, {args.encoding}, {args.threads} threads: median {statistics.median(times):.1f} ms a step"
     f" ({times[len(times) // 10]:.1f} to {times[9 * len(times) // 10]:.1f}, tenth to ninetieth percentile of {args.steps})"
 )

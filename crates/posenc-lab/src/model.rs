@@ -8,7 +8,7 @@ use crate::error::LabError;
 use crate::results::ModelConfig;
 use posenc::{Attention, Call, Dims, Encoding, Init, Mask, Mode, ParamSpec, Params, Plan, Positions, Scope, View, ViewMut};
 use posenc_nn::{
-    AttentionTrace, Embedding, Gelu, LayerNorm, Linear, MultiheadAttention, Number, StreamGrads, Streams, cross_entropy,
+    Activation, AttentionTrace, Embedding, Gelu, LayerNorm, Linear, MultiheadAttention, Number, StreamGrads, Streams, cross_entropy,
     cross_entropy_adjoint,
 };
 
@@ -64,9 +64,9 @@ struct LayerTape<R> {
     mid: Vec<R>,
     normed1: Vec<R>,
     normed2: Vec<R>,
-    branch: Vec<R>,
-    up: Vec<R>,
+    /// The MLP's hidden numbers, and the slope of its activation there.
     active: Vec<R>,
+    slope: Vec<R>,
     attention: AttentionTrace<R>,
 }
 
@@ -92,9 +92,8 @@ impl<R: Number> Default for LayerTape<R> {
             mid: Vec::new(),
             normed1: Vec::new(),
             normed2: Vec::new(),
-            branch: Vec::new(),
-            up: Vec::new(),
             active: Vec::new(),
+            slope: Vec::new(),
             attention: AttentionTrace::default(),
         }
     }
@@ -112,9 +111,8 @@ fn resized<R: Number>(buffer: &mut Vec<R>, n: usize) -> &mut [R] {
     buffer
 }
 
-fn add<R: Number>(x: &mut [R], y: &[R]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += *y);
-}
+/// The MLP's activation.
+const ACTIVATION: Activation = Activation::Gelu(Gelu::Exact);
 
 impl Gpt {
     /// A model of these sizes with this encoding. The MLP begins as PyTorch's linear layers do, U(±1/√in); attention's projections and token embeddings as N(0, 0.02).
@@ -270,10 +268,9 @@ impl Gpt {
             layer
                 .down
                 .adjoint(params, &t.active, dx, Some(resized(&mut tape.d_hidden, t.active.len())), grads)?;
-            Gelu::Exact.adjoint(&t.up, &mut tape.d_hidden)?;
+            Activation::adjoint_by_slope(&t.slope, &mut tape.d_hidden)?;
             layer.up.adjoint(params, &t.normed2, &tape.d_hidden, Some(branch), grads)?;
-            layer.norm2.adjoint(params, &t.mid, branch, grads)?;
-            add(dx, branch);
+            layer.norm2.adjoint_onto(params, &t.mid, branch, dx, grads)?;
             let mask = Mask::none().causal(0);
             let streams = Streams::Same(&t.normed1);
             layer.attention.adjoint(
@@ -287,17 +284,22 @@ impl Gpt {
                 grads,
                 &mut t.attention,
             )?;
-            layer.norm1.adjoint(params, &t.x, branch, grads)?;
-            add(dx, branch);
+            layer.norm1.adjoint_onto(params, &t.x, branch, dx, grads)?;
         }
         if let Some(call) = calls.layers.first() {
             let dx = ViewMut::new(&mut tape.dx, [batch, calls.length, width])?;
             call.add_adjoint(posenc::Site::Embedding, dx, Mode::Evaluate, grads)?;
         }
-        let scale = R::of(self.embedding_scale);
-        tape.dx.iter_mut().for_each(|d| *d *= scale);
+        self.scale_embeddings(&mut tape.dx);
         self.tokens.adjoint(inputs, &tape.dx, grads)?;
         Ok(loss)
+    }
+
+    fn scale_embeddings<R: Number>(&self, x: &mut [R]) {
+        let scale = R::of(self.embedding_scale);
+        if scale != R::ONE {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
     }
 
     /// Logits of `[batch, length]` ids, in the tape.
@@ -306,33 +308,29 @@ impl Gpt {
         let batch = n / calls.length.max(1);
         View::new(ids, [batch, calls.length])?;
         tape.layers.resize_with(self.layers.len(), LayerTape::default);
-        self.tokens.forward(params, ids, resized(&mut tape.x, n * width))?;
-        let scale = R::of(self.embedding_scale);
-        tape.x.iter_mut().for_each(|x| *x *= scale);
+        // Each layer writes the stream that the next one reads.
+        let Tape { layers, x: last, .. } = &mut *tape;
+        let first = layers.first_mut().map_or(&mut *last, |t| &mut t.x);
+        self.tokens.forward(params, ids, resized(first, n * width))?;
+        self.scale_embeddings(first);
         if let Some(call) = calls.layers.first() {
-            call.add(
-                posenc::Site::Embedding,
-                ViewMut::new(&mut tape.x, [batch, calls.length, width])?,
-                Mode::Evaluate,
-            )?;
+            let x = ViewMut::new(first, [batch, calls.length, width])?;
+            call.add(posenc::Site::Embedding, x, Mode::Evaluate)?;
         }
-        for (layer, (t, call)) in self.layers.iter().zip(tape.layers.iter_mut().zip(&calls.layers)) {
-            t.x.clear();
-            t.x.extend_from_slice(&tape.x);
+        for (i, (layer, call)) in self.layers.iter().zip(&calls.layers).enumerate() {
+            let (before, after) = layers.split_at_mut(i + 1);
+            let (t, next) = (&mut before[i], after.first_mut().map_or(&mut *last, |t| &mut t.x));
             layer.norm1.forward(params, &t.x, resized(&mut t.normed1, n * width))?;
             let (streams, mask) = (Streams::Same(&t.normed1[..]), Mask::none().causal(0));
-            let branch = resized(&mut t.branch, n * width);
+            let mid = resized(&mut t.mid, n * width);
             layer
                 .attention
-                .forward(params, call, streams, &mask, Mode::Evaluate, branch, None, &mut t.attention)?;
-            add(&mut tape.x, &t.branch);
-            t.mid.clear();
-            t.mid.extend_from_slice(&tape.x);
+                .forward_onto(params, call, streams, &mask, Mode::Evaluate, &t.x, mid, &mut t.attention)?;
             layer.norm2.forward(params, &t.mid, resized(&mut t.normed2, n * width))?;
-            layer.up.forward(params, &t.normed2, resized(&mut t.up, n * layer.up.out_dim))?;
-            Gelu::Exact.forward(&t.up, resized(&mut t.active, n * layer.up.out_dim))?;
-            layer.down.forward(params, &t.active, resized(&mut t.branch, n * width))?;
-            add(&mut tape.x, &t.branch);
+            let hidden = n * layer.up.out_dim;
+            let (slope, active) = (resized(&mut t.slope, hidden), resized(&mut t.active, hidden));
+            layer.up.forward_activated(params, ACTIVATION, &t.normed2, slope, active)?;
+            layer.down.forward_onto(params, &t.active, &t.mid, resized(next, n * width))?;
         }
         self.norm.forward(params, &tape.x, resized(&mut tape.normed, n * width))?;
         self.tokens

@@ -1,7 +1,8 @@
 //! Training and evaluation of one model.
 //!
 //! A batch is cut into micro-batches, and these are dealt to workers, by shape alone. A worker adds the gradients of its micro-batches in order, and the workers' sums are added in order: a
-//! run's losses are the same bits for any number of threads, and its memory does not grow with the batch.
+//! run's losses are the same bits for any number of threads, and its memory does not grow with the batch. (That is also how the long sums of the weights' gradients, over all tokens of a batch, are
+//! cut: each worker's products are short, and have an accumulator of their own.)
 
 use crate::batches::Batches;
 use crate::error::LabError;
@@ -12,12 +13,16 @@ use crate::windows::{EvaluationWindows, Window};
 use posenc::Params;
 use posenc_nn::{AdamW, AdamWSettings, Number, Schedule, clip_norm};
 use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// Tokens of a micro-batch, if a sequence is not longer: its activations stay in a core's own cache.
 const MICRO_BATCH_TOKENS: usize = 512;
 
-/// The most workers, each of which keeps a gradient of every parameter and the activations of one micro-batch. Enough for as many threads.
+/// The most workers, each of which keeps a gradient of every parameter. Enough for as many threads.
 const MOST_WORKERS: usize = 16;
+
+/// Numbers of the gradient that a thread sums at once.
+const SUMMED: usize = 1 << 14;
 
 /// Steps between two points of the training curve.
 const CURVE_POINTS: usize = 60;
@@ -34,6 +39,7 @@ pub struct Trainer<'a, R: Number = f32> {
     inputs: Vec<u16>,
     targets: Vec<u16>,
     workers: Vec<Worker<R>>,
+    tapes: Tapes<R>,
     /// Tokens of one worker in a step, and of one micro-batch: whole sequences.
     share: usize,
     micro: usize,
@@ -43,7 +49,19 @@ pub struct Trainer<'a, R: Number = f32> {
 /// Sums the gradients of a run of neighbouring micro-batches.
 struct Worker<R> {
     grads: Params<R>,
-    tape: Tape<R>,
+}
+
+/// Tapes that nobody writes at the moment: as many as there were threads at once, and the one given back last is the first to be taken, while a core's cache still has it.
+struct Tapes<R>(Mutex<Vec<Tape<R>>>);
+
+impl<R: Number> Tapes<R> {
+    fn with<T>(&self, work: impl FnOnce(&mut Tape<R>) -> T) -> T {
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tape = all().pop().unwrap_or_default();
+        let done = work(&mut tape);
+        all().push(tape);
+        done
+    }
 }
 
 impl<'a, R: Number> Trainer<'a, R> {
@@ -66,7 +84,6 @@ impl<'a, R: Number> Trainer<'a, R> {
         let workers = (0..n.div_ceil(share))
             .map(|_| Worker {
                 grads: params.zeros_like(),
-                tape: Tape::default(),
             })
             .collect();
         Ok(Trainer {
@@ -85,6 +102,7 @@ impl<'a, R: Number> Trainer<'a, R> {
             inputs: vec![0; n],
             targets: vec![0; n],
             workers,
+            tapes: Tapes(Mutex::default()),
             share,
             micro,
             step: 0,
@@ -116,7 +134,7 @@ impl<'a, R: Number> Trainer<'a, R> {
         self.batches.fill(self.step, &mut self.inputs, &mut self.targets);
         let (n, micro) = (self.inputs.len(), self.micro);
         let calls = self.model.calls(&self.params, self.length)?;
-        let (model, params, scale) = (self.model, &self.params, R::of(1.0 / n as f64));
+        let (model, params, scale, tapes) = (self.model, &self.params, R::of(1.0 / n as f64), &self.tapes);
         let losses: Result<Vec<f64>, LabError> = self
             .workers
             .par_iter_mut()
@@ -125,19 +143,24 @@ impl<'a, R: Number> Trainer<'a, R> {
             .map(|((worker, inputs), targets)| {
                 worker.grads.flat_mut().fill(R::ZERO);
                 let mut sum = 0.0;
-                for (inputs, targets) in inputs.chunks(micro).zip(targets.chunks(micro)) {
-                    let loss = model.gradient(params, &calls, inputs, targets, scale, &mut worker.grads, &mut worker.tape)?;
-                    sum += loss * inputs.len() as f64;
-                }
-                Ok(sum)
+                tapes.with(|tape| {
+                    for (inputs, targets) in inputs.chunks(micro).zip(targets.chunks(micro)) {
+                        let loss = model.gradient(params, &calls, inputs, targets, scale, &mut worker.grads, tape)?;
+                        sum += loss * inputs.len() as f64;
+                    }
+                    Ok(sum)
+                })
             })
             .collect();
         let loss = losses?.iter().sum::<f64>() / n as f64;
         if let Some((first, rest)) = self.workers.split_first_mut() {
-            let sum = first.grads.flat_mut();
-            for worker in rest {
-                sum.iter_mut().zip(worker.grads.flat()).for_each(|(sum, part)| *sum += *part);
-            }
+            let parts = first.grads.flat_mut().par_chunks_mut(SUMMED).enumerate();
+            parts.for_each(|(i, sum)| {
+                for worker in rest.iter() {
+                    let part = &worker.grads.flat()[i * SUMMED..];
+                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += *part);
+                }
+            });
         }
         Ok(loss)
     }

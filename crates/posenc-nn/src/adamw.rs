@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::kernels::{self, AdamWRates};
 use crate::number::Number;
+use crate::parallel;
 use crate::shape::same_layout;
 use posenc::{Error, ParamSpec, Params};
 
@@ -122,28 +123,51 @@ impl<R: Number> AdamW<R> {
             eps: R::of(eps),
         };
         let (decaying, plain) = (rates(weight_decay), rates(0.0));
-        let mut start = 0;
-        for (spec, decays) in grads.specs().iter().zip(&self.decays) {
-            let range = start..start + spec.size();
-            start = range.end;
-            kernels::adamw_step(
-                if *decays { &decaying } else { &plain },
-                &mut params.flat_mut()[range.clone()],
-                &grads.flat()[range.clone()],
-                &mut self.mean.flat_mut()[range.clone()],
-                &mut self.square.flat_mut()[range],
-            );
-        }
+        let (specs, all_decay) = (grads.specs(), &self.decays);
+        let lists = [params.flat_mut(), self.mean.flat_mut(), self.square.flat_mut()];
+        parallel::parts_of_three(lists, PART, |i, [x, mean, square]| {
+            let (part, mut start) = (i * PART..i * PART + x.len(), 0);
+            for (spec, decays) in specs.iter().zip(all_decay) {
+                // What of the tensor lies in this part.
+                let all = start..start + spec.size();
+                start = all.end;
+                let (first, last) = (all.start.max(part.start), all.end.min(part.end));
+                if first < last {
+                    let here = first - part.start..last - part.start;
+                    kernels::adamw_step(
+                        if *decays { &decaying } else { &plain },
+                        &mut x[here.clone()],
+                        &grads.flat()[first..last],
+                        &mut mean[here.clone()],
+                        &mut square[here],
+                    );
+                }
+            }
+        });
         Ok(())
     }
 }
 
+/// Numbers of a part of a store that threads share.
+const PART: usize = 1 << 15;
+
+/// Parts whose squares are summed in one round.
+const ROUND: usize = 64;
+
 /// Scales gradients so that their norm is at most `max`, and returns the norm they had, summed in f64. Gradients whose norm is not finite are left as
 /// they are: the caller sees it in the result and can skip the step.
 pub fn clip_norm<R: Number>(grads: &mut Params<R>, max: f64) -> f64 {
-    let norm = kernels::sum_of_squares(grads.flat()).sqrt();
+    let mut squares = 0.0;
+    for round in grads.flat().chunks(ROUND * PART) {
+        let mut sums = [0.0; ROUND];
+        parallel::parts(&mut sums[..round.len().div_ceil(PART)], 1, |i, sum| {
+            sum[0] = kernels::sum_of_squares(&round[i * PART..((i + 1) * PART).min(round.len())]);
+        });
+        squares += sums.iter().sum::<f64>();
+    }
+    let norm = squares.sqrt();
     if norm.is_finite() && norm > max {
-        kernels::scale(grads.flat_mut(), R::of(max / norm));
+        parallel::parts(grads.flat_mut(), PART, |_, part| kernels::scale(part, R::of(max / norm)));
     }
     norm
 }

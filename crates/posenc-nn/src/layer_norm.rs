@@ -76,6 +76,26 @@ impl LayerNorm {
     /// # Errors
     /// As [`LayerNorm::forward`], of either store.
     pub fn adjoint<R: Number>(&self, params: &Params<R>, x: &[R], d: &mut [R], grads: &mut Params<R>) -> Result<()> {
+        self.any_adjoint(params, x, d, None, grads)
+    }
+
+    /// The same, with the gradient of x added to `dx` `[n, dim]`, which a residual connection past the norm has: in one pass. What is left in `d` is nothing that a caller could use.
+    ///
+    /// # Errors
+    /// As [`LayerNorm::adjoint`], or `dx` of another size.
+    pub fn adjoint_onto<R: Number>(&self, params: &Params<R>, x: &[R], d: &mut [R], dx: &mut [R], grads: &mut Params<R>) -> Result<()> {
+        size("dx, of the size of x", dx.len(), &[x.len()])?;
+        self.any_adjoint(params, x, d, Some(dx), grads)
+    }
+
+    fn any_adjoint<R: Number>(
+        &self,
+        params: &Params<R>,
+        x: &[R],
+        d: &mut [R],
+        onto: Option<&mut [R]>,
+        grads: &mut Params<R>,
+    ) -> Result<()> {
         let n = rows("x [n, dim]", x.len(), "dim", self.dim)?;
         size("d [n, dim]", d.len(), &[n, self.dim])?;
         let eps = epsilon(self.eps)?;
@@ -89,7 +109,11 @@ impl LayerNorm {
             Some(spec) => gradient(grads, spec)?.to_vec(),
             None => vec![R::ZERO; self.dim],
         };
-        kernels::layer_norm_adjoint(x, gain, eps, d, gradient(grads, &self.gain())?, &mut d_bias);
+        let d_gain = gradient(grads, &self.gain())?;
+        match onto {
+            Some(dx) => kernels::layer_norm_adjoint_onto(x, gain, eps, d, dx, d_gain, &mut d_bias),
+            None => kernels::layer_norm_adjoint(x, gain, eps, d, d_gain, &mut d_bias),
+        }
         if let Some(spec) = &bias {
             gradient(grads, spec)?.copy_from_slice(&d_bias);
         }

@@ -8,7 +8,8 @@
 //! - Tensors are row-major slices; `n` is the number of tokens, whatever axes they come from.
 //! - `forward` overwrites its output. `adjoint` **adds** to the gradients of parameters and **overwrites** gradients of inputs. Layers that keep a
 //!   tensor's shape ([`LayerNorm`], [`Gelu`]) turn the gradient of their output into that of their input in place.
-//! - Everything runs on the calling thread: a caller that splits its work by shape gets the same bits for any number of threads.
+//! - Work is split by shape alone: a caller that splits its own so gets the same bits for any number of threads. With the feature `rayon` large products, the optimiser and attention
+//!   use the threads of the caller's pool, and give the same bits as without it.
 //! - Every function that returns an [`Error`] checks before it writes; on error no output was touched.
 //!
 //! ```
@@ -47,6 +48,7 @@ mod linear;
 mod loss;
 mod matrix;
 mod number;
+mod parallel;
 mod positional;
 mod rms_norm;
 mod shape;

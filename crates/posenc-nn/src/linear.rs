@@ -1,8 +1,9 @@
 //! y = x·Wᵀ + b.
 
+use crate::activation::Activation;
 use crate::error::Result;
 use crate::kernels;
-use crate::matrix::{Matrix, MatrixMut, matmul};
+use crate::matrix::{Matrix, MatrixMut, Onto, matmul, product};
 use crate::number::Number;
 use crate::shape::{gradient, rows, size, tensor};
 use posenc::{Init, ParamSpec, Params};
@@ -65,19 +66,55 @@ impl Linear {
     /// # Errors
     /// x is not whole rows, y has another size, or a parameter is missing or of another shape.
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], y: &mut [R]) -> Result<()> {
-        let n = self.rows(x.len())?;
-        size("y [n, out_dim]", y.len(), &[n, self.out_dim])?;
+        let (weight, bias) = self.tensors(params, x.len(), y.len())?;
+        self.product(weight, x, bias.map_or(Onto::Scaled(R::ZERO), Onto::Row), y)
+    }
+
+    /// y = residual + x·Wᵀ + b, as [`Linear::forward`] otherwise: the sum of a residual connection costs no pass of its own.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`], or a residual of another size than y.
+    pub fn forward_onto<R: Number>(&self, params: &Params<R>, x: &[R], residual: &[R], y: &mut [R]) -> Result<()> {
+        size("residual, of the size of y", residual.len(), &[y.len()])?;
+        let (weight, bias) = self.tensors(params, x.len(), y.len())?;
+        self.product(weight, x, Onto::Rows(residual, bias), y)
+    }
+
+    /// y = activation(x·Wᵀ + b), and `slope` `[n, out]` the activation's slope there, both overwritten; bias and activation in one pass. The gradient of y times the slope
+    /// ([`Activation::adjoint_by_slope`]) is what [`Linear::adjoint`] takes.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`], or a slope of another size than y.
+    pub fn forward_activated<R: Number>(
+        &self,
+        params: &Params<R>,
+        activation: Activation,
+        x: &[R],
+        slope: &mut [R],
+        y: &mut [R],
+    ) -> Result<()> {
+        size("slope, of the size of y", slope.len(), &[y.len()])?;
+        let (weight, bias) = self.tensors(params, x.len(), y.len())?;
+        self.product(weight, x, Onto::Scaled(R::ZERO), slope)?;
+        activation.forward_with_slope(bias, slope, y)
+    }
+
+    /// Weight and bias, where x and y have the sizes of as many rows.
+    fn tensors<'p, R: Number>(&self, params: &'p Params<R>, x: usize, y: usize) -> Result<(&'p [R], Option<&'p [R]>)> {
+        let n = self.rows(x)?;
+        size("y [n, out_dim]", y, &[n, self.out_dim])?;
         let weight = tensor(params, &self.weight())?;
-        let bias = self.bias_spec().map(|spec| tensor(params, &spec)).transpose()?;
-        if let Some(bias) = bias {
-            y.chunks_exact_mut(self.out_dim).for_each(|y| y.copy_from_slice(bias));
-        }
-        let keep = if bias.is_some() { R::ONE } else { R::ZERO };
-        matmul(
+        Ok((weight, self.bias_spec().map(|spec| tensor(params, &spec)).transpose()?))
+    }
+
+    /// y = x·Wᵀ onto something.
+    fn product<R: Number>(&self, weight: &[R], x: &[R], onto: Onto<'_, R>, y: &mut [R]) -> Result<()> {
+        let n = self.rows(x.len())?;
+        product(
             R::ONE,
             Matrix::new(x, n, self.in_dim)?,
             Matrix::new(weight, self.out_dim, self.in_dim)?.t(),
-            keep,
+            onto,
             MatrixMut::new(y, n, self.out_dim)?,
         )
     }
@@ -175,6 +212,39 @@ mod tests {
                 loss(&moved, &x)
             });
             assert!(worst(grads.flat(), &by_params).unwrap().error < tolerance(20.0));
+        }
+    }
+
+    /// Onto a residual and through an activation: what the layer and the sum or the function give one after the other. Bound: a sum of six terms of order 1, in another order.
+    #[test]
+    fn what_is_done_on_the_way_is_what_is_done_afterwards() {
+        let mut rng = Rng::new(6);
+        for layer in [Linear::new("up", 5, 7), Linear::new("up", 5, 7).without_bias()] {
+            let mut params: Params<f64> = Params::init(&layer.specs(), 1).unwrap();
+            params.flat_mut().iter_mut().for_each(|p| *p += rng.normal());
+            let (x, residual) = (random(15, &mut rng), random(21, &mut rng));
+            let mut plain = vec![f64::NAN; 21];
+            layer.forward(&params, &x, &mut plain).unwrap();
+            let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 100.0 * f64::EPSILON);
+            let mut onto = vec![f64::NAN; 21];
+            layer.forward_onto(&params, &x, &residual, &mut onto).unwrap();
+            let sum: Vec<f64> = plain.iter().zip(&residual).map(|(y, r)| y + r).collect();
+            assert!(close(&onto, &sum));
+            let activation = Activation::from(crate::Gelu::Exact);
+            let (mut slope, mut y) = (vec![f64::NAN; 21], vec![f64::NAN; 21]);
+            layer.forward_activated(&params, activation, &x, &mut slope, &mut y).unwrap();
+            let (mut expected, mut d) = (vec![f64::NAN; 21], vec![1.0; 21]);
+            activation.forward(&plain, &mut expected).unwrap();
+            activation.adjoint(&plain, &mut d).unwrap();
+            assert!(close(&y, &expected) && close(&slope, &d));
+            let mut other = [7.0; 21];
+            assert!(layer.forward_onto(&params, &x, &residual[..20], &mut other).is_err());
+            assert!(
+                layer
+                    .forward_activated(&params, activation, &x, &mut slope[..20], &mut other)
+                    .is_err()
+            );
+            assert_eq!(other, [7.0; 21]);
         }
     }
 

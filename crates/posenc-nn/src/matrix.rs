@@ -3,7 +3,9 @@
 use crate::error::Result;
 use crate::kernels;
 use crate::number::Number;
+use crate::parallel;
 use posenc::Error;
+use std::ops::Range;
 
 /// A row-major matrix to be read, or its transpose.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,20 @@ impl<'a, R> Matrix<'a, R> {
     pub fn shape(&self) -> [usize; 2] {
         [self.rows, self.cols]
     }
+
+    /// Some of its rows.
+    fn some_rows(self, rows: Range<usize>) -> Self {
+        Matrix {
+            data: self.data.get(rows.start * self.row_stride..).unwrap_or_default(),
+            rows: rows.len(),
+            ..self
+        }
+    }
+
+    /// Some of its columns.
+    fn some_cols(self, cols: Range<usize>) -> Self {
+        self.t().some_rows(cols).t()
+    }
 }
 
 impl<'a, R> MatrixMut<'a, R> {
@@ -130,10 +146,11 @@ impl<'a, R> MatrixMut<'a, R> {
     }
 }
 
-/// C = α·A·B + β·C on the calling thread. C is not read where β is 0, so it may hold anything.
+/// C = α·A·B + β·C. C is not read where β is 0, so it may hold anything.
 ///
-/// The same call gives the same bits on the same machine, on any thread. Another machine, or other shapes around the same rows, may sum in another
-/// order.
+/// A large product is cut by its shape into blocks of rows of C, or, where C is small and k long, as in the gradient of a weight, into pieces of k with a sum of their own, which are added in order; with the
+/// feature `rayon` the parts are spread over the caller's threads. The same call gives the same bits on the same machine, on any number of threads. Another machine, or other shapes
+/// around the same rows, may sum in another order.
 ///
 /// # Errors
 /// Shapes do not fit: A is `[m, k]`, B `[k, n]`, C `[m, n]`.
@@ -148,7 +165,63 @@ impl<'a, R> MatrixMut<'a, R> {
 /// assert_eq!(c, [50.0, 110.0]);
 /// # Ok::<(), posenc_nn::Error>(())
 /// ```
-pub fn matmul<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, mut c: MatrixMut<'_, R>) -> Result<()> {
+pub fn matmul<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, c: MatrixMut<'_, R>) -> Result<()> {
+    product(alpha, a, b, Onto::Scaled(beta), c)
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Onto<'a, R> {
+    /// What is there, times this; it is not read if this is 0.
+    Scaled(R),
+    /// This row, in each row.
+    Row(&'a [R]),
+    /// This matrix, which has C's shape and no gaps, and a row in each of its rows.
+    Rows(&'a [R], Option<&'a [R]>),
+}
+
+impl<'a, R: Number> Onto<'a, R> {
+    /// The same for some rows of C, of this width.
+    fn some_rows(self, rows: Range<usize>, width: usize) -> Self {
+        match self {
+            Onto::Rows(matrix, row) => Onto::Rows(&matrix[rows.start * width..rows.end * width], row),
+            same => same,
+        }
+    }
+
+    /// Writes what the product is added to, and returns the factor that is left.
+    fn begin(self, c: &mut MatrixMut<'_, R>) -> R {
+        let (width, stride) = (c.cols, c.row_stride);
+        match self {
+            Onto::Scaled(beta) => return beta,
+            Onto::Row(row) => c.data.chunks_mut(stride).take(c.rows).for_each(|c| c[..width].copy_from_slice(row)),
+            Onto::Rows(matrix, Some(row)) => kernels::add_to_rows(matrix, row, c.data),
+            Onto::Rows(matrix, None) => c.data[..matrix.len()].copy_from_slice(matrix),
+        }
+        R::ONE
+    }
+}
+
+/// Products and sums of a part of a product: some milliseconds of one core, beside which neither another thread nor packing the same factor once more counts.
+const PART: usize = 1 << 27;
+
+/// The most parts of one product.
+const MOST_PARTS: usize = 16;
+
+/// Rows of C that a part has at least.
+const FEWEST_ROWS: usize = 48;
+
+/// Numbers of a sum for each row of C from which on it is rather cut than the rows.
+const LONG: usize = 4;
+
+/// Numbers of C up to which each part of a sum may have its own.
+const SMALL: usize = 1 << 19;
+
+/// Numbers of a sum that a part has at least.
+const SHORTEST_SUM: usize = 512;
+
+/// C = α·A·B onto something.
+pub(crate) fn product<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, onto: Onto<'_, R>, mut c: MatrixMut<'_, R>) -> Result<()> {
     let refuse = |what, expected: [usize; 2], given: [usize; 2]| Error::Shape {
         what,
         expected: expected.to_vec(),
@@ -160,8 +233,61 @@ pub fn matmul<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, 
     if c.shape() != [a.rows, b.cols] {
         return Err(refuse("matmul's C [m, n]", [a.rows, b.cols], c.shape()).into());
     }
-    kernels::gemm(alpha, a, b, beta, &mut c);
+    let [m, k, n] = [a.rows, a.cols, b.cols];
+    let most = (m.saturating_mul(k).saturating_mul(n) / PART).min(MOST_PARTS);
+    let (rows, sum, stride) = (m.div_ceil(most.max(1)), k.div_ceil(most.max(1)), c.row_stride);
+    // Parts by rows pack B once each; parts of k write and read as many matrices of C's size.
+    let by_sums = sum >= SHORTEST_SUM && m.saturating_mul(n) <= SMALL && (rows < FEWEST_ROWS || k / LONG >= m);
+    if most > 1 && by_sums {
+        let mut sums = R::spare().take();
+        sums.resize(sums.len().max(most * m * n), R::ZERO);
+        parallel::parts(&mut sums[..most * m * n], m * n, |i, data| {
+            let some = (i * sum).min(k)..((i + 1) * sum).min(k);
+            let mut c = MatrixMut {
+                data,
+                rows: m,
+                cols: n,
+                row_stride: n,
+            };
+            kernels::gemm(alpha, a.some_cols(some.clone()), b.some_rows(some), R::ZERO, &mut c);
+        });
+        in_rows(c, rows, onto, |some, beta, c| {
+            for (i, c) in some.zip(c.data.chunks_mut(stride)) {
+                kernels::scale_or_zero(&mut c[..n], beta);
+                for sums in sums.chunks_exact(m * n).take(most) {
+                    kernels::add(&mut c[..n], &sums[i * n..][..n]);
+                }
+            }
+        });
+        R::spare().set(sums);
+    } else if most > 1 && rows >= FEWEST_ROWS {
+        in_rows(c, rows, onto, |some, beta, c| kernels::gemm(alpha, a.some_rows(some), b, beta, c));
+    } else {
+        let beta = onto.begin(&mut c);
+        kernels::gemm(alpha, a, b, beta, &mut c);
+    }
     Ok(())
+}
+
+/// Runs `each` for parts of so many rows of C, with their numbers and the factor of what they begin with.
+fn in_rows<R: Number>(
+    c: MatrixMut<'_, R>,
+    size: usize,
+    onto: Onto<'_, R>,
+    each: impl Fn(Range<usize>, R, &mut MatrixMut<'_, R>) + Sync + Send,
+) {
+    let (m, n, stride) = (c.rows, c.cols, c.row_stride);
+    parallel::parts(c.data, size * stride, |i, data| {
+        let some = (i * size).min(m)..((i + 1) * size).min(m);
+        let mut c = MatrixMut {
+            data,
+            rows: some.len(),
+            cols: n,
+            row_stride: stride,
+        };
+        let beta = onto.some_rows(some.clone(), n).begin(&mut c);
+        each(some, beta, &mut c);
+    });
 }
 
 #[cfg(test)]
@@ -241,6 +367,62 @@ mod tests {
             against_naive::<f32>(129, 1030, 67, transposed_a, transposed_b, 1.0, 0.0);
             against_naive::<f32>(1, 64, 70, transposed_a, transposed_b, 1.0, 1.0);
             against_naive::<f32>(70, 64, 1, transposed_a, transposed_b, 1.0, 0.0);
+        }
+    }
+
+    /// Cut into rows, into pieces of k, and not at all: as the naive sum says, with gaps between rows and every kind of start.
+    #[test]
+    fn large_products_match_the_naive_sum() {
+        against_naive::<f32>(200, 2500, 600, false, true, -2.0, 0.25);
+        against_naive::<f32>(33, 70_000, 130, true, false, 0.5, 1.0);
+        against_naive::<f32>(33, 70_000, 130, false, true, 1.0, 0.0);
+    }
+
+    /// What a product begins with is in its sum: Σ in f32 of k terms of order 1, and two more. Bound: (k + 2)·ε/2·Σ|terms|, the terms below 4 in size.
+    #[test]
+    fn products_onto_rows_are_products_and_rows() {
+        let mut rng = Rng::new(3);
+        for [m, k, n] in [[3, 5, 7], [100, 3000, 900], [40, 20_000, 400]] {
+            let (a, b): (Vec<f32>, Vec<f32>) = (random(m * k, &mut rng), random(k * n, &mut rng));
+            let (residual, row): (Vec<f32>, Vec<f32>) = (random(m * n, &mut rng), random(n, &mut rng));
+            let (a, b) = (Matrix::new(&a, m, k).unwrap(), Matrix::new(&b, k, n).unwrap());
+            let of = |onto| {
+                let mut c = vec![f32::NAN; m * n];
+                product(1.0, a, b, onto, MatrixMut::new(&mut c, m, n).unwrap()).unwrap();
+                c
+            };
+            let plain = of(Onto::Scaled(0.0));
+            let bound = 2.0 * (k + 2) as f32 * f32::EPSILON / 2.0 * 4.0 * (k as f32);
+            let (with_row, with_both, alone) = (
+                of(Onto::Row(&row)),
+                of(Onto::Rows(&residual, Some(&row))),
+                of(Onto::Rows(&residual, None)),
+            );
+            for i in 0..m * n {
+                assert!((with_row[i] - plain[i] - row[i % n]).abs() <= bound);
+                assert!((with_both[i] - plain[i] - row[i % n] - residual[i]).abs() <= bound);
+                assert!((alone[i] - plain[i] - residual[i]).abs() <= bound);
+            }
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn threads_do_not_matter() {
+        let mut rng = Rng::new(3);
+        for [m, k, n] in [[500, 700, 900], [200, 3000, 500], [40, 20_000, 400]] {
+            let (a, b, before): (Vec<f32>, Vec<f32>, Vec<f32>) =
+                (random(m * k, &mut rng), random(k * n, &mut rng), random(m * n, &mut rng));
+            let on = |threads| {
+                let mut c = before.clone();
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let (a, b) = (Matrix::new(&a, m, k).unwrap(), Matrix::new(&b, k, n).unwrap());
+                    matmul(1.0, a, b, 1.0, MatrixMut::new(&mut c, m, n).unwrap()).unwrap();
+                });
+                kernels::testing::bits(&c)
+            };
+            assert!(on(1) == on(2) && on(1) == on(5), "{m}×{k}×{n}");
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::{AttentionTrace, MultiheadAttention};
 use crate::error::Result;
+use crate::kernels;
 use crate::linear::Linear;
-use crate::matrix::{Matrix, MatrixMut, matmul};
+use crate::matrix::{Matrix, MatrixMut, Onto, matmul, product};
 use crate::number::Number;
 use crate::rms_norm::RmsNorm;
 use crate::shape::{gradient, join, tensor};
@@ -127,19 +128,16 @@ impl MultiheadAttention {
     pub(super) fn linear<R: Number>(&self, params: &Params<R>, role: Role, x: &[R], n: usize, y: &mut [R]) -> Result<()> {
         let (weight, bias, rows) = self.projection(role);
         let out_dim = rows.len();
-        let keep = if let Some(bias) = bias {
-            let bias = &tensor(params, &bias)?[rows.clone()];
-            y.chunks_exact_mut(out_dim).for_each(|y| y.copy_from_slice(bias));
-            R::ONE
-        } else {
-            R::ZERO
+        let onto = match bias {
+            Some(bias) => Onto::Row(&tensor(params, &bias)?[rows.clone()]),
+            None => Onto::Scaled(R::ZERO),
         };
         let weight = &tensor(params, &weight)?[rows.start * self.width..rows.end * self.width];
         let (x, weight) = (Matrix::new(x, n, self.width)?, Matrix::new(weight, out_dim, self.width)?);
-        matmul(R::ONE, x, weight.t(), keep, MatrixMut::new(y, n, out_dim)?)
+        product(R::ONE, x, weight.t(), onto, MatrixMut::new(y, n, out_dim)?)
     }
 
-    /// The adjoint of [`MultiheadAttention::linear`]; overwrites `dx` where it is asked for.
+    /// The adjoint of [`MultiheadAttention::linear`]; overwrites `dx` where it is asked for, or adds to it.
     pub(super) fn linear_adjoint<R: Number>(
         &self,
         params: &Params<R>,
@@ -147,15 +145,13 @@ impl MultiheadAttention {
         x: &[R],
         dy: &[R],
         dx: Option<&mut [R]>,
+        add: bool,
         grads: &mut Params<R>,
     ) -> Result<()> {
         let (weight, bias, rows) = self.projection(role);
         let (n, out_dim) = (x.len() / self.width, rows.len());
         if let Some(bias) = bias {
-            let bias = &mut gradient(grads, &bias)?[rows.clone()];
-            for dy in dy.chunks_exact(out_dim) {
-                bias.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
-            }
+            kernels::add_column_sums(dy, &mut gradient(grads, &bias)?[rows.clone()]);
         }
         let range = rows.start * self.width..rows.end * self.width;
         let (dy, x) = (Matrix::new(dy, n, out_dim)?, Matrix::new(x, n, self.width)?);
@@ -163,7 +159,8 @@ impl MultiheadAttention {
         matmul(R::ONE, dy.t(), x, R::ONE, MatrixMut::new(d_weight, out_dim, self.width)?)?;
         let Some(dx) = dx else { return Ok(()) };
         let weight = Matrix::new(&tensor(params, &weight)?[range], out_dim, self.width)?;
-        matmul(R::ONE, dy, weight, R::ZERO, MatrixMut::new(dx, n, self.width)?)
+        let keep = if add { R::ONE } else { R::ZERO };
+        matmul(R::ONE, dy, weight, keep, MatrixMut::new(dx, n, self.width)?)
     }
 
     /// One input projection, with what the encoding adds before it, the norm, and what the encoding adds after that.
@@ -201,7 +198,7 @@ impl MultiheadAttention {
         Ok(())
     }
 
-    /// The adjoint of [`MultiheadAttention::project`]; overwrites `dx`.
+    /// The adjoint of [`MultiheadAttention::project`]; overwrites `dx`, or adds to it.
     pub(super) fn project_adjoint<R: Number>(
         &self,
         params: &Params<R>,
@@ -210,23 +207,39 @@ impl MultiheadAttention {
         x: &[R],
         batch: usize,
         dx: &mut [R],
+        add: bool,
         grads: &mut Params<R>,
         trace: &mut AttentionTrace<R>,
     ) -> Result<()> {
         let len = x.len() / self.width / batch.max(1);
-        let dy = &mut trace.d_projected[role as usize];
+        let AttentionTrace {
+            inputs,
+            unnormed,
+            d_projected,
+            d_stream,
+            ..
+        } = trace;
+        let dy = &mut d_projected[role as usize];
         if let Some(site) = role.projected_site().filter(|site| call.adds_at(*site)) {
             call.add_heads_adjoint(site, self.heads(dy, self.heads_of(role), batch, len)?, grads)?;
         }
         if let Some(norm) = self.norm(role) {
-            norm.adjoint(params, &trace.unnormed[role as usize], dy, grads)?;
+            norm.adjoint(params, &unnormed[role as usize], dy, grads)?;
         }
-        let dy = &*dy;
-        let site = role.input_site().filter(|site| call.adds_at(*site));
-        let input = if site.is_some() { &trace.inputs[role as usize] } else { x };
-        self.linear_adjoint(params, role, input, dy, Some(&mut *dx), grads)?;
-        if let Some(site) = site {
-            call.add_adjoint(site, ViewMut::new(dx, [batch, len, self.width])?, Mode::Evaluate, grads)?;
+        let Some(site) = role.input_site().filter(|site| call.adds_at(*site)) else {
+            return self.linear_adjoint(params, role, x, dy, Some(dx), add, grads);
+        };
+        // What was added there wants this role's gradient alone.
+        let alone = if add {
+            d_stream.resize(dx.len(), R::ZERO);
+            &mut d_stream[..]
+        } else {
+            &mut *dx
+        };
+        self.linear_adjoint(params, role, &inputs[role as usize], dy, Some(&mut *alone), false, grads)?;
+        call.add_adjoint(site, ViewMut::new(alone, [batch, len, self.width])?, Mode::Evaluate, grads)?;
+        if add {
+            dx.iter_mut().zip(&*d_stream).for_each(|(sum, part)| *sum += *part);
         }
         Ok(())
     }

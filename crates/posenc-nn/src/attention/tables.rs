@@ -72,7 +72,7 @@ impl MultiheadAttention {
             let mut d_rows = table.rows_of.as_ref().map(|_| vec![R::ZERO; rows.len()]);
             match self.own(table) {
                 Some(linear) => linear.adjoint(params, rows, d_table, d_rows.as_deref_mut(), grads)?,
-                None => self.linear_adjoint(params, shared(table), rows, d_table, d_rows.as_deref_mut(), grads)?,
+                None => self.linear_adjoint(params, shared(table), rows, d_table, d_rows.as_deref_mut(), false, grads)?,
             }
             if let Some(d_rows) = d_rows {
                 call.rows_adjoint(&table.table, View::new(&d_rows, shape)?, grads)?;

@@ -51,7 +51,63 @@ fn slope<R: Number>(x: R, tail: R, steep: R) -> R {
     }
 }
 
+/// x comes as what lies before the function, less a bias of its rows (an empty one adds nothing); y becomes the function of it, and x the slope there. One exponential serves both, and
+/// neither is computed again in the adjoint.
+#[inline(always)]
+fn with_slope<R: Number>(x: &mut [R], bias: &[R], y: &mut [R], both: impl Fn(R) -> (R, R)) {
+    if bias.is_empty() {
+        for (x, y) in x.iter_mut().zip(y) {
+            (*y, *x) = both(*x);
+        }
+        return;
+    }
+    for (x, y) in x.chunks_exact_mut(bias.len()).zip(y.chunks_exact_mut(bias.len())) {
+        for ((x, y), b) in x.iter_mut().zip(y).zip(bias) {
+            (*y, *x) = both(*x + *b);
+        }
+    }
+}
+
+/// x·Φ(x) and its derivative.
+#[inline(always)]
+fn exact_both<R: Number>(x: R) -> (R, R) {
+    let a = magnitude(x);
+    let (tail, density) = R::normal_tail(a);
+    (relu(x) - a * tail, slope(x, tail, a * density))
+}
+
+/// The tanh form and its derivative.
+#[inline(always)]
+fn tanh_both<R: Number>(x: R) -> (R, R) {
+    let a = magnitude(x);
+    let tail = tanh_tail(a);
+    let twice_du = R::of(2.0 * SQRT_2_OVER_PI) + R::of(6.0 * SQRT_2_OVER_PI * CUBIC) * (a * a);
+    (relu(x) - a * tail, slope(x, tail, a * (tail * (R::ONE - tail)) * twice_du))
+}
+
 multiversion! {
+    /// y = relu(x + bias); x becomes its slope, 0 at 0.
+    pub(crate) fn relu_with_slope<R: Number>(x: &mut [R], bias: &[R], y: &mut [R]) {
+        with_slope(x, bias, y, |x| (relu(x), if x <= R::ZERO { R::ZERO } else { R::ONE }));
+    }
+
+    /// y = gelu(x + bias); x becomes its slope.
+    pub(crate) fn gelu_exact_with_slope<R: Number>(x: &mut [R], bias: &[R], y: &mut [R]) {
+        with_slope(x, bias, y, exact_both);
+    }
+
+    /// The same by the tanh form.
+    pub(crate) fn gelu_tanh_with_slope<R: Number>(x: &mut [R], bias: &[R], y: &mut [R]) {
+        with_slope(x, bias, y, tanh_both);
+    }
+
+    /// d *= slope.
+    pub(crate) fn multiply<R: Number>(slope: &[R], d: &mut [R]) {
+        for (d, slope) in d.iter_mut().zip(slope) {
+            *d *= *slope;
+        }
+    }
+
     /// y = x·Φ(x).
     pub(crate) fn gelu_exact<R: Number>(x: &[R], y: &mut [R]) {
         for (y, &x) in y.iter_mut().zip(x) {
@@ -63,9 +119,7 @@ multiversion! {
     /// d *= (x·Φ(x))′ = Φ(x) + x·φ(x).
     pub(crate) fn gelu_exact_adjoint<R: Number>(x: &[R], d: &mut [R]) {
         for (d, &x) in d.iter_mut().zip(x) {
-            let a = magnitude(x);
-            let (tail, density) = R::normal_tail(a);
-            *d *= slope(x, tail, a * density);
+            *d *= exact_both(x).1;
         }
     }
 
@@ -80,10 +134,7 @@ multiversion! {
     /// d *= c + x·c(1 − c)·2u′.
     pub(crate) fn gelu_tanh_adjoint<R: Number>(x: &[R], d: &mut [R]) {
         for (d, &x) in d.iter_mut().zip(x) {
-            let a = magnitude(x);
-            let tail = tanh_tail(a);
-            let twice_du = R::of(2.0 * SQRT_2_OVER_PI) + R::of(6.0 * SQRT_2_OVER_PI * CUBIC) * (a * a);
-            *d *= slope(x, tail, a * (tail * (R::ONE - tail)) * twice_du);
+            *d *= tanh_both(x).1;
         }
     }
 }
@@ -222,6 +273,41 @@ mod tests {
                 bits(&y)
             });
             assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "case {i}");
+        }
+    }
+
+    /// In one pass or in two, biased before or on the way: the same bits.
+    #[test]
+    fn values_with_slopes_are_those_without() {
+        type Case = (fn(&mut [f32], &[f32], &mut [f32]), fn(&[f32], &mut [f32]), fn(&[f32], &mut [f32]));
+        let cases: [Case; 2] = [
+            (gelu_exact_with_slope, gelu_exact, gelu_exact_adjoint),
+            (gelu_tanh_with_slope, gelu_tanh, gelu_tanh_adjoint),
+        ];
+        let bias = [0.25, -0.5, 0.0, 1.0, -1.0];
+        let x: Vec<f32> = grid()
+            .into_iter()
+            .take(48_000)
+            .chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0])
+            .collect();
+        for (both, value, adjoint) in cases {
+            for biased in [false, true] {
+                on_every_level(|| {
+                    let before: Vec<f32> = x
+                        .iter()
+                        .zip(bias.iter().cycle())
+                        .map(|(x, b)| if biased { x + b } else { *x })
+                        .collect();
+                    let (mut y, mut slope) = (vec![7.0; x.len()], x.clone());
+                    both(&mut slope, if biased { &bias } else { &[] }, &mut y);
+                    let (mut expected, mut d) = (vec![7.0; x.len()], vec![1.0; x.len()]);
+                    value(&before, &mut expected);
+                    adjoint(&before, &mut d);
+                    let same = |a: &f32, b: &f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                    assert!(y.iter().zip(&expected).all(|(a, b)| same(a, b)));
+                    assert!(slope.iter().zip(&d).all(|(a, b)| same(a, b)));
+                });
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 use super::{Native, activation};
 use crate::matrix::{Matrix, MatrixMut};
 use gemm_common::Parallelism;
+use std::cell::Cell;
+use std::thread::LocalKey;
 
 /// What `gemm` exports: m, n, k; dst with column and row stride and whether to read it; lhs; rhs, likewise; the factor of dst; the factor of
 /// lhs·rhs; three conjugations; threads.
@@ -29,6 +31,11 @@ pub type GemmFunction<R> = unsafe fn(
 );
 
 impl Native for f32 {
+    fn spare() -> &'static LocalKey<Cell<Vec<f32>>> {
+        thread_local! { static SPARE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) } }
+        &SPARE
+    }
+
     fn gemm_function() -> GemmFunction<f32> {
         gemm_f32::gemm::f32::get_gemm_fn()
     }
@@ -40,6 +47,11 @@ impl Native for f32 {
 }
 
 impl Native for f64 {
+    fn spare() -> &'static LocalKey<Cell<Vec<f64>>> {
+        thread_local! { static SPARE: Cell<Vec<f64>> = const { Cell::new(Vec::new()) } }
+        &SPARE
+    }
+
     fn gemm_function() -> GemmFunction<f64> {
         gemm_f64::gemm::f64::get_gemm_fn()
     }

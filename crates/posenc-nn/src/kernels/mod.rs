@@ -6,6 +6,9 @@
 
 #![expect(unsafe_code, reason = "instruction sets chosen at run time, and gemm's raw pointers")]
 
+use std::cell::Cell;
+use std::thread::LocalKey;
+
 mod activation;
 mod gemm;
 mod norm;
@@ -19,7 +22,9 @@ pub(crate) use softmax::*;
 pub(crate) use vector::*;
 
 /// What f32 and f64 do differently. Public in a private module: it seals [`crate::Number`].
-pub trait Native: Sized {
+pub trait Native: Sized + 'static {
+    /// Memory of a thread that is kept from product to product; who takes it puts it back.
+    fn spare() -> &'static LocalKey<Cell<Vec<Self>>>;
     /// The matrix product of this type for this machine.
     fn gemm_function() -> GemmFunction<Self>;
     /// Φ(−a) for a ≥ 0, and φ(a): the upper tail and the density of the standard normal distribution.
@@ -80,8 +85,7 @@ pub(crate) use multiversion;
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::{Isa, detected};
-    use std::cell::Cell;
+    use super::{Cell, Isa, detected};
 
     thread_local! {
         static WIDEST: Cell<Option<Isa>> = const { Cell::new(None) };

@@ -2,6 +2,7 @@
 
 use super::multiversion;
 use crate::number::Number;
+use crate::parallel;
 
 /// Partial sums of a reduction: one AVX-512 register of f32. The same on every machine, so that sums are too.
 pub(super) const LANES: usize = 16;
@@ -41,12 +42,63 @@ pub(super) fn tree<R: Copy>(mut lanes: [R; LANES], f: impl Fn(R, R) -> R) -> R {
     lanes[0]
 }
 
+/// Columns whose sums are made at once.
+const COLUMNS: usize = 4 * LANES;
+
+/// Numbers of a part of a sum of columns that threads share.
+const SUMMED: usize = 1 << 18;
+
+/// `out[j] += Σᵢ x[i, j]`, rows added in order.
+pub(crate) fn add_column_sums<R: Number>(x: &[R], out: &mut [R]) {
+    let width = out.len().max(1);
+    let rows = (x.len() / width).max(1);
+    let some = (SUMMED / rows).max(1).next_multiple_of(COLUMNS);
+    parallel::parts(out, some, |i, out| add_some_column_sums(x, width, i * some, out));
+}
+
 multiversion! {
-    /// `out[j] += Σᵢ x[i, j]`, rows added in order.
-    pub(crate) fn add_column_sums<R: Number>(x: &[R], out: &mut [R]) {
-        for row in x.chunks_exact(out.len().max(1)) {
-            for (out, &x) in out.iter_mut().zip(row) {
+    /// `out[j] += Σᵢ x[i, j]`, rows added in order: the columns of `out`, from `first` on, of rows of `width`.
+    fn add_some_column_sums<R: Number>(x: &[R], width: usize, first: usize, out: &mut [R]) {
+        let (some, columns) = (out.len(), out.len() / COLUMNS * COLUMNS);
+        // Sums of some columns stay in registers while the rows pass by.
+        for (j, out) in out[..columns].chunks_exact_mut(COLUMNS).enumerate() {
+            let mut sums = [R::ZERO; COLUMNS];
+            sums.copy_from_slice(out);
+            for row in x.chunks_exact(width) {
+                let row = &row[first + j * COLUMNS..][..COLUMNS];
+                for l in 0..COLUMNS {
+                    sums[l] += row[l];
+                }
+            }
+            out.copy_from_slice(&sums);
+        }
+        for row in x.chunks_exact(width) {
+            for (out, &x) in out[columns..].iter_mut().zip(&row[first + columns..first + some]) {
                 *out += x;
+            }
+        }
+    }
+
+    /// x += y.
+    pub(crate) fn add<R: Number>(x: &mut [R], y: &[R]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += *y;
+        }
+    }
+
+    /// x *= factor; 0 if that is 0, whatever is there.
+    pub(crate) fn scale_or_zero<R: Number>(x: &mut [R], factor: R) {
+        for x in x {
+            *x = if factor == R::ZERO { R::ZERO } else { *x * factor };
+        }
+    }
+
+    /// y = x + row, row by row.
+    pub(crate) fn add_to_rows<R: Number>(x: &[R], row: &[R], y: &mut [R]) {
+        let width = row.len().max(1);
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            for ((y, x), r) in y.iter_mut().zip(x).zip(row) {
+                *y = *x + *r;
             }
         }
     }
@@ -137,6 +189,18 @@ mod tests {
 
     #[test]
     fn column_sums_add_to_what_is_there() {
+        for (rows, width) in [(3, 64), (2, 150), (5000, 200)] {
+            let x: Vec<f64> = (0..rows * width).map(|i| (i % 7) as f64).collect();
+            let mut out = vec![1.0; width];
+            add_column_sums(&x, &mut out);
+            for (j, out) in out.iter().enumerate() {
+                assert_eq!(
+                    *out,
+                    1.0 + (0..rows).map(|i| x[i * width + j]).sum::<f64>(),
+                    "column {j} of {width}"
+                );
+            }
+        }
         let mut out = [1.0f32, 2.0, 3.0];
         add_column_sums(&[1.0, 2.0, 3.0, 10.0, 20.0, 30.0], &mut out);
         assert_eq!(out, [12.0, 24.0, 36.0]);

@@ -80,7 +80,7 @@ impl Residual<'_> {
         let mut d_input = vec![R::ZERO; x.len()];
         sublayer(if self.norm_first { inner } else { x }, &dy, &mut d_input, grads)?;
         if self.norm_first {
-            self.norm.adjoint(params, x, &mut d_input, grads)?;
+            return self.norm.adjoint_onto(params, x, &mut d_input, d, grads);
         }
         add(d, &d_input);
         Ok(())
@@ -98,18 +98,19 @@ pub(super) struct FeedForward<'l> {
 /// What the feed-forward network keeps for its adjoint, `[batch, len, dim_feedforward]`.
 #[derive(Debug, Default)]
 pub(super) struct Hidden<R> {
-    before: Vec<R>,
+    /// The activation's slope.
+    slope: Vec<R>,
     after: Vec<R>,
 }
 
 impl FeedForward<'_> {
     pub fn forward<R: Number>(&self, params: &Params<R>, x: &[R], hidden: &mut Hidden<R>) -> Result<Vec<R>> {
         let n = x.len() / self.linear1.in_dim;
-        for hidden in [&mut hidden.before, &mut hidden.after] {
+        for hidden in [&mut hidden.slope, &mut hidden.after] {
             hidden.resize(n * self.linear1.out_dim, R::ZERO);
         }
-        self.linear1.forward(params, x, &mut hidden.before)?;
-        self.activation.forward(&hidden.before, &mut hidden.after)?;
+        self.linear1
+            .forward_activated(params, self.activation, x, &mut hidden.slope, &mut hidden.after)?;
         self.drop.apply(self.linear1.out_dim, &mut hidden.after);
         let mut y = vec![R::ZERO; n * self.linear2.out_dim];
         self.linear2.forward(params, &hidden.after, &mut y)?;
@@ -128,7 +129,7 @@ impl FeedForward<'_> {
         let mut d = vec![R::ZERO; hidden.after.len()];
         self.linear2.adjoint(params, &hidden.after, dy, Some(&mut d), grads)?;
         self.drop.apply(self.linear1.out_dim, &mut d);
-        self.activation.adjoint(&hidden.before, &mut d)?;
+        Activation::adjoint_by_slope(&hidden.slope, &mut d)?;
         self.linear1.adjoint(params, x, &d, Some(dx), grads)
     }
 }
