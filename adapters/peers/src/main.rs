@@ -7,6 +7,7 @@
 //! ```
 
 mod addition;
+mod attention;
 mod bias;
 mod compare;
 mod rotation;
@@ -87,5 +88,6 @@ fn measure(
     rotation::run(&bench)?;
     addition::run(&bench)?;
     bias::run(&bench)?;
+    attention::run(&bench)?;
     tables::run(&bench)
 }

@@ -26,7 +26,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let shape = |keys: usize, width: usize| [heads.len(), span.rows, keys, width];
         let (q, q_steps, s_steps) = (&scratch.q[heads.start * ld.rows * ld.d..], [ld.rows * ld.d, ld.d], [plane, ld.cols]);
         let s = &mut scratch.s[heads.start * plane..];
-        if d % LANES == 0 && self.call.rotations().is_empty() {
+        if d.is_multiple_of(LANES) && self.call.rotations().is_empty() {
             let k = lying(k, item, span.k0);
             let shape = shape(span.cols, d);
             T::few_scores(
@@ -82,7 +82,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
     ) {
         let (ld, on) = (self.strides(), Present::current());
         let (p_row, o_row) = (ld.cols, ld.dv);
-        if self.shape.value_dim % LANES == 0 {
+        if self.shape.value_dim.is_multiple_of(LANES) {
             let v = lying(v, item, span.k0);
             let shape = [span.rows, span.cols, self.shape.value_dim];
             return T::few_sums(
