@@ -317,6 +317,7 @@ impl Biased {
             match method {
                 Method::ClippedBias(m) if rows % 2 == 1 => m.max_distance = rows / 2,
                 Method::SharedBias(m) if rows % 2 == 1 => m.max_distance = rows / 2,
+                Method::SwinBias(m) if rows % 2 == 1 => m.window = [1, rows / 2 + 1],
                 // A table of a checkpoint has T5's own distance, whatever the trained length.
                 Method::T5Bias(m) if rows > 0 => (m.buckets, m.max_distance) = (rows, 128.max(rows)),
                 _ => {}
@@ -423,6 +424,7 @@ fn make_visible(method: &mut Method) {
         Method::ClippedBias(m) if m.init == Init::Zeros => m.init = visible,
         Method::SharedBias(m) if m.init == Init::Zeros => m.init = visible,
         Method::T5Bias(m) if m.init == Some(Init::Zeros) => m.init = Some(visible),
+        Method::SwinBias(m) if m.init == Init::Zeros => m.init = visible,
         _ => {}
     }
 }

@@ -38,6 +38,11 @@ fn the_exercise_of_document_004_in_classes() {
             ("clipped", Class::SaturatesOrIgnores),
             ("shared", Class::SaturatesOrIgnores),
             ("t5", Class::SaturatesOrIgnores),
+            ("kerple", Class::SaturatesOrIgnores),
+            ("sandwich", Class::SaturatesOrIgnores),
+            ("fire", Class::SaturatesOrIgnores),
+            ("swin", Class::Cannot),
+            ("log-cpb", Class::CanButBreaks),
         ]
     );
 }
