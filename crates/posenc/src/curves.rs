@@ -550,8 +550,10 @@ mod tests {
             let distances: Vec<i64> = (1 - length as i64..length as i64).collect();
             let curve = biased.by_distance(&distances).unwrap();
             assert!(matrix.iter().any(|x| *x != matrix[0]), "{name}: there is something to see");
+            // Some ask where the query stands: it stands last there.
+            let first = if name == "fire" { length - 1 } else { 0 };
             for head in 0..biased.heads() {
-                for query in 0..length {
+                for query in first..length {
                     for key in 0..length {
                         let distance = query + length - 1 - key;
                         assert_eq!(
@@ -584,7 +586,8 @@ mod tests {
         assert!(Biased::new("alibi", 0, 32, 0).is_err() && Biased::new("t5", 4, 0, 0).is_err());
         for trained in 1..40 {
             for name in biases().unwrap() {
-                Biased::new(name, 1, trained, 0).unwrap().matrix(3).unwrap();
+                let matrix = Biased::new(name, 1, trained, 0).unwrap().matrix(3);
+                assert_eq!(matrix.is_err(), name == "swin" && trained < 3, "{name} {trained}");
             }
         }
     }

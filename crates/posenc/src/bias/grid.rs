@@ -1,25 +1,58 @@
 //! # What biases by offset on a grid share
 //!
-//! The offset of two cells, rows and columns, is the difference of two numbers: `row · stride + column`, with a stride that no difference of columns reaches. So a table of offsets is a table of
-//! distances (`by_distance.rs`) between these numbers.
+//! The offset of two cells, rows and columns, is the difference of two numbers: `row · stride + column`, with as large a stride as there are offsets of columns. So a table of offsets is a table
+//! of distances (`by_distance.rs`) between these numbers.
 
-use crate::distances::extent;
+use super::by_distance::{TableAt, TableBias};
 use crate::error::{Error, Result};
 use crate::params::BoundMut;
 use crate::positions::Positions;
 use crate::real::Real;
 use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
-
-/// Rows and columns that lie between the cells of a call at the most.
-pub(super) type Extent = [usize; 2];
+use std::sync::Arc;
 
 /// Queries and keys of a call as cells of a grid, of one row if positions have one axis.
 #[derive(Clone, Debug)]
 pub(super) struct Cells {
     q_at: Positions,
     k_at: Positions,
-    /// The farthest that a key and a query of one row of the batch lie apart on each axis.
-    pub extent: Extent,
+    /// The lowest and the highest offsets, query − key, of a query and a key of one row of the batch: of rows, then of columns.
+    pub lowest: [i64; 2],
+    pub highest: [i64; 2],
+}
+
+/// The rows of a table of offsets, of rows and then of columns, by lowest offset and size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offsets {
+    pub lowest: [i64; 2],
+    pub sides: [usize; 2],
+}
+
+/// Where the cells of a call meet the rows of a table.
+pub(super) enum Read {
+    /// The row of a pair is that of its distance.
+    Distances(TableAt),
+    /// The row of a pair is the difference of two numbers.
+    Numbers(TableAt, [Positions; 2]),
+}
+
+impl Read {
+    pub fn table(&self) -> &TableAt {
+        match self {
+            Read::Distances(at) | Read::Numbers(at, _) => at,
+        }
+    }
+
+    /// A term of the table's, which reads distances, as one of the call's.
+    pub fn bind<'p, R: Real>(&self, term: impl ScoreTerm<R> + 'p) -> Arc<dyn ScoreTerm<R> + 'p> {
+        match self {
+            Read::Distances(_) => Arc::new(term),
+            Read::Numbers(_, numbers) => Arc::new(OnGrid {
+                term,
+                numbers: numbers.clone(),
+            }),
+        }
+    }
 }
 
 impl Cells {
@@ -38,44 +71,61 @@ impl Cells {
         let mut cells = Cells {
             q_at: q_at.clone(),
             k_at: k_at.clone(),
-            extent: [0, 0],
+            lowest: [0, 0],
+            highest: [0, 0],
         };
+        let mut seen = None;
         for batch in 0..q_at.batch().max(k_at.batch()) {
-            for axis in 0..q_at.axes() {
-                if let Some([q, k]) = cells.bounds(axis, batch) {
-                    let apart = k.1.saturating_sub(q.0).max(q.1.saturating_sub(k.0)).max(0);
-                    let on = &mut cells.extent[2 - q_at.axes() + axis];
-                    *on = (*on).max(usize::try_from(apart).unwrap_or(usize::MAX));
-                }
-            }
+            let Some([q, k]) = cells.bounds(batch) else { continue };
+            let of = |side: fn([i64; 2], [i64; 2]) -> i64| [0, 1].map(|axis| side(q[axis], k[axis]));
+            let (low, high) = (of(|q, k| q[0].saturating_sub(k[1])), of(|q, k| q[1].saturating_sub(k[0])));
+            let (lowest, highest) = seen.unwrap_or((low, high));
+            seen = Some((
+                [lowest[0].min(low[0]), lowest[1].min(low[1])],
+                [highest[0].max(high[0]), highest[1].max(high[1])],
+            ));
+        }
+        if let Some((lowest, highest)) = seen {
+            (cells.lowest, cells.highest) = (lowest, highest);
         }
         Ok(cells)
     }
 
-    /// The lowest and the highest coordinate of queries and of keys, where both have one.
-    fn bounds(&self, axis: usize, batch: usize) -> Option<[(i64, i64); 2]> {
-        let of = |at: &Positions| {
-            // Positions on one axis may be a range, which has no storage to read.
-            if at.axes() == 1 {
-                return extent(at, (at.batch() > 1).then_some(batch));
+    /// The cell of a token, of a row of the batch.
+    fn cell(at: &Positions, batch: usize, token: usize) -> Option<[i64; 2]> {
+        let whole = |axis| at.at(axis, if at.batch() > 1 { batch } else { 0 }, token, 1).whole(0);
+        match at.axes() {
+            1 => Some([0, whole(0)?]),
+            _ => Some([whole(0)?, whole(1)?]),
+        }
+    }
+
+    /// The lowest and the highest coordinate of queries and of keys on each axis, where both have one.
+    fn bounds(&self, batch: usize) -> Option<[[[i64; 2]; 2]; 2]> {
+        let of = |at: &Positions| -> Option<[[i64; 2]; 2]> {
+            if let Some(first) = at.start() {
+                // A range may be longer than anything that is read.
+                return (!at.is_empty()).then(|| [[0, 0], [first, first.saturating_add(at.len() as i64 - 1)]]);
             }
-            let row = at.at(axis, if at.batch() > 1 { batch } else { 0 }, 0, at.len());
-            let ids = (0..at.len()).filter_map(|t| row.whole(t));
-            ids.fold(None, |bounds, id| match bounds {
-                None => Some((id, id)),
-                Some((low, high)) => Some((id.min(low), id.max(high))),
+            let cells = (0..at.len()).filter_map(|t| Cells::cell(at, batch, t));
+            cells.fold(None, |bounds, cell| {
+                let bounds = bounds.unwrap_or(cell.map(|x| [x, x]));
+                Some([0, 1].map(|axis| {
+                    let ([low, high], x): ([i64; 2], i64) = (bounds[axis], cell[axis]);
+                    [low.min(x), high.max(x)]
+                }))
             })
         };
         Some([of(&self.q_at)?, of(&self.k_at)?])
     }
 
     /// No two cells lie farther apart than this.
-    pub fn check_within(&self, most: Extent) -> Result<()> {
+    pub fn check_within(&self, most: [usize; 2]) -> Result<()> {
         for (axis, what) in ["rows between a query and a key", "columns between a query and a key"]
             .into_iter()
             .enumerate()
         {
-            if self.extent[axis] > most[axis] {
+            if self.lowest[axis].unsigned_abs().max(self.highest[axis].unsigned_abs()) > most[axis] as u64 {
                 return Err(Error::Invalid {
                     what,
                     given: format!("{} or more", most[axis] + 1),
@@ -86,51 +136,64 @@ impl Cells {
         Ok(())
     }
 
-    /// One axis: distances as they are.
-    pub fn is_line(&self) -> bool {
-        self.q_at.axes() == 1
+    /// Where these cells read a table with a row for each of these offsets, which hold all of theirs: rows before columns, lowest first.
+    pub fn read(&self, method: &'static str, table: TableBias, offsets: Offsets) -> Result<Read> {
+        let Offsets { lowest, sides } = offsets;
+        let (wide, rows) = (sides[1] as i64, (sides[0] * sides[1]) as i64);
+        if self.q_at.start().is_some() && self.k_at.start().is_some() {
+            // −lowest of rows is a row of the table: 0 is among its offsets.
+            let first = -lowest[0] * wide - lowest[1];
+            let reach = self.lowest[1].unsigned_abs().max(self.highest[1].unsigned_abs());
+            let table = TableBias {
+                reach: usize::try_from(reach).unwrap_or(usize::MAX).min(i64::MAX as usize),
+                ..table
+            };
+            let row = |d: i64| first.saturating_sub(d).clamp(0, rows - 1) as usize;
+            return Ok(Read::Distances(table.at(method, &self.q_at, &self.k_at, row)?));
+        }
+        let numbers = self.numbered(lowest, wide)?;
+        let table = TableBias {
+            reach: rows as usize - 1,
+            ..table
+        };
+        let at = table.at(method, &numbers[0], &numbers[1], |d| (-d).clamp(0, rows - 1) as usize)?;
+        Ok(Read::Numbers(at, numbers))
     }
 
-    /// The numbers of the cells, for columns that differ by less than half the stride.
-    pub fn numbered(&self, stride: usize) -> Result<[Positions; 2]> {
-        if self.is_line() {
-            return Ok([self.q_at.clone(), self.k_at.clone()]);
-        }
-        let batch = self.q_at.batch().max(self.k_at.batch());
-        let origin: Vec<[i64; 2]> = (0..batch)
-            .map(|b| [0, 1].map(|axis| self.bounds(axis, b).map_or(0, |[q, k]| q.0.min(k.0))))
+    /// Numbers of the cells such that a query's minus a key's is the row of their offset.
+    fn numbered(&self, lowest: [i64; 2], wide: i64) -> Result<[Positions; 2]> {
+        let batch = self.q_at.batch().max(self.k_at.batch()).max(1);
+        // Both sides of a row are counted from where its keys begin, so that numbers are as small as the table.
+        let origins: Vec<[i64; 2]> = (0..batch)
+            .map(|b| self.bounds(b).map_or([0, 0], |[_, k]| k.map(|[low, _]| low)))
             .collect();
-        let number = |at: &Positions| {
-            // Rows that share their cells must be counted from where each row's other side begins.
-            let rows = batch.max(1);
-            let (mut numbers, mut present) = (Vec::with_capacity(rows * at.len()), Vec::with_capacity(rows * at.len()));
-            for (b, origin) in origin.iter().enumerate() {
-                let from = if at.batch() > 1 { b } else { 0 };
-                let (y, x) = (at.at(0, from, 0, at.len()), at.at(1, from, 0, at.len()));
+        let number = |at: &Positions, from: [i64; 2]| {
+            let (mut numbers, mut present) = (Vec::with_capacity(batch * at.len()), Vec::with_capacity(batch * at.len()));
+            for (b, origin) in origins.iter().enumerate() {
                 for t in 0..at.len() {
-                    let cell = y.whole(t).zip(x.whole(t));
+                    let cell = Cells::cell(at, b, t);
                     present.push(cell.is_some());
-                    // Of a row whose other side has no cell nothing is read.
-                    numbers.push(cell.map_or(0, |(y, x)| {
-                        let [y, x] = [y.saturating_sub(origin[0]), x.saturating_sub(origin[1])];
-                        y.saturating_mul(stride as i64).saturating_add(x)
+                    // Of a row whose other side has no cell nothing is read, whatever the number.
+                    numbers.push(cell.map_or(0, |cell| {
+                        let [y, x] = [0, 1].map(|axis| cell[axis].saturating_sub(origin[axis]).saturating_sub(from[axis]));
+                        y.saturating_mul(wide).saturating_add(x)
                     }));
                 }
             }
-            let numbered = Positions::whole_rows(&numbers, rows)?;
-            if present.contains(&false) {
-                return numbered.with_presence_rows(&present, rows);
+            let numbered = Positions::whole_rows(&numbers, batch)?;
+            match present.contains(&false) {
+                true => numbered.with_presence_rows(&present, batch),
+                false => Ok(numbered),
             }
-            Ok(numbered)
         };
-        Ok([number(&self.q_at)?, number(&self.k_at)?])
+        Ok([number(&self.q_at, lowest)?, number(&self.k_at, [0, 0])?])
     }
 }
 
 /// A term by distance that reads the numbers of cells in place of a call's positions.
-pub(super) struct OnGrid<T> {
-    pub term: T,
-    pub numbers: [Positions; 2],
+struct OnGrid<T> {
+    term: T,
+    numbers: [Positions; 2],
 }
 
 impl<T> OnGrid<T> {

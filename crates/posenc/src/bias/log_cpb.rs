@@ -20,7 +20,7 @@
 //! - Swin v2 divides queries and keys by their norms and multiplies by a trained τ per head, which is not this method's.
 //! - Names and initial values are those of transformers (N(0, 0.02), zeros).
 //!
-//! **Cost.** hidden·(heads + 3) numbers. The network for each offset of a call, (2·rows + 1)·(2·columns + 1) of them, for each layer; then as many values per head, and one add per pair.
+//! **Cost.** hidden·(heads + 3) numbers. The network for each offset of a call, for each layer, 2²² of them at most; then as many values per head, and one add per pair.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, LogCpb, Positions, ViewMut};
@@ -34,7 +34,7 @@
 //! ```
 
 use super::by_distance::{TableAt, TableBias};
-use super::grid::{Cells, OnGrid};
+use super::grid::{Cells, Offsets, Read};
 use super::swin::check_window;
 use crate::call::Parts;
 use crate::dims::Dims;
@@ -144,35 +144,36 @@ impl Prepare for LogCpb {
 
     fn prepare<R: Real>(&self, dims: &Dims, q_at: &Positions, k_at: &Positions) -> Result<Arc<dyn Prepared<R>>> {
         let cells = Cells::new("log cpb", q_at, k_at)?;
-        let offsets = cells.extent.map(|extent| extent.saturating_mul(2).saturating_add(1));
-        let rows = offsets[0].saturating_mul(offsets[1]);
+        let sides = [0, 1]
+            .map(|axis| usize::try_from(cells.highest[axis].abs_diff(cells.lowest[axis])).map_or(usize::MAX, |n| n.saturating_add(1)));
+        let rows = sides[0].saturating_mul(sides[1]);
         if rows > MOST {
             return Err(Error::Invalid {
                 what: "offsets of two cells of a call",
-                given: format!("{} × {}", offsets[0], offsets[1]),
+                given: format!("{} × {}", sides[0], sides[1]),
                 expected: "at most 2^22: give windows or documents rows of the batch, with positions counted within each",
             });
         }
         memory::check::<[R; 2]>("biases of offsets [offsets, heads]", &[rows, dims.heads])?;
-        let numbers = cells.numbered(offsets[1])?;
-        // Rows in the order of Swin's table: by rows, then columns, query − key.
         let table = TableBias {
             spec: ParamSpec::new("offsets", [rows, dims.heads], Init::Zeros),
             heads: dims.heads,
             subtracted: false,
-            reach: rows / 2,
+            reach: 0,
         };
-        let middle = table.reach as i64;
-        let at = table.at("log cpb", &numbers[0], &numbers[1], |d| (middle - d) as usize)?;
+        let offsets = Offsets {
+            lowest: cells.lowest,
+            sides,
+        };
         let along = |axis: usize| -> Vec<f64> {
-            let farthest = cells.extent[axis] as i64;
-            (-farthest..=farthest).map(|offset| self.log_offset(axis, offset)).collect()
+            (cells.lowest[axis]..=cells.highest[axis])
+                .map(|offset| self.log_offset(axis, offset))
+                .collect()
         };
         Ok(Arc::new(CpbAt {
             specs: self.specs(dims.heads),
-            at,
             along: Arc::new([along(0), along(1)]),
-            numbers: (!cells.is_line()).then_some(numbers),
+            read: cells.read("log cpb", table, offsets)?,
         }))
     }
 }
@@ -180,11 +181,9 @@ impl Prepare for LogCpb {
 /// Cells resolved.
 struct CpbAt {
     specs: [ParamSpec; 3],
-    at: TableAt,
     /// ℓ of each offset of the call, by axis.
     along: Arc<[Vec<f64>; 2]>,
-    /// Of cells on two axes.
-    numbers: Option<[Positions; 2]>,
+    read: Read,
 }
 
 impl<R: Real> Prepared<R> for CpbAt {
@@ -198,19 +197,12 @@ impl<R: Real> Prepared<R> for CpbAt {
             along: self.along.clone(),
         };
         let table: Vec<R> = net.table().into_iter().map(R::of).collect();
-        let term = CpbTerm {
-            term: self.at.term(&table),
-            at: self.at.clone(),
+        parts.bias.push(self.read.bind(CpbTerm {
+            term: self.read.table().term(&table),
+            at: self.read.table().clone(),
             specs: self.specs.clone(),
             net,
-        };
-        match &self.numbers {
-            Some(numbers) => parts.bias.push(Arc::new(OnGrid {
-                term,
-                numbers: numbers.clone(),
-            })),
-            None => parts.bias.push(Arc::new(term)),
-        }
+        }));
         Ok(())
     }
 }

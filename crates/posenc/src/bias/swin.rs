@@ -33,8 +33,8 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
-use super::by_distance::{TableAt, TableBias};
-use super::grid::{Cells, OnGrid};
+use super::by_distance::TableBias;
+use super::grid::{Cells, Offsets, Read};
 use crate::call::Parts;
 use crate::dims::Dims;
 use crate::distances::{FARTHEST, owner};
@@ -91,7 +91,7 @@ impl SwinBias {
             spec: ParamSpec::new("relative_position_bias_table", [high * wide, heads], self.init).scoped(self.scope),
             heads,
             subtracted: false,
-            reach: high * wide / 2,
+            reach: 0,
         }
     }
 }
@@ -137,30 +137,26 @@ impl Prepare for SwinBias {
         let cells = Cells::new("swin bias", q_at, k_at)?;
         cells.check_within(self.window.map(|side| side - 1))?;
         let table = self.table(dims.heads);
-        let numbers = cells.numbered(2 * self.window[1] - 1)?;
-        let middle = table.reach as i64;
-        let at = table.clone().at("swin bias", &numbers[0], &numbers[1], |d| (middle - d) as usize)?;
-        let spec = table.spec;
-        Ok(match cells.is_line() {
-            true => Arc::new(at),
-            false => Arc::new(SwinAt { spec, at, numbers }),
-        })
+        let offsets = Offsets {
+            lowest: self.window.map(|side| 1 - side as i64),
+            sides: self.window.map(|side| 2 * side - 1),
+        };
+        Ok(Arc::new(SwinAt {
+            spec: table.spec.clone(),
+            read: cells.read("swin bias", table, offsets)?,
+        }))
     }
 }
 
 /// Cells resolved.
 struct SwinAt {
     spec: ParamSpec,
-    at: TableAt,
-    numbers: [Positions; 2],
+    read: Read,
 }
 
 impl<R: Real> Prepared<R> for SwinAt {
     fn bind<'p>(&self, params: &Bound<'p, R>, parts: &mut Parts<'p, R>) -> Result<()> {
-        parts.bias.push(Arc::new(OnGrid {
-            term: self.at.term(params.get(&self.spec)?),
-            numbers: self.numbers.clone(),
-        }));
+        parts.bias.push(self.read.bind(self.read.table().term(params.get(&self.spec)?)));
         Ok(())
     }
 }
@@ -170,8 +166,8 @@ pub(super) mod tests {
     use super::*;
     use crate::encoding::Encoding;
     use crate::reference::swin::{Cell, table_bias};
-    use crate::view::ViewMut;
     use crate::tiles;
+    use crate::view::ViewMut;
 
     /// Queries and keys on a grid, by row of the batch; the farthest apart is 3 rows and 4 columns.
     pub(in crate::bias) fn cases() -> Vec<(&'static str, Positions, Positions, usize)> {
@@ -279,12 +275,7 @@ pub(super) mod tests {
         for (name, q_at, k_at, batch) in tiles::cases().into_iter().filter(|case| ranges(case.0)) {
             let mut bias = Vec::new();
             for b in 0..batch {
-                bias.extend(table_bias(
-                    params.flat(),
-                    [1, 400],
-                    &cells(&q_at, b),
-                    &cells(&k_at, b),
-                ));
+                bias.extend(table_bias(params.flat(), [1, 400], &cells(&q_at, b), &cells(&k_at, b)));
             }
             let call = plan.call(&params, &q_at, &k_at).unwrap();
             for tile in tiles::SPLITS {

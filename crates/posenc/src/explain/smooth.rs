@@ -39,8 +39,8 @@ pub(crate) fn falling(falls: Falls, lengths: Lengths) -> Finding {
                 "能运行，沿每个头的曲线继续：从距离 {was} 到 {is}，惩罚最多再增加 p·{more}，即对数的增量。"
             ),
             words!(
-                "Nearly flat: the farther, the less is new. Trained on 512 tokens and read up to 16384, this kernel was the best of its paper's (Chi et al. 2022, arXiv 2205.09921, 162M parameters).",
-                "基本平稳：越远，新增的越少。在 512 个词元上训练、读到 16384 时，它是论文中最好的核（Chi et al. 2022, arXiv 2205.09921，1.62 亿参数）。"
+                "Nearly flat: the farther, the less is new. Trained on 512 tokens and read up to 16384, this kernel was the best of its paper's (Chi et al. 2022, arXiv 2205.09921).",
+                "基本平稳：越远，新增的越少。在 512 个词元上训练、读到 16384 时，它是论文中最好的核（Chi et al. 2022, arXiv 2205.09921）。"
             ),
         ),
         Falls::Power => (
