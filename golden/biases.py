@@ -7,7 +7,7 @@
 
 Made with torch 2.15.0 on CPU. The classes are run as they stand there: `ParallelKerpleLog` and `ParallelKerplePower` of KERPLE's `megatron/mpu/layers.py`, `FIRE` of DAPE's `DAPE.py`, transformers'
 `SwinRelativePositionBias` and `Swinv2SelfAttention`. All is computed in f64: where the code says f32 (FIRE's distances, Swin v2's offsets) it is given f64 for it, so that what differs by more than
-rounding differs in meaning. A record has the bias, the output softmax(bias) v of attention whose queries and keys are zeros, and the gradients of sum(out * grad_out) for v and all parameters.
+rounding differs in meaning. A record has the bias, the output softmax(bias) v of attention whose queries and keys are zeros (with a sink per head), and the gradients of sum(out * grad_out) for v and all parameters.
 """
 
 import ast
@@ -61,9 +61,11 @@ def record(seed, id, module, args, bias, parameters, causal):
     if causal:
         blocked = torch.ones(q_len, k_len, dtype=torch.bool).triu(1 + k_len - q_len)
         scores = value.masked_fill(blocked, float("-inf"))
-    out = torch.softmax(scores, -1)[None] @ v
+    # A sink per head takes its share: without it softmax would hide what is added to all scores of a row, and its gradient would be rounding.
+    sinks = torch.linspace(-0.5, 0.5, heads)[:, None, None].expand(heads, q_len, 1)
+    out = torch.softmax(torch.cat([scores, sinks], -1), -1)[None, ..., :-1] @ v
     (out * grad_out).sum().backward()
-    kept = {"v": v, "grad_v": v.grad, "grad_out": grad_out, "out": out}
+    kept = {"v": v, "grad_v": v.grad, "grad_out": grad_out, "out": out, "sinks": sinks[:, 0, 0]}
     for name, (tensor, shape) in parameters.items():
         kept[f"param.{name}"] = tensor.reshape(shape)
         kept[f"grad.{name}"] = tensor.grad.reshape(shape)

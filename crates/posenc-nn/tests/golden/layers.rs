@@ -141,7 +141,7 @@ fn compared(record: &Record<'_>, out: &str, subject: &dyn Subject) -> Outcome<Wo
 }
 
 /// Tensors of a record that are neither compared nor have gradients.
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
     "src_mask",
     "src_key_padding_mask",
     "tgt_mask",
@@ -150,6 +150,7 @@ const ARGUMENTS: [&str; 8] = [
     "memory_key_padding_mask",
     "grad_out",
     "positions",
+    "sinks",
 ];
 
 /// A tensor of numbers in f64.

@@ -71,15 +71,13 @@ impl Subject for Biased {
         let (heads, q_len, k_len) = (self.plan.dims().heads, q_at.len(), k_at.len());
         let (q_shape, k_shape) = ([1, heads, q_len, 2], [1, heads, k_len, 2]);
         let (d_shape, d_out) = numbers(record, "grad_out")?;
+        let sinks = numbers(record, "sinks")?.1;
         let width = d_shape[3];
         let (v_shape, out_shape) = ([1, heads, k_len, width], [1, heads, q_len, width]);
         let (q, k) = (vec![0.0; heads * q_len * 2], vec![0.0; heads * k_len * 2]);
         let inputs = || -> Outcome<Inputs<'_, f64>> {
-            Ok(Inputs::new(
-                View::new(&q, q_shape)?,
-                View::new(&k, k_shape)?,
-                View::new(&streams["v"], v_shape)?,
-            ))
+            let inputs = Inputs::new(View::new(&q, q_shape)?, View::new(&k, k_shape)?, View::new(&streams["v"], v_shape)?);
+            Ok(inputs.with_sinks(&sinks))
         };
         let mask = if self.causal {
             Mask::none().causal(k_len - q_len)
@@ -93,7 +91,11 @@ impl Subject for Biased {
             call.materialise_bias(ViewMut::new(&mut bias, [1, heads, q_len, k_len])?)?;
             tensors.insert("bias".into(), bias);
         }
-        let (attention, mode, mut work) = (Attention::default(), Mode::Evaluate, Workspace::default());
+        let (mode, mut work) = (Mode::Evaluate, Workspace::default());
+        let attention = Attention {
+            sinks: true,
+            ..Attention::default()
+        };
         let (mut saved, mut slots) = (Saved::default(), Slots::default());
         let mut out = vec![f64::NAN; heads * q_len * width];
         let outputs = Outputs {
