@@ -3,9 +3,10 @@
     git clone https://github.com/chijames/KERPLE            # at 25be3d712e96a3353b374f1f8e36b97d86f97ffa
     git clone https://github.com/chuanyang-Zheng/DAPE       # at bde344a844f2bd1f498b2bac70240dcda41c50c1
     pip install torch transformers==5.23.0 safetensors numpy
-    python golden/biases.py KERPLE DAPE
+    git clone https://github.com/NVIDIA/NeMo                # at 8cfedd7203462cb251a914e700e5605444277561
+    python golden/biases.py KERPLE DAPE NeMo
 
-Made with torch 2.15.0 on CPU. The classes are run as they stand there: `ParallelKerpleLog` and `ParallelKerplePower` of KERPLE's `megatron/mpu/layers.py`, `FIRE` of DAPE's `DAPE.py`, transformers'
+Made with torch 2.15.0 on CPU. The classes are run as they stand there: `ParallelKerpleLog` and `ParallelKerplePower` of KERPLE's `megatron/mpu/layers.py`, `FIRE` of DAPE's `DAPE.py`, NeMo's `SandwichRelativePositionEmbedding`, transformers'
 `SwinRelativePositionBias` and `Swinv2SelfAttention`. All is computed in f64: where the code says f32 (FIRE's distances, Swin v2's offsets) it is given f64 for it, so that what differs by more than
 rounding differs in meaning. A record has the bias, the output softmax(bias) v of attention whose queries and keys are zeros (with a sink per head), and the gradients of sum(out * grad_out) for v and all parameters.
 """
@@ -28,16 +29,16 @@ class InF64:
     """torch, for code that names f32."""
 
     float32 = torch.float64
-    cuda = types.SimpleNamespace(current_device=lambda: "cpu")
+    cuda = types.SimpleNamespace(current_device=lambda: "cpu", is_available=lambda: False)
 
     def __getattr__(self, name):
         return getattr(torch, name)
 
 
-def classes(path, *names):
-    """Some classes of a file that cannot be imported without its whole package."""
-    tree = ast.parse(pathlib.Path(path).read_text())
-    chosen = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in names]
+def classes(paths, *names):
+    """Some classes and functions of files that cannot be imported without their whole package."""
+    nodes = [node for path in paths for node in ast.parse(pathlib.Path(path).read_text()).body]
+    chosen = [node for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in names]
     space = {
         "torch": InF64(),
         "nn": torch.nn,
@@ -45,8 +46,9 @@ def classes(path, *names):
         "Parameter": torch.nn.Parameter,
         "get_model_parallel_world_size": lambda: 1,
         "get_model_parallel_rank": lambda: 0,
+        "experimental": lambda cls: cls,
     }
-    exec(compile(ast.Module(chosen, []), str(path), "exec"), space)
+    exec(compile(ast.Module(chosen, []), str(paths), "exec"), space)
     return [space[name] for name in names]
 
 
@@ -77,7 +79,7 @@ def record(seed, id, module, args, bias, parameters, causal):
 
 
 def kerple(folder):
-    log, power = classes(f"{folder}/megatron/mpu/layers.py", "ParallelKerpleLog", "ParallelKerplePower")
+    log, power = classes([f"{folder}/megatron/mpu/layers.py"], "ParallelKerpleLog", "ParallelKerplePower")
     for seed, (cls, kernel, heads, q_len, k_len, bounded) in enumerate(
         [(log, "log", 4, 23, 23, False), (log, "log", 3, 1, 40, False), (power, "power", 4, 23, 23, False), (power, "power", 3, 1, 40, False), (log, "log", 2, 9, 9, True), (power, "power", 2, 9, 9, True)]
     ):
@@ -95,7 +97,7 @@ def kerple(folder):
 
 
 def fire(folder):
-    (cls,) = classes(f"{folder}/DAPE.py", "FIRE")
+    (cls,) = classes([f"{folder}/DAPE.py"], "FIRE")
     for seed, (heads, hidden, c, length, n) in enumerate([(4, 32, 0.1, 512.0, 24), (3, 32, 0.1, 7.3, 24), (2, 8, 0.5, 3.7, 33), (2, 16, -0.3, 5.2, 17)]):
         torch.manual_seed(100 + seed)
         module = cls(num_heads=heads, mlp_width=hidden, init_c=c, init_L=length)
@@ -103,6 +105,15 @@ def fire(folder):
             module.L_multiplier.fill_(-1.1 if c < 0 else 1.0)
         named = {f"fire.{name}": (p, list(p.shape)) for name, p in module.named_parameters() if p.requires_grad}
         record(seed, f"fire-{heads}x{hidden}-{length}-{n}", "FIRE", {"hidden": hidden, "length": length}, lambda: module(torch.zeros(1, heads, n, n))[0], named, True)
+
+
+def sandwich(folder):
+    folder = f"{folder}/nemo/collections/nlp/modules/common/megatron/position_embedding"
+    paths = [f"{folder}/alibi_relative_position_embedding.py", f"{folder}/sandwich_relative_position_embedding.py"]
+    cls, _ = classes(paths, "SandwichRelativePositionEmbedding", "build_relative_position")
+    for seed, (heads, hidden, q_len, k_len) in enumerate([(4, 128, 30, 30), (3, 10, 1, 50)]):
+        module = cls(True, heads, None, hidden)
+        record(400 + seed, f"sandwich-{heads}-{hidden}-{q_len}x{k_len}", cls.__name__, {"hidden": hidden}, lambda: module(q_len, k_len)[0], {}, False)
 
 
 def swin():
@@ -150,6 +161,7 @@ def swinv2():
 
 kerple(sys.argv[1])
 fire(sys.argv[2])
+sandwich(sys.argv[3])
 swin()
 swinv2()
 here = pathlib.Path(__file__).parent

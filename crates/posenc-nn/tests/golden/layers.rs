@@ -39,9 +39,14 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         Some("TransformerEncoderLayer") => compared(record, "out", &torch::Encoder::new(record)?),
         Some("TransformerDecoderLayer") => compared(record, "out", &torch::Decoder::new(record)?),
         Some("DeepseekV3Attention") => compared(record, "out", &mla::Mla::new(record)?),
-        Some("ParallelKerpleLog" | "ParallelKerplePower" | "FIRE" | "SwinRelativePositionBias" | "Swinv2SelfAttention") => {
-            compared(record, "out", &biases::Biased::new(record)?)
-        }
+        Some(
+            "ParallelKerpleLog"
+            | "ParallelKerplePower"
+            | "FIRE"
+            | "SandwichRelativePositionEmbedding"
+            | "SwinRelativePositionBias"
+            | "Swinv2SelfAttention",
+        ) => compared(record, "out", &biases::Biased::new(record)?),
         Some(module) => skip(format!("module `{module}` is not known here")),
         None => skip("the record names no module"),
     }

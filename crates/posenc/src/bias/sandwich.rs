@@ -14,10 +14,10 @@
 //! **Shapes.** A bias `[heads, q_len, k_len]`, the same for each row of the batch unless positions differ.
 //!
 //! **Conventions that differ between codebases.**
-//! - The factor of a head, H / (8h), and the constant d̄/2, which makes the bias of a token and itself 0 and which softmax ignores, are those of NeMo's `sandwich_relative_position.py`. That file sums
-//!   Δ·b^(−2k/d̄) without the cosine and leaves out k = 0, so it is no Sandwich, and its numbers are not reproduced here. No code of the paper's authors was at hand: the factor is *not* checked against
-//!   theirs.
-//! - d̄ is a number of its own, not the width of the model.
+//! - The factor of a head, H / (8h), and the constant d̄/2, which makes the bias of a token and itself 0 and which softmax ignores, are those of NeMo's `SandwichRelativePositionEmbedding`, which is
+//!   reproduced. No code of the paper's authors was at hand: they are *not* checked against theirs.
+//! - NeMo counts k from 1 to d̄/2 and takes the width of a head for d̄: [`Sandwich::nemo`]. From 0 the frequencies are those of the sinusoidal vectors, the fastest 1.
+//! - Keys after the query have a bias of their own distance here and in NeMo's bidirectional form; its other form has 0 there, under a causal mask.
 //! - The bias has a lower end, near −d̄/2 · H / (8h), and swings a little: it is no monotone function of the distance.
 //!
 //! **Cost.** No parameters. d̄/2 cosines per distance of a call, shared by layers and heads and kept from step to step; one add per pair.
@@ -56,6 +56,8 @@ pub struct Sandwich {
     pub width: usize,
     /// b: the slowest frequency is nearly 1/b.
     pub base: f64,
+    /// k of the fastest frequency: 0 in sinusoidal vectors, 1 in NeMo.
+    pub first: usize,
 }
 
 impl Default for Sandwich {
@@ -63,6 +65,7 @@ impl Default for Sandwich {
         Sandwich {
             width: 128,
             base: 10_000.0,
+            first: 0,
         }
     }
 }
@@ -71,6 +74,15 @@ impl Sandwich {
     /// The paper's: 64 frequencies, base 10 000.
     pub fn new() -> Sandwich {
         Sandwich::default()
+    }
+
+    /// NeMo's, for heads of this width: as many frequencies, but none of 1.
+    pub fn nemo(head_dim: usize) -> Sandwich {
+        Sandwich {
+            width: head_dim,
+            first: 1,
+            ..Sandwich::default()
+        }
     }
 
     /// The same with vectors of another width.
@@ -84,14 +96,18 @@ impl Sandwich {
     }
 
     fn frequencies(&self) -> Arc<[f64]> {
-        let exponent = |k: usize| -2.0 * k as f64 / self.width as f64;
+        let exponent = |k: usize| -2.0 * (k + self.first) as f64 / self.width as f64;
         (0..self.width / 2).map(|k| self.base.powf(exponent(k))).collect()
     }
 }
 
 impl fmt::Display for Sandwich {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sandwich({} frequencies, base {})", self.width / 2, self.base)
+        write!(f, "sandwich({} frequencies, base {}", self.width / 2, self.base)?;
+        match self.first {
+            0 => write!(f, ")"),
+            first => write!(f, ", from k = {first})"),
+        }
     }
 }
 
@@ -105,6 +121,13 @@ impl Prepare for Sandwich {
                 what: "width of sandwich",
                 given: self.width.to_string(),
                 expected: "an even number, at most 2^16",
+            });
+        }
+        if self.first > 1 << 16 {
+            return Err(Error::Invalid {
+                what: "first frequency of sandwich",
+                given: self.first.to_string(),
+                expected: "at most 2^16",
             });
         }
         // Below 1 the frequencies would grow without bound.
@@ -215,7 +238,7 @@ mod tests {
     #[test]
     fn term_is_that_of_the_reference_on_any_tiles() {
         let bound = 2f64.powi(18) * f64::EPSILON;
-        for method in [Sandwich::new(), Sandwich::new().with_width(6).with_base(50.0)] {
+        for method in [Sandwich::new(), Sandwich::new().with_width(6).with_base(50.0), Sandwich::nemo(10)] {
             let plan = Encoding::from(method.clone()).plan(Dims::new(12, 3).unwrap()).unwrap();
             let params = plan.init::<f64>(0).unwrap();
             for (name, q_at, k_at, batch) in tiles::cases() {
@@ -224,7 +247,7 @@ mod tests {
                 let mut bias = Vec::new();
                 for b in 0..batch {
                     let (q, k) = (tiles::whole(&q_at, b), tiles::whole(&k_at, b));
-                    bias.extend(reference::sandwich::bias(3, method.width, method.base, &q, &k));
+                    bias.extend(reference::sandwich::bias(3, [method.width, method.first], method.base, &q, &k));
                 }
                 let mut matrix = vec![f64::NAN; size];
                 call.materialise_bias(ViewMut::new(&mut matrix, [batch, 3, q_at.len(), k_at.len()]).unwrap())
@@ -258,6 +281,10 @@ mod tests {
         for refused in [
             Sandwich::new().with_width(7),
             Sandwich::new().with_width(usize::MAX - 1),
+            Sandwich {
+                first: usize::MAX,
+                ..Sandwich::new()
+            },
             Sandwich::new().with_base(0.5),
             Sandwich::new().with_base(f64::NAN),
             Sandwich::new().with_base(f64::INFINITY),

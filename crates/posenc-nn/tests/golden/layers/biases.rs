@@ -1,10 +1,10 @@
-//! Biases by their own code, through attention: KERPLE's authors', FIRE, transformers' Swin and Swin v2. Queries and keys are zeros, so the weights are the softmax of the bias.
+//! Biases by their own code, through attention: KERPLE's authors', FIRE, NeMo's Sandwich, transformers' Swin and Swin v2. Queries and keys are zeros, so the weights are the softmax of the bias.
 
 use super::{Subject, Tensors, numbers};
 use crate::golden::set::{Outcome, Record, fail};
 use posenc::{
-    Attention, Dims, Encoding, Fire, Grads, Inputs, Kernel, Kerple, LogCpb, Mask, Mode, Outputs, ParamSpec, Params, Plan, Positions, Saved,
-    Slots, SwinBias, View, ViewMut, Workspace,
+    Attention, Dims, Encoding, Fire, Grads, Inputs, Kernel, Kerple, LogCpb, Mask, Mode, Outputs, ParamSpec, Params, Plan, Positions,
+    Sandwich, Saved, Slots, SwinBias, View, ViewMut, Workspace,
 };
 
 pub struct Biased {
@@ -18,6 +18,7 @@ impl Biased {
         let size = |name| record.size("args", name);
         let own: &[&str] = match record.json["module"].as_str() {
             Some("FIRE") => &["hidden", "length"],
+            Some("SandwichRelativePositionEmbedding") => &["hidden"],
             Some("SwinRelativePositionBias") => &["window", "rows", "columns"],
             Some("Swinv2SelfAttention") => &["window", "rows", "columns", "hidden"],
             _ => &["kernel"],
@@ -46,6 +47,7 @@ impl Biased {
                 let fire = Fire::new().with_hidden(size("hidden")?);
                 (fire.with_length(record.number_or("args", "length", 512.0)?).into(), line)
             }
+            Some("SandwichRelativePositionEmbedding") => (Sandwich::nemo(size("hidden")?).into(), line),
             Some("SwinRelativePositionBias") => (SwinBias::new(window()).into(), grid()?),
             _ => (LogCpb::new(window()).with_hidden(size("hidden")?).into(), grid()?),
         };
