@@ -121,15 +121,11 @@ impl Cells {
 
     /// No two cells lie farther apart than this.
     pub fn check_within(&self, most: [usize; 2]) -> Result<()> {
-        for (axis, what) in ["rows between a query and a key", "columns between a query and a key"]
-            .into_iter()
-            .enumerate()
-        {
+        for (axis, name) in ["rows", "columns"].into_iter().enumerate() {
             if self.lowest[axis].unsigned_abs().max(self.highest[axis].unsigned_abs()) > most[axis] as u64 {
-                return Err(Error::Invalid {
-                    what,
-                    given: format!("{} or more", most[axis] + 1),
-                    expected: "fewer than the window's side: give each window a row of the batch, with positions counted within it",
+                return Err(Error::OutsideWindow {
+                    axis: name,
+                    side: most[axis] + 1,
                 });
             }
         }
