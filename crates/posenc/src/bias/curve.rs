@@ -24,14 +24,22 @@ pub(super) trait Curve: Clone + Send + Sync + 'static {
     }
 }
 
-/// Every distance of a call, if they can be listed.
+/// Distances whose sums with one another i64 holds.
+const NEAR: u64 = 1 << 61;
+
+/// Every distance of a call, if they are few and no farther than positions of a text.
+pub(super) fn listed(q_at: &Positions, k_at: &Positions) -> Option<Span> {
+    Span::few(q_at, k_at).filter(|span| span.lowest.unsigned_abs() < NEAR)
+}
+
+/// Every distance of a call, if they can be listed, for a function of the distance.
 pub(super) fn span<R: Real>(method: &'static str, heads: usize, q_at: &Positions, k_at: &Positions) -> Result<Option<Span>> {
     check_one_axis(method, q_at, k_at)?;
     q_at.check_len()?;
     k_at.check_len()?;
     q_at.check_whole()?;
     k_at.check_whole()?;
-    let span = Span::few(q_at, k_at);
+    let span = listed(q_at, k_at);
     // Values and gradients.
     memory::check::<[R; 2]>(
         "distances of a call [heads, distances]",

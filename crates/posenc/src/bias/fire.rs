@@ -43,6 +43,7 @@
 //! # Ok::<(), posenc::Error>(())
 //! ```
 
+use super::curve::listed;
 use crate::call::Parts;
 use crate::dims::Dims;
 use crate::distances::{Span, add_scaled, check_one_axis, dot, key_runs, owner, sum};
@@ -181,7 +182,7 @@ impl Prepare for Fire {
         k_at.check_len()?;
         q_at.check_whole()?;
         k_at.check_whole()?;
-        let span = Span::few(q_at, k_at);
+        let span = listed(q_at, k_at);
         memory::check::<[u64; 4]>("distances of a call", &[span.map_or(0, |span| span.count)])?;
         memory::check::<u32>("bends of each query [batch, seq, hidden]", &[q_at.batch(), q_at.len(), self.hidden])?;
         Ok(Arc::new(FireAt {
@@ -447,17 +448,28 @@ impl<R: Real> FireTerm<R> {
     }
 
     /// Visits the pairs of a row from distance `first` on (`key − query`), piece by piece: the piece, and which of the `n` keys lie on it.
-    fn each_piece(&self, row: usize, first: i64, n: usize, mut visit: impl FnMut(usize, Range<usize>)) {
+    ///
+    /// `hints` are pieces to begin the search at, on either side: those of the row before.
+    fn each_piece(&self, row: usize, first: i64, n: usize, hints: &mut [usize; 2], mut visit: impl FnMut(usize, Range<usize>)) {
         let bends = self.bends.len();
         let firsts = &self.firsts[row * bends..][..bends];
         // Where piece `p` begins, and the piece of a distance, by size.
         let begins = |p: usize| self.nearest as i64 + i64::from(firsts[p - 1]);
-        let piece = |size: i64| firsts.partition_point(|&from| i64::from(from) <= size - self.nearest as i64);
+        let piece = |size: i64, hint: &mut usize| {
+            let behind = |k: usize| i64::from(firsts[k]) <= size - self.nearest as i64;
+            while *hint > 0 && !behind(*hint - 1) {
+                *hint -= 1;
+            }
+            while *hint < bends && behind(*hint) {
+                *hint += 1;
+            }
+            *hint
+        };
         let mut j = 0;
         // Keys before the query: sizes fall, and with them the pieces.
         let before = first.saturating_neg().clamp(0, n as i64) as usize;
         if before > 0 {
-            let mut p = piece(-first);
+            let mut p = piece(-first, &mut hints[0]);
             while j < before {
                 // The last key of the piece is as far away as the piece begins.
                 let end = if p == 0 {
@@ -473,7 +485,7 @@ impl<R: Real> FireTerm<R> {
             }
         }
         if j < n {
-            let mut p = piece(first + j as i64);
+            let mut p = piece(first + j as i64, &mut hints[1]);
             while j < n {
                 let end = if p == bends {
                     n
@@ -492,10 +504,11 @@ impl<R: Real> FireTerm<R> {
     /// Visits what lies in a tile, row by row and piece by piece, where distances are listed: row, columns, piece, index of the first distance.
     fn each(&self, span: Span, at: &Place<'_>, rows: usize, cols: usize, mut visit: impl FnMut(usize, Range<usize>, usize, usize)) {
         for run in key_runs(&at.k_at, cols) {
+            let mut hints = [0, 0];
             for i in 0..rows {
                 let Some(q) = at.q_at.whole(i) else { continue };
                 let first = run.first - q;
-                self.each_piece(self.row(at, i), first, run.cols.len(), |piece, keys| {
+                self.each_piece(self.row(at, i), first, run.cols.len(), &mut hints, |piece, keys| {
                     let index = (first - span.lowest) as usize + keys.start;
                     visit(i, run.cols.start + keys.start..run.cols.start + keys.end, piece, index);
                 });
