@@ -2,12 +2,12 @@
 
 use crate::{ANY_LENGTH, planned, refused};
 use posenc::{
-    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, Fire, Kerple, LogCpb, MusicTransformer, Overflow,
-    Positions, Sandwich, SharedBias, Shaw, T5Bias, TransformerXl, View, ViewMut, XlNet, alibi_bias, alibi_bloom, alibi_bloom_padded,
-    alibi_mpt, alibi_slopes, alibi_slopes_mpt, clipped_bias, deberta_bucket, t5_bias, t5_bucket,
+    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, Fire, Kerple, MusicTransformer, Overflow, Positions,
+    Sandwich, SharedBias, Shaw, T5Bias, TransformerXl, View, ViewMut, XlNet, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt,
+    alibi_slopes, alibi_slopes_mpt, clipped_bias, deberta_bucket, t5_bias, t5_bucket,
 };
 
-fn biases() -> [Encoding; 11] {
+fn biases() -> [Encoding; 10] {
     [
         Alibi::new().into(),
         Alibi::symmetric().into(),
@@ -19,7 +19,6 @@ fn biases() -> [Encoding; 11] {
         Kerple::power().into(),
         Sandwich::new().into(),
         Fire::new().into(),
-        LogCpb::new([1, 4]).into(),
     ]
 }
 
