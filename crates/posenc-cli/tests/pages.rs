@@ -307,6 +307,18 @@ fn complaints(page: &str, known: &Known) -> Vec<String> {
             }
         }
     }
+    for line in page.lines().filter(|line| line.starts_with("| + |")) {
+        let cells = cells(line);
+        let commands = cells.last().map_or(Vec::new(), |shown| spans(shown));
+        if cells.len() != 3 || commands.is_empty() {
+            complaints.push(format!("{line}: a sign, a capability and its commands"));
+        }
+        for command in commands {
+            if let Err(why) = known.check(command) {
+                complaints.push(format!("`{command}`: {why}"));
+            }
+        }
+    }
     if next != 57 {
         complaints.push(format!("{} rows of 56", next - 1));
     }
@@ -465,6 +477,9 @@ fn a_wrong_name_is_found() {
     assert_eq!(page("| 1 | x | #3 | `posenc list` |"), missing + 1);
     assert_eq!(page("| 2 | x | here, #3 | `posenc list` |"), missing + 1);
     assert_eq!(page("| 1 | x | here | `posenc lost` |"), missing + 1);
+    assert_eq!(page("| + | x | `posenc list` |"), missing);
+    assert_eq!(page("| + | x | `posenc lost` |"), missing + 1);
+    assert_eq!(page("| + | x | |"), missing + 1);
 }
 
 /// Each line of a table of the documents' names, its first name, must stand in a comment of the program that follows.

@@ -486,10 +486,16 @@ fn outcome(
     length: usize,
     aligned_targets: usize,
 ) -> Result<Outcome, LabError> {
-    use posenc::Error::{FarDistance, Fractional, Imprecise, Negative, NonFinite, PastTable};
+    use posenc::Error::{FarDistance, Fractional, Imprecise, Negative, NonFinite, OutsideWindow, PastTable};
     match model.calls(params, length) {
         Err(LabError::Encoding(
-            error @ (PastTable { .. } | FarDistance { .. } | Negative { .. } | NonFinite { .. } | Fractional { .. } | Imprecise { .. }),
+            error @ (PastTable { .. }
+            | FarDistance { .. }
+            | OutsideWindow { .. }
+            | Negative { .. }
+            | NonFinite { .. }
+            | Fractional { .. }
+            | Imprecise { .. }),
         )) => Ok(Outcome::Refused(error.to_string())),
         Err(error) => Err(error),
         Ok(_) => evaluate(model, params, tokens, windows, length, aligned_targets).map(Outcome::Measured),

@@ -124,6 +124,7 @@ impl<'a, R: Number> Trainer<'a, R> {
             clip_norm(&mut first.grads, self.clip);
             let rate = self.schedule.rate(self.step as u64);
             self.optimiser.step(&mut self.params, &first.grads, rate)?;
+            self.params.keep_in_range();
         }
         self.step += 1;
         Ok(loss)

@@ -1,6 +1,6 @@
 //! What an encoding is: a list of methods, as plain data.
 
-use crate::bias::{Alibi, ClippedBias, SharedBias, T5Bias};
+use crate::bias::{Alibi, ClippedBias, Fire, Kerple, LogCpb, Sandwich, SharedBias, SwinBias, T5Bias};
 use crate::content::{Deberta, MusicTransformer, Shaw, TransformerXl, XlNet};
 use crate::dims::Dims;
 use crate::embed::{Learned, Sinusoidal};
@@ -102,6 +102,16 @@ methods! {
     SharedBias,
     /// A number per head and bucket of distances is added to the scores.
     T5Bias,
+    /// A penalty that grows with the logarithm or a power of the distance, at trained rates.
+    Kerple,
+    /// A penalty by distance from products of sinusoids.
+    Sandwich,
+    /// A small network of the distance over the query's position is added to the scores.
+    Fire,
+    /// A number per head and offset in a window is added to the scores.
+    SwinBias,
+    /// A small network of the offset is added to the scores.
+    LogCpb,
 }
 
 impl Encoding {
@@ -185,6 +195,7 @@ pub(crate) mod written {
         narrow_normal: Init = Init::Normal(0.02);
         t5_buckets: usize = 32;
         t5_distance: usize = 128;
+        cpb_hidden: usize = 512;
     }
 }
 
@@ -232,6 +243,12 @@ mod tests {
             (json!({"method": "shared_bias", "max_distance": 7}), SharedBias::new(7).into()),
             (json!({"method": "t5_bias", "bidirectional": true}), T5Bias::encoder().into()),
             (json!({"method": "t5_bias", "bidirectional": false}), T5Bias::decoder().into()),
+            (json!({"method": "kerple", "kernel": "log"}), Kerple::log().into()),
+            (json!({"method": "kerple", "kernel": "power"}), Kerple::power().into()),
+            (json!({"method": "sandwich"}), Sandwich::new().into()),
+            (json!({"method": "fire"}), Fire::new().into()),
+            (json!({"method": "swin_bias", "window": [7, 8]}), SwinBias::new([7, 8]).into()),
+            (json!({"method": "log_cpb", "window": [7, 8]}), LogCpb::new([7, 8]).into()),
         ]
     }
 

@@ -82,6 +82,13 @@ pub enum Error {
         /// Rows in the table.
         rows: usize,
     },
+    /// A query and a key lie farther apart than their window is long.
+    OutsideWindow {
+        /// What is counted: rows or columns.
+        axis: &'static str,
+        /// How many of them the window has.
+        side: usize,
+    },
     /// A position is negative where a table row is asked for.
     Negative {
         /// The position.
@@ -206,6 +213,10 @@ impl fmt::Display for Error {
                 f,
                 "position {position} (batch row {batch}, token {token}) is past the learned table of {rows} rows; \
                  shorten the input, use a longer table, or name an overflow policy (clamp, wrap, interpolate)"
+            ),
+            Error::OutsideWindow { axis, side } => write!(
+                f,
+                "a query and a key lie {side} {axis} or more apart, in a window of {side}; give each window a row of the batch, with positions counted within it"
             ),
             Error::Negative { position, batch, token } => write!(
                 f,

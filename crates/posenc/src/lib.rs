@@ -41,7 +41,7 @@
 //! | rotation | [`Rotary`] |
 //! | content, value terms | [`Shaw`], [`MusicTransformer`] |
 //! | content with projected tables | [`TransformerXl`], [`XlNet`], [`Deberta`]: their layer makes the tables ([`Plan::projections`]) |
-//! | bias | [`Alibi`], [`ClippedBias`], [`SharedBias`], [`T5Bias`] |
+//! | bias | [`Alibi`], [`ClippedBias`], [`SharedBias`], [`T5Bias`], [`Kerple`], [`Sandwich`], [`Fire`], [`SwinBias`], [`LogCpb`] |
 //!
 //! Projections and weights are not here but in `posenc-nn`. Each method is one file in the order paper, maths, shapes, conventions that differ between codebases, cost, example; [`reference`](mod@reference)
 //! has it once more, naive and in f64; [`laws`](mod@laws) are the tests that any implementation can be held to, also one from outside the crate.
@@ -111,8 +111,8 @@ mod tiles;
 
 pub use attention::{Attends, Attention, Blocked, Grads, Inputs, LayerSpec, Mask, Outputs, Saved, Slots, Temperature, Window, Workspace};
 pub use bias::{
-    Alibi, ClippedBias, Direction, Form, SharedBias, Slopes, T5Bias, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes,
-    alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,
+    Alibi, ClippedBias, Direction, Fire, Form, Kernel, Kerple, LogCpb, Sandwich, SharedBias, Slopes, SwinBias, T5Bias, alibi_bias,
+    alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes, alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,
 };
 pub use call::{Call, Site};
 pub use content::{Deberta, DebertaProjections, MusicTransformer, Shaw, TransformerXl, XlNet, deberta_bucket, relative_sinusoids};

@@ -24,6 +24,10 @@ pub enum Init {
     XavierUniform,
     /// Uniform between ± this bound.
     Uniform(f64),
+    /// Uniform from the first number up to the second.
+    Between(f64, f64),
+    /// This number everywhere.
+    Constant(f64),
 }
 
 impl Init {
@@ -39,6 +43,8 @@ impl Init {
             Init::Ones => out.fill(number(1.0)),
             Init::Normal(std) => out.iter_mut().for_each(|x| *x = number(rng.normal() * std)),
             Init::Uniform(bound) => out.iter_mut().for_each(|x| *x = uniform(rng, bound)),
+            Init::Between(low, high) => out.iter_mut().for_each(|x| *x = number(low + (high - low) * rng.uniform())),
+            Init::Constant(value) => out.fill(number(value)),
             Init::XavierUniform => {
                 let fan_in = shape.last().copied().unwrap_or(1);
                 let fan_out = shape.len().checked_sub(2).map_or(1, |axis| shape[axis]);
@@ -73,6 +79,8 @@ impl fmt::Display for Init {
             Init::Normal(std) => write!(f, "N(0, {std})"),
             Init::XavierUniform => write!(f, "xavier"),
             Init::Uniform(bound) => write!(f, "U(±{bound})"),
+            Init::Between(low, high) => write!(f, "U({low}, {high})"),
+            Init::Constant(value) => write!(f, "{value}"),
         }
     }
 }
@@ -98,6 +106,9 @@ pub struct ParamSpec {
     pub init: Init,
     /// Shared by the model or per layer.
     pub scope: Scope,
+    /// The smallest and the largest value that its method reads as it is; a value beyond is read as the end that it passed ([`Params::keep_in_range`]).
+    #[serde(default)]
+    pub range: Option<[f64; 2]>,
 }
 
 impl ParamSpec {
@@ -108,6 +119,15 @@ impl ParamSpec {
             shape: shape.into(),
             init,
             scope: Scope::Model,
+            range: None,
+        }
+    }
+
+    /// The same parameter with a range of values.
+    pub fn in_range(self, low: f64, high: f64) -> ParamSpec {
+        ParamSpec {
+            range: Some([low, high]),
+            ..self
         }
     }
 
@@ -218,6 +238,29 @@ impl<T: Element> Params<T> {
         for (spec, range) in layout.specs.iter().zip(&layout.ranges) {
             spec.init
                 .fill(&spec.shape, &mut Rng::named(seed, &spec.name), &mut self.data[range.clone()]);
+        }
+    }
+
+    /// Brings every parameter that has a range ([`ParamSpec::range`]) back into it: for after a step of an optimiser. Beyond its range a parameter changes nothing and has the
+    /// gradient 0; the code that trained such models writes the end of the range into the parameter before each pass, so that it can come back.
+    ///
+    /// ```
+    /// use posenc::{Init, ParamSpec, Params};
+    /// let mut params: Params<f32> = Params::zeros(&[ParamSpec::new("rate", [2], Init::Zeros).in_range(0.5, 2.0)])?;
+    /// params.keep_in_range();
+    /// assert_eq!(params.flat(), [0.5; 2]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn keep_in_range(&mut self) {
+        let layout = self.layout.clone();
+        for (spec, range) in layout.specs.iter().zip(&layout.ranges) {
+            let Some([low, high]) = spec.range else { continue };
+            for x in &mut self.data[range.clone()] {
+                let value = x.widen().to_f64();
+                if value < low || value > high {
+                    *x = T::narrow(T::Real::of(value.clamp(low, high)));
+                }
+            }
         }
     }
 

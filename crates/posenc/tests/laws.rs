@@ -2,9 +2,9 @@
 
 use posenc::rotate::{Axes, Scaling, Slice, XPos, Yarn};
 use posenc::{
-    Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, InputTable, Learned, Method,
-    MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Scope, SharedBias, Shaw, SinusoidLayout,
-    Sinusoidal, T5Bias, Temperature, TransformerXl, Window, XlNet, laws,
+    Alibi, Attention, Call, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Error, Fire, InputTable, Kerple, Learned,
+    LogCpb, Method, MusicTransformer, Overflow, Pairing, ParamSpec, Params, Plan, Positions, Real, Rotary, Sandwich, Scope, SharedBias,
+    Shaw, SinusoidLayout, Sinusoidal, SwinBias, T5Bias, Temperature, TransformerXl, Window, XlNet, laws,
 };
 
 /// Four query heads of 4 coordinates over two key heads.
@@ -130,6 +130,48 @@ laws! { t5_is_relative: plan(T5Bias::decoder().with_buckets(8, 20)) => [scores_d
 laws! { t5_capped: (plan(T5Bias::encoder()), Attention { softcap: Some(3.0), dropout: 0.2, ..Attention::unscaled() }) => [
     adjoint_matches_differences, fused_equals_naive
 ] }
+laws! { kerple_log: plan(Kerple::log()) }
+laws! { kerple_power: plan(Kerple::power().with_scope(Scope::Layer)) }
+laws! { kerple_is_relative: plan(Kerple::log()) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { sandwich: plan(Sandwich::new()) }
+laws! { sandwich_is_relative: plan(Sandwich::new().with_width(16)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { fire: plan(Fire::new().with_hidden(6).with_length(4.0)) }
+laws! { fire_of_the_model: plan(Fire::new().with_length(16.0).with_scope(Scope::Model)) => [ids_equal_ranges, fused_equals_naive, prefill_equals_decoding] }
+laws! { swin_in_one_row: plan(SwinBias::new([1, 256])) }
+laws! { swin_in_one_row_is_relative: plan(SwinBias::new([1, 64])) => [scores_depend_on_distance_only, ids_equal_ranges] }
+laws! { log_cpb_in_one_row: plan(LogCpb::new([1, 5]).with_hidden(4)) }
+laws! { log_cpb_in_one_row_is_relative: plan(LogCpb::new([1, 64]).with_hidden(4)) => [scores_depend_on_distance_only, ids_equal_ranges] }
+
+/// Positions as the cells of rows of sixteen, on two axes.
+struct OnGrid(Plan);
+
+impl laws::Subject for OnGrid {
+    fn dims(&self) -> Dims {
+        self.0.dims()
+    }
+
+    fn parameters(&self) -> Vec<ParamSpec> {
+        self.0.parameters().to_vec()
+    }
+
+    fn call<'p, R: Real>(&self, params: &'p Params<R>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>, Error> {
+        let cells = |at: &Positions| {
+            let of = |cell: fn(i64) -> i64| {
+                let each = |b, t| at.get(0, b, t).map_or(0, |id| cell(id as i64));
+                let ids: Vec<i64> = (0..at.batch()).flat_map(|b| (0..at.len()).map(move |t| each(b, t))).collect();
+                let flags: Vec<bool> = (0..at.batch())
+                    .flat_map(|b| (0..at.len()).map(move |t| at.get(0, b, t).is_some()))
+                    .collect();
+                Positions::whole_rows(&ids, at.batch())?.with_presence_rows(&flags, at.batch())
+            };
+            of(|id| id.div_euclid(16))?.with_axis(&of(|id| id.rem_euclid(16))?)
+        };
+        self.0.call(params, &cells(q_at)?, &cells(k_at)?)
+    }
+}
+
+laws! { swin: OnGrid(plan(SwinBias::new([16, 16]))) }
+laws! { log_cpb: OnGrid(plan(LogCpb::new([3, 4]).with_hidden(5))) }
 laws! { several_projected: Encoding::from(TransformerXl::paper()).with(Learned::new(256)).with(Deberta::new(3, DebertaProjections::V2)).plan(dims()).unwrap() => [
     adjoint_matches_differences, fused_equals_naive, prefill_equals_decoding
 ] }

@@ -6,7 +6,7 @@
 //!
 //! **The layer.** Self-attention in f64, `model_dim` 32, 4 heads, input and output projections as PyTorch draws them, everything from one seed. A word is a vector drawn from
 //! N(0, 1) by its name. Encodings are the catalogue's presets for 64 tokens; every number that they learn is drawn from N(0, 1): tables that begin with zeros, as many do, say nothing before training.
-//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders, Transformer-XL, Music Transformer): its form for both sides, where it has one, follows in a row of its own.
+//! There is no mask, except for an encoding that is made for a causal one (ALiBi, T5 for decoders, Transformer-XL, Music Transformer, KERPLE, Sandwich, FIRE): its form for both sides, where it has one, follows in a row of its own.
 //!
 //! **The measure.** How far two multisets of outputs are apart: over all ways to pair the outputs of one sentence with those of the other, the least largest difference of a coordinate.
 //!
@@ -247,7 +247,8 @@ fn causal(method: &Method) -> bool {
         Method::Alibi(alibi) => alibi.form == Form::Causal,
         Method::T5Bias(t5) => !t5.bidirectional,
         Method::TransformerXl(txl) => !txl.two_sided,
-        Method::MusicTransformer(_) => true,
+        // The same on both sides of the query: without a mask blind to reversal, as symmetric ALiBi is.
+        Method::MusicTransformer(_) | Method::Kerple(_) | Method::Sandwich(_) | Method::Fire(_) => true,
         _ => false,
     }
 }

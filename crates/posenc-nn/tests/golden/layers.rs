@@ -1,4 +1,4 @@
-//! The set `layers`: PyTorch's encoder and decoder layers, and DeepSeek-V3's attention, with outputs and all gradients.
+//! The set `layers`: PyTorch's encoder and decoder layers, and DeepSeek-V3's attention, with outputs and all gradients. The set `biases`: attention with the biases that others' code adds, likewise.
 //!
 //! **Tolerance.** Ours is computed in f64. A record has numbers of unit roundoff u: 2⁻⁵³, or 2⁻²⁴ where it was made in f32. One stage of a layer (a product, a norm, a
 //! softmax, an activation) computes what it would compute exactly from operands that are off by at most [`STAGE`] roundings of each, relatively: the sums have at most 16
@@ -9,8 +9,11 @@
 //! ```text
 //! |ours − theirs| ≤ 8 · √(STAGES · STAGE) · u · (sensitivity + largest entry)
 //! ```
-//! which is some 3e-13 for a torch layer and 3e-4 for an f32 record, where sensitivities are of order 10. The harness spoils records and must see them fail.
+//! Biases pass fewer stages with longer sums (12 of up to 512 products and 8 more, in Swin v2's network); they are held to the same bound.
+//!
+//! It is some 3e-13 for a torch layer and 3e-4 for an f32 record, where sensitivities are of order 10. The harness spoils records and must see them fail.
 
+mod biases;
 mod mla;
 mod torch;
 
@@ -36,6 +39,14 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         Some("TransformerEncoderLayer") => compared(record, "out", &torch::Encoder::new(record)?),
         Some("TransformerDecoderLayer") => compared(record, "out", &torch::Decoder::new(record)?),
         Some("DeepseekV3Attention") => compared(record, "out", &mla::Mla::new(record)?),
+        Some(
+            "ParallelKerpleLog"
+            | "ParallelKerplePower"
+            | "FIRE"
+            | "SandwichRelativePositionEmbedding"
+            | "SwinRelativePositionBias"
+            | "Swinv2SelfAttention",
+        ) => compared(record, "out", &biases::Biased::new(record)?),
         Some(module) => skip(format!("module `{module}` is not known here")),
         None => skip("the record names no module"),
     }
@@ -135,7 +146,7 @@ fn compared(record: &Record<'_>, out: &str, subject: &dyn Subject) -> Outcome<Wo
 }
 
 /// Tensors of a record that are neither compared nor have gradients.
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
     "src_mask",
     "src_key_padding_mask",
     "tgt_mask",
@@ -144,6 +155,7 @@ const ARGUMENTS: [&str; 8] = [
     "memory_key_padding_mask",
     "grad_out",
     "positions",
+    "sinks",
 ];
 
 /// A tensor of numbers in f64.

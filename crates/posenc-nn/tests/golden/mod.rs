@@ -83,7 +83,7 @@ fn run_set(folder: &Path, name: &str) -> Report {
         "encodings" => encodings::check,
         "hf_axes" | "hf_rotary" => rotary::models::check,
         "hf_positions" => positions::check,
-        "layers" => layers::check,
+        "biases" | "layers" => layers::check,
         "onnx" => onnx::check,
         "rope_scaling" => rotary::scaling::check,
         "rounding" => rotary::rounding::check,

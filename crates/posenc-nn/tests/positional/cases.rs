@@ -2,8 +2,9 @@
 
 use crate::{BATCH, HEADS, WIDTH, random};
 use posenc::{
-    AddTo, Alibi, Attention, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, InputTable, LayerSpec, Learned,
-    MusicTransformer, Overflow, Pairing, Positions, Rotary, SharedBias, Shaw, Sinusoidal, T5Bias, TransformerXl, Window, XlNet,
+    AddTo, Alibi, Attention, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Fire, InputTable, Kerple, LayerSpec,
+    Learned, LogCpb, MusicTransformer, Overflow, Pairing, Positions, Rotary, Sandwich, SharedBias, Shaw, Sinusoidal, SwinBias, T5Bias,
+    TransformerXl, Window, XlNet,
 };
 use posenc_nn::{AttnMask, Number, PositionalArgs, PositionalMultiheadAttention};
 
@@ -48,6 +49,11 @@ pub fn encodings() -> Vec<(&'static str, Encoding)> {
         ("shared", SharedBias::new(3).into()),
         ("T5, encoder", T5Bias::encoder().with_buckets(8, 12).into()),
         ("T5, decoder", T5Bias::decoder().with_buckets(8, 12).into()),
+        ("KERPLE", Kerple::log().into()),
+        ("Sandwich", Sandwich::new().into()),
+        ("FIRE", Fire::new().with_hidden(8).with_length(3.0).into()),
+        ("Swin", SwinBias::new([ROWS, ROWS]).into()),
+        ("Swin v2", LogCpb::new([3, 3]).with_hidden(8).into()),
         (
             "rotary and T5",
             Encoding::from(Rotary::new(Pairing::Halves)).with(T5Bias::encoder().with_buckets(8, 12)),

@@ -67,7 +67,9 @@ impl Temperature {
 
     /// Qwen's first models' (`use_logn_attn`): the logarithm of p + 1 to the base of the trained length `seq_length`, where that is above 1.
     ///
-    /// It is [`Temperature::Smooth`]: log_L(p + 1) = 1 + ln((p + 1) / L) / ln L. A length of 1 has no such logarithm, and [`Temperature::check`] refuses it.
+    /// It is [`Temperature::Smooth`]: log_L(p + 1) = 1 + ln((p + 1) / L) / ln L. A length of 1 has no such logarithm, and [`Temperature::check`] refuses it. Qwen's code counts tokens from 1
+    /// (`math.log(i, seq_length) if i > seq_length else 1`), has factors for 32 767 of them, and leaves them out while training. Su's log-n scaling, which it follows, has the factor below the trained
+    /// length too, where it is less than 1.
     pub fn log_n(seq_length: f64) -> Temperature {
         Temperature::Smooth {
             scale: 1.0 / seq_length.ln(),

@@ -468,7 +468,7 @@ impl<R: Real> ScoreTerm<R> for AlibiTerm<R> {
 }
 
 /// A distance past what R holds is the farthest that it holds: a slope of 0 times ∞ would be NaN.
-fn saturated<R: Real>(distance: f64) -> R {
+pub(super) fn saturated<R: Real>(distance: f64) -> R {
     let near = R::of(distance);
     match near.is_finite() {
         true => near,

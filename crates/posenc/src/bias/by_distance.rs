@@ -14,7 +14,7 @@ use crate::plan::Prepared;
 use crate::positions::Positions;
 use crate::real::Real;
 use crate::steps::owned;
-use crate::term::{BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
+use crate::term::{Block, BlockMut, Needs, Place, ScoreTerm, TermGrads, Tile};
 use std::sync::Arc;
 
 /// How a table of biases is read: what differs between the methods that have one.
@@ -104,6 +104,28 @@ impl TableAt {
         TableTerm { at: self.clone(), values }
     }
 
+    /// The gradient of the table, `[rows, columns]`, from the summed slots: from distances to table rows; the sum of a row that many distances share is taken in f64.
+    pub fn table_gradient<R: Real>(&self, slots: &[R]) -> Vec<f64> {
+        let TableAt {
+            bias,
+            slots: span,
+            near,
+            rows,
+        } = self;
+        let columns = self.columns();
+        let mut sums = vec![0.0; bias.spec.size()];
+        for head in 0..bias.heads {
+            for (slot, d) in slots[head * span.count..][..span.count].iter().zip(span.distances()) {
+                let row = rows[d.saturating_sub(near.lowest).clamp(0, near.count as i64 - 1) as usize];
+                sums[row as usize * columns + self.column(head)] += slot.to_f64();
+            }
+        }
+        if bias.subtracted {
+            sums.iter_mut().for_each(|sum| *sum = -*sum);
+        }
+        sums
+    }
+
     fn columns(&self) -> usize {
         self.bias.spec.shape.get(1).copied().unwrap_or(1)
     }
@@ -127,31 +149,45 @@ struct TableTerm<R> {
     values: Vec<R>,
 }
 
-impl<R: Real> TableTerm<R> {
-    fn put<const WRITE: bool>(&self, at: &Place<'_>, s: &mut BlockMut<'_, R>) {
-        let (on, Span { lowest, count }) = (Present::current(), self.at.near);
-        let values = &self.values[self.at.column(at.head) * count..][..count];
-        match Met::of(&at.k_at, s.cols) {
-            Met::Runs(runs) => {
-                if WRITE && runs.clone().next().is_none_or(|run| run.cols.len() < s.cols) {
-                    s.clear();
-                }
-                for KeyRun { cols, first } in runs {
-                    let first = |i: usize| Some(first.saturating_sub(at.q_at.whole(i)?).saturating_sub(lowest));
-                    match WRITE {
-                        true => kernels::write_runs(on, s, &cols, &first, values),
-                        false => kernels::add_runs(on, s, &cols, &first, values),
-                    }
-                }
+/// Adds a head's `values`, by distance from `lowest` on, to a tile or writes them over it: a slice per row where keys follow each other, else one by one. A distance past either end
+/// reads that end.
+pub(crate) fn put_values<R: Real, const WRITE: bool>(at: &Place<'_>, s: &mut BlockMut<'_, R>, values: &[R], lowest: i64) {
+    let on = Present::current();
+    match Met::of(&at.k_at, s.cols) {
+        Met::Runs(runs) => {
+            if WRITE && runs.clone().next().is_none_or(|run| run.cols.len() < s.cols) {
+                s.clear();
             }
-            Met::Scattered => {
-                let query = |i: usize| at.q_at.whole(i);
+            for KeyRun { cols, first } in runs {
+                let first = |i: usize| Some(first.saturating_sub(at.q_at.whole(i)?).saturating_sub(lowest));
                 match WRITE {
-                    true => kernels::write_gathered(on, s, &at.k_at, &query, lowest, values),
-                    false => kernels::add_gathered(on, s, &at.k_at, &query, lowest, values),
+                    true => kernels::write_runs(on, s, &cols, &first, values),
+                    false => kernels::add_runs(on, s, &cols, &first, values),
                 }
             }
         }
+        Met::Scattered => {
+            let query = |i: usize| at.q_at.whole(i);
+            match WRITE {
+                true => kernels::write_gathered(on, s, &at.k_at, &query, lowest, values),
+                false => kernels::add_gathered(on, s, &at.k_at, &query, lowest, values),
+            }
+        }
+    }
+}
+
+/// Sums the gradient of a tile by distance: the adjoint of [`put_values`] for distances that all lie in `slots_of`.
+pub(crate) fn sum_by_distance<R: Real>(slots_of: Span, at: &Place<'_>, ds: &Block<'_, R>, slots: &mut [R]) {
+    slots_of.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
+        [ds] => slots[d] += *ds,
+        row => add_row(&mut slots[d..d + row.len()], row),
+    });
+}
+
+impl<R: Real> TableTerm<R> {
+    fn put<const WRITE: bool>(&self, at: &Place<'_>, s: &mut BlockMut<'_, R>) {
+        let Span { lowest, count } = self.at.near;
+        put_values::<R, WRITE>(at, s, &self.values[self.at.column(at.head) * count..][..count], lowest);
     }
 }
 
@@ -169,32 +205,13 @@ impl<R: Real> ScoreTerm<R> for TableTerm<R> {
     }
 
     fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
-        let at = &tile.at;
-        let (ds, slots) = (ds.as_block(), &mut *into.slots);
-        self.at.slots.each(at, ds.rows, ds.cols, |i, cols, d| match &ds.row(i)[cols] {
-            [ds] => slots[d] += *ds,
-            row => add_row(&mut slots[d..d + row.len()], row),
-        });
+        sum_by_distance(self.at.slots, &tile.at, &ds.as_block(), into.slots);
     }
 
-    /// From distances to table rows; the sum of a row that many distances share is taken in f64.
     fn collect(&self, slots: &[R], grads: &mut BoundMut<'_, R>) -> Result<()> {
-        let TableAt {
-            bias,
-            slots: span,
-            near,
-            rows,
-        } = &self.at;
-        let (columns, grad) = (self.at.columns(), grads.get_mut(&bias.spec)?);
-        let mut sums = vec![0.0; grad.len()];
-        for head in 0..bias.heads {
-            for (slot, d) in slots[head * span.count..][..span.count].iter().zip(span.distances()) {
-                let row = rows[d.saturating_sub(near.lowest).clamp(0, near.count as i64 - 1) as usize];
-                sums[row as usize * columns + self.at.column(head)] += slot.to_f64();
-            }
-        }
-        for (grad, sum) in grad.iter_mut().zip(sums) {
-            *grad += R::of(if bias.subtracted { -sum } else { sum });
+        let grad = grads.get_mut(&self.at.bias.spec)?;
+        for (grad, sum) in grad.iter_mut().zip(self.at.table_gradient(slots)) {
+            *grad += R::of(sum);
         }
         Ok(())
     }

@@ -20,6 +20,11 @@ pub(crate) static CATALOGUE: &[Entry] = &[
     CLIPPED,
     SHARED,
     T5,
+    KERPLE,
+    SANDWICH,
+    FIRE,
+    SWIN,
+    LOG_CPB,
 ];
 
 const fn claim(document: &'static str, quote: &'static str) -> Claim {
@@ -342,4 +347,100 @@ pub(crate) const T5: Entry = Entry {
     },
     claims: &[claim("003", "Generalizes to longer seq? ✓ Yes")],
     formula: formulas::T5,
+};
+
+pub(crate) const KERPLE: Entry = Entry {
+    name: "kerple",
+    aliases: &["kerple-log", "kerple-power"],
+    title: said("KERPLE's kernels of the distance", "KERPLE 的距离核"),
+    acts: ON_SCORES,
+    parameters: said("2 · heads, once", "2 · heads，全模型一份"),
+    limit: NO_LIMIT,
+    models: &["KERPLE's GPT-NeoX (162M)"],
+    paper: Paper {
+        authors: "Chi, Fan, Ramadge, Rudnicky",
+        year: Some(2022),
+        title: "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation",
+        arxiv: Some("2205.09921"),
+    },
+    claims: &[],
+    formula: formulas::KERPLE,
+};
+
+pub(crate) const SANDWICH: Entry = Entry {
+    name: "sandwich",
+    aliases: &["sandwich-bias"],
+    title: said("Sandwich: products of sinusoids by distance", "Sandwich：按距离的正弦内积"),
+    acts: ON_SCORES,
+    parameters: NO_PARAMETERS,
+    limit: NO_LIMIT,
+    models: &["NeMo (sandwich)"],
+    paper: Paper {
+        authors: "Chi, Fan, Rudnicky, Ramadge",
+        year: Some(2022),
+        title: "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis",
+        arxiv: Some("2212.10356"),
+    },
+    claims: &[],
+    formula: formulas::SANDWICH,
+};
+
+pub(crate) const FIRE: Entry = Entry {
+    name: "fire",
+    aliases: &["functional-interpolation"],
+    title: said("FIRE: functional interpolation of positions", "FIRE：相对位置的函数插值"),
+    acts: ON_SCORES,
+    parameters: said(
+        "2 · hidden + heads · (hidden + 1) + 2 per layer",
+        "每层 2 · hidden + heads · (hidden + 1) + 2",
+    ),
+    limit: NO_LIMIT,
+    models: &["FIRE's and DAPE's models"],
+    paper: Paper {
+        authors: "Li and others",
+        year: Some(2023),
+        title: "Functional Interpolation for Relative Positions Improves Long Context Transformers",
+        arxiv: Some("2310.04418"),
+    },
+    claims: &[],
+    formula: formulas::FIRE,
+};
+
+pub(crate) const SWIN: Entry = Entry {
+    name: "swin",
+    aliases: &["swin-bias", "swin-table"],
+    title: said("Swin's table of offsets in a window", "Swin 的窗口内偏移表"),
+    acts: ON_SCORES,
+    parameters: said(
+        "(2 · rows − 1) · (2 · columns − 1) · heads per layer",
+        "每层 (2 · 行数 − 1) · (2 · 列数 − 1) · heads",
+    ),
+    limit: said("the window; past it an error", "窗口；超出则报错"),
+    models: &["Swin", "MaskFormer and Donut (their Swin encoders)", "CLAP"],
+    paper: Paper {
+        authors: "Liu, Lin, Cao, Hu, Wei, Zhang, Lin, Guo",
+        year: Some(2021),
+        title: "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+        arxiv: Some("2103.14030"),
+    },
+    claims: &[],
+    formula: formulas::SWIN,
+};
+
+pub(crate) const LOG_CPB: Entry = Entry {
+    name: "log-cpb",
+    aliases: &["cpb", "swin-v2", "swinv2"],
+    title: said("Swin v2's log-spaced continuous bias", "Swin v2 的对数连续偏置"),
+    acts: ON_SCORES,
+    parameters: said("hidden · (heads + 3) per layer", "每层 hidden · (heads + 3)"),
+    limit: NO_LIMIT,
+    models: &["Swin v2", "Swin2SR"],
+    paper: Paper {
+        authors: "Liu, Hu, Lin and others",
+        year: Some(2021),
+        title: "Swin Transformer V2: Scaling Up Capacity and Resolution",
+        arxiv: Some("2111.09883"),
+    },
+    claims: &[],
+    formula: formulas::LOG_CPB,
 };

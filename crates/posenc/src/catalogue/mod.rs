@@ -138,6 +138,11 @@ impl Entry {
             Method::ClippedBias(_) => &entries::CLIPPED,
             Method::SharedBias(_) => &entries::SHARED,
             Method::T5Bias(_) => &entries::T5,
+            Method::Kerple(_) => &entries::KERPLE,
+            Method::Sandwich(_) => &entries::SANDWICH,
+            Method::Fire(_) => &entries::FIRE,
+            Method::SwinBias(_) => &entries::SWIN,
+            Method::LogCpb(_) => &entries::LOG_CPB,
         }
     }
 

@@ -1,7 +1,7 @@
 //! From a name to the encoding that a person means by it.
 
 use super::Entry;
-use crate::bias::{Alibi, ClippedBias, Direction, SharedBias, T5Bias};
+use crate::bias::{Alibi, ClippedBias, Direction, Fire, Kerple, LogCpb, Sandwich, SharedBias, SwinBias, T5Bias};
 use crate::content::{Deberta, DebertaProjections, MusicTransformer, Shaw, TransformerXl, XlNet};
 use crate::embed::{Learned, Overflow, Sinusoidal};
 use crate::encoding::{Encoding, Method};
@@ -61,6 +61,11 @@ impl PresetOptions {
 /// | `clipped` | ±L/4, key − query, zeros |
 /// | `shared` | ±L/4, zeros |
 /// | `t5` | a decoder's 32 buckets to distance 128, but to L/2 at most, so that training reaches the last one; zeros |
+/// | `kerple`, `kerple-log`, `kerple-power` | the logarithmic kernel, or the power; numbers of the model |
+/// | `sandwich` | the paper's 64 frequencies |
+/// | `fire` | 32 hidden units, lengths from L/4 (at most 512) |
+/// | `swin` | a window of one row and L columns, zeros: a row per distance, an error past it |
+/// | `log-cpb` | a window of one row and L columns |
 ///
 /// # Errors
 /// A name that is not known (with the nearest one), or a trained length of zero.
@@ -124,6 +129,12 @@ fn method(name: &str, options: &PresetOptions) -> Result<Option<Method>> {
                 .with_init(Init::Zeros)
                 .into()
         }
+        "kerple" if lower.ends_with("power") => Kerple::power().into(),
+        "kerple" => Kerple::log().into(),
+        "sandwich" => Sandwich::new().into(),
+        "fire" => Fire::new().with_length(quarter.min(512) as f64).into(),
+        "swin" => SwinBias::new([1, trained]).with_init(Init::Zeros).into(),
+        "log-cpb" => LogCpb::new([1, trained]).into(),
         other => unreachable!("the catalogue names `{other}`, which has no preset"),
     }))
 }

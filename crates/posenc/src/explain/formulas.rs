@@ -324,3 +324,100 @@ T5 的分桶偏置：查询 i，键 j，头 h，B 个桶，最大距离 M
 表        w 有 B 行，每行 H 个可训练的数，所有层共用
 ",
 );
+
+pub(crate) const KERPLE: Words<&str> = said(
+    "\
+KERPLE: query i, key j, head h, head width d
+
+log       s(i, j) = q(i) · k(j) / √d − p[h] · ln(1 + a[h] · |i − j|)      p, a ≥ 0.01
+power     s(i, j) = q(i) · k(j) / √d − a[h] · |i − j|^p[h]                a ≥ 0.01, 0.01 ≤ p ≤ 2
+learned   p and a, H numbers each for all layers
+",
+    "\
+KERPLE：查询 i，键 j，头 h，头宽度 d
+
+对数      s(i, j) = q(i) · k(j) / √d − p[h] · ln(1 + a[h] · |i − j|)      p、a ≥ 0.01
+幂        s(i, j) = q(i) · k(j) / √d − a[h] · |i − j|^p[h]                a ≥ 0.01，0.01 ≤ p ≤ 2
+可训练    p 和 a，各 H 个数，所有层共用
+",
+);
+
+pub(crate) const SANDWICH: Words<&str> = said(
+    "\
+Sandwich: query i, key j, head h = 1 … H, head width d, vectors of width D = 128
+
+cosines   c(n) = Σ_k cos(n / base^(2k/D))      k = 0 … D/2 − 1, base 10000
+score     s(i, j) = q(i) · k(j) / √d + ( c(i − j) − D/2 ) · H / (8h)
+
+c(i − j) is the product of the sinusoidal vectors of positions i and j.
+",
+    "\
+Sandwich：查询 i，键 j，头 h = 1 … H，头宽度 d，向量宽度 D = 128
+
+余弦      c(n) = Σ_k cos(n / base^(2k/D))      k = 0 … D/2 − 1，base 为 10000
+分数      s(i, j) = q(i) · k(j) / √d + ( c(i − j) − D/2 ) · H / (8h)
+
+c(i − j) 是位置 i 与 j 的正弦向量的内积。
+",
+);
+
+pub(crate) const FIRE: Words<&str> = said(
+    "\
+FIRE: query i, key j, head h, head width d
+
+log       ψ(n) = ln(|c| · n + 1)
+input     u(i, j) = ψ(|i − j|) / ψ(max(i, |w · L|))        L 512; c from 0.1, w from 1
+network   f[h](u) = W2[h] · relu(W1 · u + b1) + b2[h]      32 hidden units
+score     s(i, j) = q(i) · k(j) / √d + f[h](u(i, j))
+learned   c, w, W1, b1, W2, b2 in each layer
+",
+    "\
+FIRE：查询 i，键 j，头 h，头宽度 d
+
+对数      ψ(n) = ln(|c| · n + 1)
+输入      u(i, j) = ψ(|i − j|) / ψ(max(i, |w · L|))        L 为 512；c 从 0.1、w 从 1 开始
+网络      f[h](u) = W2[h] · relu(W1 · u + b1) + b2[h]      32 个隐藏单元
+分数      s(i, j) = q(i) · k(j) / √d + f[h](u(i, j))
+可训练    每层的 c、w、W1、b1、W2、b2
+",
+);
+
+pub(crate) const SWIN: Words<&str> = said(
+    "\
+Swin's bias: query i and key j in a window of M × N cells, head h, head width d
+
+offset    y = row(i) − row(j),   x = column(i) − column(j)
+score     s(i, j) = q(i) · k(j) / √d + w[(y + M − 1) · (2N − 1) + x + N − 1, h]
+table     w has (2M − 1) · (2N − 1) rows of H trained numbers, one table per layer
+limit     |y| < M,  |x| < N
+",
+    "\
+Swin 的偏置：M × N 窗口中的查询 i 和键 j，头 h，头宽度 d
+
+偏移      y = 行(i) − 行(j)，  x = 列(i) − 列(j)
+分数      s(i, j) = q(i) · k(j) / √d + w[(y + M − 1) · (2N − 1) + x + N − 1, h]
+表        w 有 (2M − 1) · (2N − 1) 行，每行 H 个可训练的数，每层一张表
+范围      |y| < M，|x| < N
+",
+);
+
+pub(crate) const LOG_CPB: Words<&str> = said(
+    "\
+log-spaced continuous bias (Swin v2): query i and key j, windows of M × N cells, head h
+
+offset    y = row(i) − row(j),   x = column(i) − column(j)
+log       ℓ(n, M) = sign(n) · log2(1 + 8 · |n| / (M − 1)) / 3
+network   f[h] = W2[h] · relu(W1 · (ℓ(y, M), ℓ(x, N)) + b1)      512 hidden units
+score     s(i, j) = q(i) · k(j) / √d + 16 · sigmoid(f[h])
+learned   W1, b1 and W2 in each layer; Swin v2's own scores are cosines times a trained number
+",
+    "\
+对数连续偏置（Swin v2）：查询 i 和键 j，窗口 M × N，头 h
+
+偏移      y = 行(i) − 行(j)，  x = 列(i) − 列(j)
+对数      ℓ(n, M) = sign(n) · log2(1 + 8 · |n| / (M − 1)) / 3
+网络      f[h] = W2[h] · relu(W1 · (ℓ(y, M), ℓ(x, N)) + b1)      512 个隐藏单元
+分数      s(i, j) = q(i) · k(j) / √d + 16 · sigmoid(f[h])
+可训练    每层的 W1、b1 和 W2；Swin v2 自己的分数是余弦相似度乘以一个可训练的数
+",
+);

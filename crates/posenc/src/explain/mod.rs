@@ -25,7 +25,7 @@
            sequence of some length meets there; [`explain_extension`] says what a file for longer texts changes."
 )]
 //!
-//! One file per family: `tables` (rows by id), `waves` (sines and rotations), `distances` (all that acts on scores by distance); no encoding at all is in this one.
+//! One file per family: `tables` (rows by id), `waves` (sines and rotations), `distances` (tables and lines by distance), `smooth` (formulas and networks of the distance); no encoding at all is in this one.
 
 mod count;
 mod distances;
@@ -33,6 +33,7 @@ pub(crate) mod formulas;
 #[cfg(feature = "config")]
 mod model;
 mod published;
+mod smooth;
 mod tables;
 mod text;
 mod waves;
@@ -46,7 +47,7 @@ pub use model::{
 };
 pub use text::overview;
 
-use crate::bias::t5_bucket;
+use crate::bias::{Kernel, t5_bucket};
 use crate::catalogue::{CATALOGUE, PresetOptions, preset};
 use crate::dims::Dims;
 use crate::embed::{Overflow, Sinusoidal};
@@ -60,6 +61,7 @@ use count::Lengths;
 use distances::Reads;
 use published::Curve;
 use serde::{Deserialize, Serialize};
+use smooth::Falls;
 use tables::Place;
 
 /// What an encoding does at a length it was not trained on, as plain data. `Display` is the English text, [`Explanation::text`] any language.
@@ -328,6 +330,19 @@ fn finding(method: &Method, dims: &Dims, lengths: Lengths, refusal: Option<&Erro
                 let buckets = if m.bidirectional { m.buckets / 2 } else { m.buckets };
                 distances::t5(bucket, buckets as u64, lengths)
             }
+            Method::Kerple(m) => match m.kernel {
+                Kernel::Log => smooth::falling(Falls::Logarithm, lengths),
+                Kernel::Power => smooth::falling(Falls::Power, lengths),
+            },
+            Method::Sandwich(m) => smooth::falling(
+                Falls::Sinusoids {
+                    frequencies: m.width as u64 / 2,
+                },
+                lengths,
+            ),
+            Method::Fire(m) => smooth::fire(m.length, lengths),
+            Method::SwinBias(m) => distances::table(m.window[1] as u64, false, lengths),
+            Method::LogCpb(m) => smooth::log_cpb(m.window[1] as u64, lengths),
         }
     };
     found.method = method.to_string();

@@ -38,6 +38,11 @@ fn the_exercise_of_document_004_in_classes() {
             ("clipped", Class::SaturatesOrIgnores),
             ("shared", Class::SaturatesOrIgnores),
             ("t5", Class::SaturatesOrIgnores),
+            ("kerple", Class::SaturatesOrIgnores),
+            ("sandwich", Class::SaturatesOrIgnores),
+            ("fire", Class::SaturatesOrIgnores),
+            ("swin", Class::Cannot),
+            ("log-cpb", Class::CanButBreaks),
         ]
     );
 }
@@ -166,7 +171,10 @@ fn very_long_inputs_cost_nothing() {
         assert_eq!(found.length, u32::MAX, "{name}");
         let refusal = found.refusal.unwrap_or_default();
         assert!(
-            refusal.is_empty() || refusal.contains("position 2048 (batch row 0, token 2048)") || refusal.contains("2048 before its query"),
+            refusal.is_empty()
+                || refusal.contains("position 2048 (batch row 0, token 2048)")
+                || refusal.contains("2048 before its query")
+                || refusal.contains("2048 columns or more apart"),
             "{refusal}"
         );
     }

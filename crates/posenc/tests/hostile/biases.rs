@@ -2,12 +2,12 @@
 
 use crate::{ANY_LENGTH, planned, refused};
 use posenc::{
-    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, MusicTransformer, Overflow, Positions, SharedBias, Shaw,
-    T5Bias, TransformerXl, View, ViewMut, XlNet, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes, alibi_slopes_mpt,
-    clipped_bias, deberta_bucket, t5_bias, t5_bucket,
+    Alibi, ClippedBias, Deberta, DebertaProjections, Direction, Encoding, Error, Fire, Kerple, MusicTransformer, Overflow, Positions,
+    Sandwich, SharedBias, Shaw, T5Bias, TransformerXl, View, ViewMut, XlNet, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt,
+    alibi_slopes, alibi_slopes_mpt, clipped_bias, deberta_bucket, t5_bias, t5_bucket,
 };
 
-fn biases() -> [Encoding; 6] {
+fn biases() -> [Encoding; 10] {
     [
         Alibi::new().into(),
         Alibi::symmetric().into(),
@@ -15,6 +15,10 @@ fn biases() -> [Encoding; 6] {
         SharedBias::new(4).into(),
         T5Bias::encoder().into(),
         T5Bias::decoder().into(),
+        Kerple::log().into(),
+        Kerple::power().into(),
+        Sandwich::new().into(),
+        Fire::new().into(),
     ]
 }
 

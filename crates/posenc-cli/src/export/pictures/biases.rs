@@ -1,6 +1,7 @@
 //! What is added to scores: matrices, curves by distance, T5's staircase.
 
 use posenc::Error;
+use posenc::catalogue::Entry;
 use posenc::curves::{Biased, biases, t5_staircase};
 
 use super::heat::{Colours, Heat, bar};
@@ -233,6 +234,13 @@ fn asked(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<Vec<Biased
         .map(|heads| at_most("--heads", heads, 1024, "at most 1024"))
         .transpose()?;
     let make = |name: &str| {
+        // Swin's table ends with its window: it is drawn with one as wide as the picture.
+        let window = trained.max(2 * options.length.unwrap_or(129).min(65_536));
+        let trained = if Entry::named(name).is_ok_and(|entry| entry.name == "swin") {
+            window
+        } else {
+            trained
+        };
         let with = |heads| Biased::new(name, heads, trained, options.seed.unwrap_or(0));
         match (heads, with(heads.unwrap_or(RULED))?) {
             // Lines of random numbers cross everywhere; a few show as much.
