@@ -430,9 +430,7 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
             );
             if !self.call.content().is_empty() {
                 // Past what a number holds, a product and a term of opposite signs would be NaN.
-                scratch.s[h * plane..][..span.rows * ld.cols]
-                    .iter_mut()
-                    .for_each(|s| *s = bounded(*s));
+                R::bound(Present::current(), &mut scratch.s[h * plane..][..span.rows * ld.cols]);
             }
         }
         self.finish(item, heads, span, keep, scratch)
@@ -571,17 +569,5 @@ impl<'a, 'p, 'm, R: Real> Tiles<'a, 'p, 'm, R> {
                 *p *= R::of(dropout.factor(row, span.k0 + j));
             }
         }
-    }
-}
-
-/// The largest number of its sign for an infinity.
-#[inline]
-fn bounded<R: Real>(s: R) -> R {
-    if s > R::MAX {
-        R::MAX
-    } else if s < -R::MAX {
-        -R::MAX
-    } else {
-        s
     }
 }
