@@ -163,6 +163,44 @@ impl Iterator for KeyRuns<'_> {
     }
 }
 
+/// Tokens that run on average to the next gap in positions, where runs are taken as tiles of their own.
+const LONG: usize = 32;
+
+/// Queries and keys lie in long runs of consecutive positions: ranges, padded rows, packed documents of some length. Decided for a call, so that its tiles are all computed alike.
+pub(crate) fn in_long_runs(q_at: &Positions, k_at: &Positions) -> bool {
+    [q_at, k_at].into_iter().all(|at| {
+        (0..at.batch()).all(|batch| {
+            let row = at.at(0, batch, 0, at.len());
+            let runs = || key_runs(&row, at.len());
+            row.range().is_some() || runs().count() * LONG <= runs().map(|run| run.cols.len()).sum()
+        })
+    })
+}
+
+/// A part of a tile whose queries and whose keys lie at consecutive positions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Run {
+    /// Its first row and column, and how many.
+    pub rows: [usize; 2],
+    pub cols: [usize; 2],
+    /// The distance `key − query` of its last row and first column: that of row i and column j is `rows − 1 − i + j` more.
+    pub lowest: i64,
+}
+
+/// The pairs of a tile that have positions, as runs of queries and keys.
+pub(crate) fn runs<'a>(at: &Place<'a>, rows: usize, cols: usize) -> impl Iterator<Item = Run> + use<'a> {
+    let k_at = at.k_at;
+    key_runs(&at.q_at, rows).flat_map(move |q| {
+        let last = q.first.saturating_add(q.cols.len() as i64 - 1);
+        key_runs(&k_at, cols).map(move |k| Run {
+            rows: [q.cols.start, q.cols.len()],
+            cols: [k.cols.start, k.cols.len()],
+            // Distances past the ends of i64 are read as those at the ends are: both are far past any table.
+            lowest: k.first.saturating_sub(last),
+        })
+    })
+}
+
 /// How a term by distance meets the keys of a tile.
 pub(crate) enum Met<'a> {
     /// Run by run.

@@ -1,7 +1,8 @@
 //! The two number traits: what arithmetic is done in, and what is stored.
 
 use crate::kernels::{
-    Compiled, CompiledStored, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16, store_merged_bf16,
+    Compiled, CompiledSkewed, CompiledStored, Vectors, load_bf16, load_f16, load_split_bf16, rounded_bf16, store_bf16, store_f16,
+    store_merged_bf16,
 };
 use fearless_simd::{Simd, prelude::*};
 use std::fmt::{Debug, Display};
@@ -20,6 +21,7 @@ mod sealed {
 pub trait Real:
     Vectors
     + Compiled
+    + CompiledSkewed
     + Element<Real = Self>
     + Default
     + PartialOrd

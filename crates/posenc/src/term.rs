@@ -159,6 +159,16 @@ impl<'a, R> Block<'a, R> {
         &self.data[i * self.ld..i * self.ld + self.cols]
     }
 
+    /// Some rows of the first plane: from one on, so many.
+    pub(crate) fn some_rows(&self, [i0, rows]: [usize; 2]) -> Block<'a, R> {
+        self.part([i0, rows], [0, self.cols])
+    }
+
+    /// Some rows and columns of the first plane, likewise.
+    pub(crate) fn part(&self, [i0, rows]: [usize; 2], [j0, cols]: [usize; 2]) -> Block<'a, R> {
+        Block::new(&self.data[i0 * self.ld + j0..], rows, cols, self.ld)
+    }
+
     /// Plane `h` as a block of one plane.
     pub fn head(&self, h: usize) -> Block<'a, R> {
         Block::new(&self.data[h * self.plane..], self.rows, self.cols, self.ld)
@@ -194,6 +204,16 @@ impl<'a, R> BlockMut<'a, R> {
                 self.data[h * self.plane + i * self.ld..][..self.cols].fill(R::ZERO);
             }
         }
+    }
+
+    /// Some rows of the first plane: from one on, so many.
+    pub(crate) fn some_rows(&mut self, [i0, rows]: [usize; 2]) -> BlockMut<'_, R> {
+        self.part([i0, rows], [0, self.cols])
+    }
+
+    /// Some rows and columns of the first plane, likewise.
+    pub(crate) fn part(&mut self, [i0, rows]: [usize; 2], [j0, cols]: [usize; 2]) -> BlockMut<'_, R> {
+        BlockMut::new(&mut self.data[i0 * self.ld + j0..], rows, cols, self.ld)
     }
 
     /// Plane `h` as a block of one plane.

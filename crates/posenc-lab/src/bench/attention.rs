@@ -299,7 +299,11 @@ fn against_flat(timer: &mut Timer<'_>) -> Result<(), LabError> {
             Job::prompt(with(1e-4), 64)?,
         )?;
     }
-    let of = |value: f32| -> Vec<f32> { (0..LEN * LEN).map(|pair| if (pair % LEN).is_multiple_of(3) { value } else { 0.0 }).collect() };
+    let of = |value: f32| -> Vec<f32> {
+        (0..LEN * LEN)
+            .map(|pair| if (pair % LEN).is_multiple_of(3) { value } else { 0.0 })
+            .collect()
+    };
     let [deep, flat] = [-1e9, -0.5].map(of);
     let mask = |of| -> Result<Mask<'_, f32>, LabError> { Ok(Mask::none().additive(View::new(of, [1, 1, LEN, LEN])?)) };
     for (name, limit, goal, other) in [

@@ -132,7 +132,7 @@ impl<R: Real> Scratch<R> {
         let lines = [
             k, kt, v, vt, kp, staged, q, s, largest, line, before, capped, max, sum, correction, o, d_o, ds, dq, dk, dv, delta, kept, row,
         ];
-        lines.iter().map(|buffer| size_of_val::<[R]>(buffer)).sum::<usize>() + size_of_val::<[RowSum<R>]>(sums)
+        lines.iter().map(|buffer| size_of::<R>() * buffer.len()).sum::<usize>() + size_of_val(sums.as_slice())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Methods that read queries and keys.
 
 pub mod deberta;
+mod diagonals;
 pub mod music_transformer;
 pub(crate) mod relative;
 pub mod shaw;

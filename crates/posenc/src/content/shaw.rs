@@ -19,7 +19,8 @@
 //! [`Shaw::keys_only`]. The term is scaled with the scores. Where queries are rotated too, it reads them rotated.
 //!
 //! **Cost.** 2 · (2k + 1) · head_dim numbers per layer. A query meets each of its distances once: at most 2k + 1 products of `head_dim` per row of a tile, not one per pair, and as many
-//! for the values, whose weights are first summed by distance. Packed documents make as many per document; scattered positions one per run of keys at the same clipped distance.
+//! for the values, whose weights are first summed by distance. Ranges, and packed documents of some length, take them as products of matrices: tiles far from the diagonal read one row, and cost a
+//! pass over their scores. Scattered positions make one product per run of keys at the same clipped distance.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Positions, Shaw};
@@ -31,8 +32,9 @@
 //! ```
 
 use crate::call::Parts;
+use crate::content::diagonals::{Diagonals, Operand, TableRows, Totals};
 use crate::dims::Dims;
-use crate::distances::{KeyRun, KeyRuns, add_scaled, check_distance, check_one_axis, dot, key_runs, owner, sum};
+use crate::distances::{KeyRun, KeyRuns, Run, add_scaled, check_distance, check_one_axis, dot, in_long_runs, key_runs, owner, runs, sum};
 use crate::error::Result;
 use crate::params::{Bound, BoundMut, Init, ParamSpec, Scope};
 use crate::plan::{Prepare, Prepared};
@@ -155,6 +157,7 @@ impl Prepare for Shaw {
         Ok(Arc::new(PreparedShaw {
             reach: [self.max_distance as i64, self.after() as i64],
             specs: self.parameters(dims),
+            in_runs: in_long_runs(q_at, k_at),
         }))
     }
 }
@@ -164,6 +167,7 @@ struct PreparedShaw {
     reach: [i64; 2],
     /// Of the keys and, if there are any, of the values.
     specs: Vec<ParamSpec>,
+    in_runs: bool,
 }
 
 impl<R: Real> Prepared<R> for PreparedShaw {
@@ -179,6 +183,7 @@ impl<R: Real> Prepared<R> for PreparedShaw {
             keys: table(&self.specs[0])?,
             values: self.specs.get(1).map(table).transpose()?,
             specs: self.specs.clone(),
+            in_runs: self.in_runs,
         }));
         Ok(())
     }
@@ -196,6 +201,21 @@ struct Table<'p, R> {
 impl<'p, R: Real> Table<'p, R> {
     fn row(&self, r: usize) -> &'p [R] {
         &self.rows[r * self.dim..][..self.dim]
+    }
+
+    /// A part of a tile as products see it.
+    fn along(&self, run: Run) -> Diagonals<'p, R, impl Fn(usize) -> Option<usize>> {
+        let [before, after] = self.reach;
+        Diagonals {
+            rows: run.rows[1],
+            cols: run.cols[1],
+            row: move |t: usize| Some((run.lowest.saturating_add(t as i64).clamp(-before, after) + before) as usize),
+            table: TableRows {
+                data: self.rows,
+                step: self.dim,
+                dim: self.dim,
+            },
+        }
     }
 
     /// `scores[j] += scale · x·a[r(j)]` for a query at `q`: one product per run of columns at the same clipped distance.
@@ -256,6 +276,8 @@ struct ShawTerm<'p, R> {
     keys: Table<'p, R>,
     values: Option<Table<'p, R>>,
     specs: Vec<ParamSpec>,
+    /// Tiles are computed by products, run by run.
+    in_runs: bool,
 }
 
 impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
@@ -266,6 +288,13 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
 
     fn add(&self, tile: &Tile<'_, R>, s: &mut BlockMut<'_, R>) {
         let Tile { at, q, .. } = tile;
+        if self.in_runs {
+            for run in runs(at, s.rows, s.cols) {
+                let (q, mut s) = (q.some_rows(run.rows), s.part(run.rows, run.cols));
+                self.keys.along(run).add(Operand::of(q), R::of(at.scale), &mut s);
+            }
+            return;
+        }
         let (keys, scale) = (key_runs(&at.k_at, s.cols), R::of(at.scale));
         for i in 0..s.rows {
             self.keys.spread(at.q_at.whole(i), &keys, scale, q.row(i), s.row(i));
@@ -274,6 +303,18 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
 
     fn adjoint(&self, tile: &Tile<'_, R>, ds: &mut BlockMut<'_, R>, into: &mut TermGrads<'_, R>) {
         let Tile { at, q, .. } = tile;
+        if self.in_runs {
+            for run in runs(at, ds.rows, ds.cols) {
+                let (q, ds) = (q.some_rows(run.rows), ds.as_block().part(run.rows, run.cols));
+                let totals = Totals {
+                    rows: Some(&mut into.dq.some_rows(run.rows)),
+                    shift: None,
+                    table: Some(into.slots),
+                };
+                self.keys.along(run).sums(&ds, R::of(at.scale), Operand::of(q), totals);
+            }
+            return;
+        }
         let (keys, dim, scale) = (key_runs(&at.k_at, ds.cols), self.keys.dim, R::of(at.scale));
         for i in 0..ds.rows {
             let (q, dq, slots) = (q.row(i), into.dq.row(i), &mut *into.slots);
@@ -286,6 +327,18 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
 
     fn add_value(&self, at: &Place<'_>, p: &Block<'_, R>, o: &mut BlockMut<'_, R>) {
         let Some(values) = self.values else { return };
+        if self.in_runs {
+            for run in runs(at, p.rows, p.cols) {
+                let totals = Totals {
+                    rows: Some(&mut o.some_rows(run.rows)),
+                    shift: None,
+                    table: None,
+                };
+                let nobody = Operand::of(Block::new(&[], 0, 0, 0));
+                values.along(run).sums(&p.part(run.rows, run.cols), R::ONE, nobody, totals);
+            }
+            return;
+        }
         let keys = key_runs(&at.k_at, p.cols);
         for i in 0..p.rows {
             let o = o.row(i);
@@ -297,6 +350,19 @@ impl<R: Real> ScoreTerm<R> for ShawTerm<'_, R> {
         let Some(values) = self.values else { return };
         let (keys, dim) = (key_runs(&at.k_at, p.cols), values.dim);
         let slots = &mut slots[self.keys.rows.len()..];
+        if self.in_runs {
+            for run in runs(at, p.rows, p.cols) {
+                let (along, d_o) = (values.along(run), Operand::of(d_o.some_rows(run.rows)));
+                let totals = Totals {
+                    rows: None,
+                    shift: None,
+                    table: Some(&mut *slots),
+                };
+                along.add(d_o, R::ONE, &mut dp.part(run.rows, run.cols));
+                along.sums(&p.part(run.rows, run.cols), R::ONE, d_o, totals);
+            }
+            return;
+        }
         for i in 0..p.rows {
             let (q, d_o) = (at.q_at.whole(i), d_o.row(i));
             values.spread(q, &keys, R::ONE, d_o, dp.row(i));
