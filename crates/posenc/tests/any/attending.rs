@@ -10,7 +10,6 @@ use posenc::{
 
 /// What one call is made of, in f64.
 struct Case {
-    batch: usize,
     heads: usize,
     kv_heads: usize,
     q_len: usize,
@@ -166,8 +165,10 @@ pub fn attention<T: Number>(mut bytes: Bytes<'_>) {
         _ => vec![0.0; heads * q_len * k_len],
     };
 
-    let mut attention = Attention::default();
-    attention.softcap = bytes.rarely().then_some(3.0);
+    let mut attention = Attention {
+        softcap: bytes.rarely().then_some(3.0),
+        ..Attention::default()
+    };
     let first = if bytes.flag() { cached } else { bytes.below(40) };
     let causal = bytes.flag();
     let (left, right) = (bytes.below(300), bytes.below(20));
@@ -180,7 +181,7 @@ pub fn attention<T: Number>(mut bytes: Bytes<'_>) {
     let length = 1 + bytes.below(90);
     let documents = Documents::from_lengths(&vec![length; k_len / length]).expect("few tokens");
     let by_documents = bytes.below(4) == 0;
-    let flags: Vec<bool> = (0..k_len).map(|j| (j * 7 + length) % 5 == 0).collect();
+    let flags: Vec<bool> = (0..k_len).map(|j| (j * 7 + length).is_multiple_of(5)).collect();
     let blocks = bytes.below(3) == 0;
     let strange = bytes.pick(&[-1e9, f64::NEG_INFINITY, -2.5, 3.0]);
     let added: Vec<f64> = (0..q_len * k_len).map(|pair| if pair % 7 < 3 { strange } else { 0.0 }).collect();
@@ -222,7 +223,6 @@ pub fn attention<T: Number>(mut bytes: Bytes<'_>) {
         .collect()
     };
     let case = Case {
-        batch,
         heads,
         kv_heads,
         q_len,
