@@ -169,6 +169,31 @@ pub fn matmul<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, 
     product(alpha, a, b, Onto::Scaled(beta), c)
 }
 
+/// The same, whole and on the calling thread whatever its size: for those who share products out by themselves.
+///
+/// # Errors
+/// As [`matmul`].
+pub fn matmul_here<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, mut c: MatrixMut<'_, R>) -> Result<()> {
+    check_product(&a, &b, &c)?;
+    kernels::gemm(alpha, a, b, beta, &mut c);
+    Ok(())
+}
+
+fn check_product<R>(a: &Matrix<'_, R>, b: &Matrix<'_, R>, c: &MatrixMut<'_, R>) -> Result<()> {
+    let refuse = |what, expected: [usize; 2], given: [usize; 2]| Error::Shape {
+        what,
+        expected: expected.to_vec(),
+        given: given.to_vec(),
+    };
+    if b.rows != a.cols {
+        return Err(refuse("matmul's B [k, n]", [a.cols, b.cols], [b.rows, b.cols]).into());
+    }
+    if c.shape() != [a.rows, b.cols] {
+        return Err(refuse("matmul's C [m, n]", [a.rows, b.cols], c.shape()).into());
+    }
+    Ok(())
+}
+
 /// What a product is added to.
 #[derive(Clone, Copy)]
 pub(crate) enum Onto<'a, R> {
@@ -222,17 +247,7 @@ const SHORTEST_SUM: usize = 512;
 
 /// C = α·A·B onto something.
 pub(crate) fn product<R: Number>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, onto: Onto<'_, R>, mut c: MatrixMut<'_, R>) -> Result<()> {
-    let refuse = |what, expected: [usize; 2], given: [usize; 2]| Error::Shape {
-        what,
-        expected: expected.to_vec(),
-        given: given.to_vec(),
-    };
-    if b.rows != a.cols {
-        return Err(refuse("matmul's B [k, n]", [a.cols, b.cols], b.shape()).into());
-    }
-    if c.shape() != [a.rows, b.cols] {
-        return Err(refuse("matmul's C [m, n]", [a.rows, b.cols], c.shape()).into());
-    }
+    check_product(&a, &b, &c)?;
     let [m, k, n] = [a.rows, a.cols, b.cols];
     let most = (m.saturating_mul(k).saturating_mul(n) / PART).min(MOST_PARTS);
     let (rows, sum, stride) = (m.div_ceil(most.max(1)), k.div_ceil(most.max(1)), c.row_stride);
@@ -302,6 +317,12 @@ mod tests {
     /// One product of every kind against Σₖ in f64, element by element. A sum of k products, each rounded once and added in any order, is off by at
     /// most k·ε·Σ|aᵢₖ·bₖⱼ|; alpha, beta and the last sum add four roundings.
     fn against_naive<R: Number>(m: usize, k: usize, n: usize, a_transposed: bool, b_transposed: bool, alpha: f64, beta: f64) {
+        for whole in [false, true] {
+            one_against_naive::<R>(whole, [m, k, n], [a_transposed, b_transposed], alpha, beta);
+        }
+    }
+
+    fn one_against_naive<R: Number>(whole: bool, [m, k, n]: [usize; 3], [a_transposed, b_transposed]: [bool; 2], alpha: f64, beta: f64) {
         let mut rng = Rng::new((m * 10_007 + k * 101 + n) as u64);
         let gap = 3;
         let (a_rows, a_cols) = if a_transposed { (k, m) } else { (m, k) };
@@ -319,7 +340,8 @@ mod tests {
             let matrix = Matrix::strided(data, rows, cols, cols + gap).unwrap();
             if transposed { matrix.t() } else { matrix }
         };
-        matmul(
+        let multiply = if whole { matmul_here } else { matmul };
+        multiply(
             R::of(alpha),
             view(&a, a_rows, a_cols, a_transposed),
             view(&b, b_rows, b_cols, b_transposed),

@@ -6,10 +6,10 @@ use half::{bf16, f16};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 use posenc::positions::Documents;
 use posenc::{
-    Alibi, Attention, Dims, Element, Encoding, Mask, Mode, Pairing, Params, Plan, Positions, Rng, Rotary, Shaw, Slopes, T5Bias, View,
-    ViewMut, Window,
+    Alibi, Attention, Dims, Element, Encoding, Fire, Kerple, LogCpb, Mask, Mode, MusicTransformer, Pairing, Params, Plan, Positions, Rng,
+    Rotary, Sandwich, Shaw, Slopes, SwinBias, T5Bias, View, ViewMut, Window,
 };
-use posenc_nn::{Matrix, MatrixMut, matmul};
+use posenc_nn::{Matrix, MatrixMut, matmul_here};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl Products {
         let Products { a, b, c } = self;
         c.par_iter_mut().for_each(|c| {
             let square = |x| Matrix::new(x, PRODUCT, PRODUCT).expect("its size");
-            matmul(
+            matmul_here(
                 1.0,
                 square(a),
                 square(b),
@@ -253,11 +253,17 @@ fn prompt<T: Element<Real = f32>>(timer: &mut Timer<'_>, stored: &'static str, d
 
 /// A forward pass against one without a bias.
 fn against_none(timer: &mut Timer<'_>) -> Result<(), LabError> {
-    let contiguous: [(&str, Encoding, Option<f64>); 5] = [
+    let contiguous: [(&str, Encoding, Option<f64>); 11] = [
         ("T5 bias", T5Bias::encoder().into(), Some(1.05)),
         ("ALiBi", Alibi::symmetric().into(), Some(1.05)),
+        ("KERPLE", Kerple::log().into(), Some(1.05)),
+        ("Sandwich", Sandwich::new().into(), Some(1.05)),
+        ("FIRE", Fire::new().into(), Some(1.25)),
+        ("Swin's table", SwinBias::new([1, LEN]).into(), Some(1.25)),
+        ("log-CPB", LogCpb::new([1, LEN]).into(), Some(1.25)),
         ("rotary", Rotary::new(Pairing::Halves).into(), None),
         ("Shaw, 16 each way", Shaw::new(16).into(), None),
+        ("Music Transformer", MusicTransformer::new(LEN).into(), None),
         ("no positions", Encoding::none(), None),
     ];
     for (name, encoding, goal) in contiguous {
@@ -375,9 +381,11 @@ fn back(timer: &mut Timer<'_>) -> Result<(), LabError> {
         job.both()?;
         timer.pair(Work { operations, ..work }, || job.both().expect("ran before"), || products.run());
     }
-    let kinds: [(&str, Encoding, Option<f64>); 3] = [
+    let kinds: [(&str, Encoding, Option<f64>); 5] = [
         ("T5 bias", T5Bias::encoder().into(), Some(1.08)),
         ("ALiBi", Alibi::symmetric().into(), Some(1.08)),
+        ("KERPLE", Kerple::log().into(), Some(1.08)),
+        ("FIRE", Fire::new().into(), None),
         ("Shaw, 16 each way", Shaw::new(16).into(), None),
     ];
     for (kind, encoding, goal) in kinds {
