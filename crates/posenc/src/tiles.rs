@@ -206,12 +206,21 @@ impl<'a, 'p, R: Real> Tiles<'a, 'p, R> {
 /// Positions of a query and a key stream with what makes each case its own: name, queries, keys, batch.
 pub(crate) fn cases() -> Vec<(&'static str, Positions, Positions, usize)> {
     let flags = |n: usize, absent: usize| (0..n).map(|t| t % 5 != absent).collect::<Vec<_>>();
+    let long_after = |n: usize, absent: usize| (0..n).map(|t| t >= absent).collect::<Vec<_>>();
     let scattered: Vec<i64> = (0..34).map(|t| (t * 7919) % 61 - 20).collect();
     vec![
         ("ranges", Positions::range(0..17), Positions::range(0..17), 2),
         ("decode", Positions::range(22..23), Positions::range(0..23), 1),
         ("cross, negative", Positions::range(-4..7), Positions::range(3..22), 1),
         ("packed", Positions::packed(&[6, 1, 10]), Positions::packed(&[6, 1, 10]), 1),
+        // Runs so long that tables are read along the diagonals of a tile.
+        ("packed, long", Positions::packed(&[40, 57]), Positions::packed(&[33, 70]), 1),
+        (
+            "padded, long",
+            Positions::range(-3..67).with_presence(&long_after(70, 3)).unwrap(),
+            Positions::range(-7..83).with_presence(&long_after(90, 7)).unwrap(),
+            1,
+        ),
         (
             "ids by row",
             Positions::whole_rows(&scattered[..26], 2).unwrap(),
