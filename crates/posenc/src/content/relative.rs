@@ -266,10 +266,10 @@ impl<'p, R: Real> HeadRows<'p, R> {
         product([1, dim, n], *k, d_row, dim);
     }
 
-    /// All rows of a head.
+    /// All rows of a head; none where a call's pairs read none, as its table has no rows then.
     fn table(&self, head: usize) -> TableRows<'p, R> {
         TableRows {
-            data: &self.values[head / self.group * self.head..],
+            data: self.values.get(head / self.group * self.head..).unwrap_or_default(),
             step: self.row,
             dim: self.dim,
         }
