@@ -88,19 +88,19 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
                 }
             }
             for h in 0..item.heads {
-                for i in 0..rows {
-                    let row = &mut scratch.dq[(h * ld.rows + i) * ld.d..][..shape.head_dim];
-                    self.sharpen(item.batch, q0 + i, row);
-                    self.turn::<T>(Side::Query, Turn::Adjoint, [item.batch, item.head0 + h, q0 + i], row);
-                    store(row, job.dq.row_mut(h, q0 + i));
+                let packed = &mut scratch.dq[h * ld.rows * ld.d..][..rows * ld.d];
+                self.sharpen(item.batch, q0, packed);
+                self.turn::<T>(Side::Query, Turn::Adjoint, [item.batch, item.head0 + h, q0], packed);
+                for (i, row) in packed.chunks_exact(ld.d).enumerate() {
+                    store(&row[..shape.head_dim], job.dq.row_mut(h, q0 + i));
                 }
             }
         }
         for g in 0..item.kv_heads {
-            for j in 0..shape.k_len {
-                let row = &mut scratch.dk[(g * ld.k_len + j) * ld.d..][..shape.head_dim];
-                self.turn::<T>(Side::Key, Turn::Adjoint, [item.batch, item.kv0 + g, j], row);
-                store(row, job.dk.row_mut(g, j));
+            let packed = &mut scratch.dk[g * ld.k_len * ld.d..][..shape.k_len * ld.d];
+            self.turn::<T>(Side::Key, Turn::Adjoint, [item.batch, item.kv0 + g, 0], packed);
+            for (j, row) in packed.chunks_exact(ld.d).enumerate() {
+                store(&row[..shape.head_dim], job.dk.row_mut(g, j));
                 store(&scratch.dv[(g * ld.k_len + j) * ld.dv..][..shape.value_dim], job.dv.row_mut(g, j));
             }
         }

@@ -35,8 +35,11 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             for (j, row) in scratch.staged.chunks_exact_mut(ld.d).take(count).enumerate() {
                 fetch(inputs.k, [item.batch, item.kv0 + g, k0 + j]);
                 load(inputs.k.row([item.batch, item.kv0 + g, k0 + j, 0]), row);
-                self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, k0 + j], &mut row[..head_dim]);
-                if rows_too {
+            }
+            let staged = &mut scratch.staged[..count * ld.d];
+            self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0 + g, k0], staged);
+            if rows_too {
+                for (j, row) in staged.chunks_exact(ld.d).enumerate() {
                     scratch.k[(g * ld.k_len + k0 + j) * ld.d..][..head_dim].copy_from_slice(&row[..head_dim]);
                 }
             }
@@ -93,30 +96,32 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         let ld = self.strides();
         scratch.q.zeros(item.heads * ld.rows * ld.d);
         for h in 0..item.heads {
-            for i in 0..rows {
-                let row = &mut scratch.q[(h * ld.rows + i) * ld.d..][..self.shape.head_dim];
+            let packed = &mut scratch.q[h * ld.rows * ld.d..][..rows * ld.d];
+            for (i, row) in packed.chunks_exact_mut(ld.d).enumerate() {
                 fetch(q, [item.batch, item.head0 + h, q0 + i]);
-                load(q.row([item.batch, item.head0 + h, q0 + i, 0]), row);
-                self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0 + i], row);
-                self.sharpen(item.batch, q0 + i, row);
+                load(q.row([item.batch, item.head0 + h, q0 + i, 0]), &mut row[..self.shape.head_dim]);
+            }
+            self.turn::<T>(Side::Query, Turn::Forward, [item.batch, item.head0 + h, q0], packed);
+            self.sharpen(item.batch, q0, packed);
+        }
+    }
+
+    /// Multiplies packed queries from a token on, or their gradients, by their temperatures.
+    pub fn sharpen(&self, batch: usize, token: usize, packed: &mut [R]) {
+        let Some(temperature) = self.temperature else { return };
+        for (i, row) in packed.chunks_exact_mut(self.strides().d).enumerate() {
+            if let Some(position) = self.call.q_at().get(0, batch, token + i) {
+                let factor = R::of(temperature.factor(position));
+                row.iter_mut().for_each(|x| *x *= factor);
             }
         }
     }
 
-    /// Multiplies a query, or its gradient, by its temperature.
-    pub fn sharpen(&self, batch: usize, token: usize, row: &mut [R]) {
-        if let Some(temperature) = self.temperature
-            && let Some(position) = self.call.q_at().get(0, batch, token)
-        {
-            let factor = R::of(temperature.factor(position));
-            row.iter_mut().for_each(|x| *x *= factor);
-        }
-    }
-
-    /// Turns a row of numbers that are stored as `T`: [batch, head, token].
-    pub fn turn<T: Element<Real = R>>(&self, side: Side, turn: Turn, place: [usize; 3], row: &mut [R]) {
+    /// Turns packed rows of one head, of numbers that are stored as `T`, whose tokens follow each other: [batch, head, first token].
+    pub fn turn<T: Element<Real = R>>(&self, side: Side, turn: Turn, place: [usize; 3], packed: &mut [R]) {
         if let Some(pair) = self.call.rotations().first() {
-            pair.side(side).turn_head::<T>(turn, place, row);
+            pair.side(side)
+                .turn_rows::<T>(turn, place, self.shape.head_dim, self.strides().d, packed);
         }
     }
 }

@@ -45,9 +45,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
             scratch.staged.grow(PANEL * ld.d.max(ld.dv));
             for j0 in (0..span.cols).step_by(PANEL) {
                 let keys = PANEL.min(span.cols - j0);
-                stage(k, item, span.k0 + j0, keys, ld.d, &mut scratch.staged, |token, row| {
-                    self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0, token], row);
-                });
+                let staged = &mut scratch.staged[..keys * ld.d];
+                stage(k, item, span.k0 + j0, ld.d, staged);
+                self.turn::<T>(Side::Key, Turn::Forward, [item.batch, item.kv0, span.k0 + j0], staged);
                 let k = Lying {
                     data: &scratch.staged,
                     row: ld.d,
@@ -100,7 +100,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         staged.grow(PANEL * ld.d.max(ld.dv));
         for j0 in (0..span.cols).step_by(PANEL) {
             let keys = PANEL.min(span.cols - j0);
-            stage(v, item, span.k0 + j0, keys, ld.dv, staged, |_, _| {});
+            stage(v, item, span.k0 + j0, ld.dv, &mut staged[..keys * ld.dv]);
             let v = Lying { data: staged, row: ld.dv };
             let (shape, p) = ([span.rows, keys, ld.dv], &p[j0..]);
             R::few_sums(
@@ -127,21 +127,12 @@ fn lying<'a, T: Element>(x: View<'a, T, 4>, item: Item, token: usize) -> Lying<'
     }
 }
 
-/// Some rows of an item's key head, widened, each changed by `change`, and padded with zeros to `ld` numbers.
-fn stage<T: Element>(
-    x: View<'_, T, 4>,
-    item: Item,
-    first: usize,
-    count: usize,
-    ld: usize,
-    staged: &mut [T::Real],
-    change: impl Fn(usize, &mut [T::Real]),
-) {
+/// Some rows of an item's key head, widened and padded with zeros to `ld` numbers.
+fn stage<T: Element>(x: View<'_, T, 4>, item: Item, first: usize, ld: usize, staged: &mut [T::Real]) {
     let width = x.shape()[3];
-    for (j, row) in staged.chunks_exact_mut(ld).take(count).enumerate() {
+    for (j, row) in staged.chunks_exact_mut(ld).enumerate() {
         let (row, padding) = row.split_at_mut(width);
         load(x.row([item.batch, item.kv0, first + j, 0]), row);
-        change(first + j, row);
         padding.fill(T::Real::ZERO);
     }
 }

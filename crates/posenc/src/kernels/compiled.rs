@@ -6,7 +6,7 @@ use super::product::{Product, product};
 use super::softmax::{
     Of, RowSum, Running, add_mask, block_where, probabilities, rescale, score_gradient, soft_cap, soft_cap_gradient, softmax_step,
 };
-use super::turn::{Item, Rows, Tables, turn_item};
+use super::turn::{Item, Own, Rows, Tables, turn_item, turn_own};
 use super::unpacked::{FewScores, FewSums, few_scores, few_sums};
 use crate::real::Element;
 
@@ -23,6 +23,7 @@ pub trait Compiled: Sized {
     fn rescale(on: Present, rows: &mut [Self], tile: Of, factors: &[Self]);
     fn pack_columns(on: Present, rows: &[Self], ld: usize, shape: [usize; 2], panel: &mut [Self]);
     fn pack_rows(rows: &[Self], ld: usize, shape: [usize; 2], panels: &mut [Self], panel: usize);
+    fn turn_own(on: Present, tables: Own<'_, Self>, rows: &mut [Self], ld: usize, tokens: usize);
 }
 
 macro_rules! compiled {
@@ -60,6 +61,9 @@ macro_rules! compiled {
             }
             fn pack_rows(rows: &[$t], ld: usize, shape: [usize; 2], panels: &mut [$t], panel: usize) {
                 pack_rows(rows, ld, shape, panels, panel);
+            }
+            fn turn_own(on: Present, tables: Own<'_, $t>, rows: &mut [$t], ld: usize, tokens: usize) {
+                turn_own(on, tables, rows, ld, tokens);
             }
         }
     };

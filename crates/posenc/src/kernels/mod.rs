@@ -37,7 +37,7 @@ pub(crate) use product::{Left, PANEL, Product, Right, Store};
 pub(crate) use rows::{Mix, RowsMut, add_row, add_scaled, add_table, scatter_table, share_rows};
 pub(crate) use skewed::{CompiledSkewed, Part, fetch};
 pub(crate) use softmax::{Of, RowSum, Running, dot, total};
-pub(crate) use turn::{Tables, turn, turn_into, turn_one, with_copy};
+pub(crate) use turn::{Own, Tables, turn, turn_into, with_copy};
 pub(crate) use unpacked::{FewScores, FewSums, Lying};
 
 /// Rows of packed buffers are padded to a multiple of this, so that no kernel has a ragged edge in the vector direction.

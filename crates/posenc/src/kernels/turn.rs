@@ -12,6 +12,9 @@ use fearless_simd::Simd;
 use pairs::pairs;
 use std::mem::MaybeUninit;
 
+pub use own::Own;
+pub(crate) use own::turn_own;
+
 /// Cosines and sines, `[batch, len, heads, pairs]`, and how to turn by them.
 #[derive(Clone, Copy)]
 pub struct Tables<'a, R> {
@@ -151,34 +154,6 @@ fn turn_all<T: Element>(on: Present, tables: &Tables<'_, T::Real>, shape: [usize
     each_item(shape, size_of::<T>(), tables.pairs.max(1), |item| {
         turn_item(on, tables, from, to, item)
     });
-}
-
-/// Turns one row by its cosines and sines, in place; nothing but columns that turn.
-pub(crate) fn turn_one<R: Real>(on: Present, cos: &[R], sin: &[R], pairing: Pairing, back: bool, row: &mut [R]) {
-    assert!(cos.len() == sin.len() && row.len() == 2 * cos.len());
-    let tables = Tables {
-        cos,
-        sin,
-        batch: 1,
-        len: 1,
-        heads: 1,
-        pairs: cos.len(),
-        pairing,
-        back,
-        first: 0,
-        rounding: Rounding::Once,
-    };
-    let to = Rows {
-        data: row.as_mut_ptr(),
-        strides: [0; 3],
-        width: row.len(),
-    };
-    let item = Item {
-        b: 0,
-        heads: [0, 1],
-        tokens: [0, 1],
-    };
-    R::turn_item(on, &tables, to.as_source(), to, item);
 }
 
 /// Turns the rows of an item; `from` and `to` are one tensor, or share no memory.
@@ -508,6 +483,7 @@ unsafe fn copy_rest<T>([before, after]: [usize; 2], turn: usize, from: *const T,
     }
 }
 
+mod own;
 mod pairs;
 #[cfg(test)]
 mod tests;

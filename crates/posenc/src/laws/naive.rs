@@ -13,9 +13,7 @@ pub(super) fn attention(call: &Call<'_, f64>, attention: &Attention, q: &[f64], 
     let head = |x: &[f64], heads: usize, h: usize, side| {
         let mut rows: Vec<f64> = (0..len).flat_map(|t| x[(t * heads + h) * d..][..d].to_vec()).collect();
         if let Some(pair) = call.rotations().first() {
-            rows.chunks_exact_mut(d)
-                .enumerate()
-                .for_each(|(t, row)| pair.side(side).turn_head::<f64>(Turn::Forward, [0, h, t], row));
+            pair.side(side).turn_rows::<f64>(Turn::Forward, [0, h, 0], d, d, &mut rows);
         }
         if let (Side::Query, Some(temperature)) = (side, attention.temperature) {
             for (t, row) in rows.chunks_exact_mut(d).enumerate() {

@@ -3,7 +3,7 @@
 //! One concrete type serves in place, out of place and on load: rows in, rows out.
 
 use crate::error::{Error, Result};
-use crate::kernels::{self, Present, Tables};
+use crate::kernels::{self, Own, Present, Tables};
 use crate::memory;
 use crate::real::{Element, Real};
 use crate::rotate::{Pairing, Rounding, Slice};
@@ -398,10 +398,16 @@ impl<R: Real> Rotation<R> {
         ((if self.batch == 1 { 0 } else { batch }) * self.room + token) * self.heads * self.pairs
     }
 
+    /// Where the tables of one head begin.
+    #[inline(always)]
+    fn of_head_at(&self, batch: usize, head: usize, token: usize) -> usize {
+        self.start(batch, token) + if self.heads == 1 { 0 } else { head * self.pairs }
+    }
+
     /// Cosines and sines of one head.
     #[inline(always)]
     fn of_head(&self, batch: usize, head: usize, token: usize) -> (&[R], &[R]) {
-        let start = self.start(batch, token) + if self.heads == 1 { 0 } else { head * self.pairs };
+        let start = self.of_head_at(batch, head, token);
         (&self.cos[start..][..self.pairs], &self.sin[start..][..self.pairs])
     }
 
@@ -412,24 +418,41 @@ impl<R: Real> Rotation<R> {
     #[inline]
     pub fn turn_row(&self, turn: Turn, batch: usize, token: usize, row: &mut [R]) {
         self.check_place(batch, token);
-        self.turn_head::<R>(turn, [batch, 0, token], row);
+        let width = row.len();
+        self.turn_rows::<R>(turn, [batch, 0, token], width, width, row);
     }
 
-    /// Turns a row of a head, of numbers that are stored as `T`: [batch, head, token].
+    /// Turns a head's rows, of numbers that are stored as `T` and `width` wide, that lie `ld` apart: as many as `rows` holds, of tokens that follow each other: [batch, head, first token].
     #[inline]
-    pub(crate) fn turn_head<T: Element<Real = R>>(&self, turn: Turn, place: [usize; 3], row: &mut [R]) {
-        let columns = self.columns(row.len());
-        self.turn_columns::<T>(turn, place, &mut row[columns]);
-    }
-
-    /// Turns the columns that turn.
-    #[inline]
-    fn turn_columns<T: Element<Real = R>>(&self, turn: Turn, [batch, head, token]: [usize; 3], row: &mut [R]) {
-        let (cos, sin) = self.of_head(batch, head, token);
-        if self.rounds::<T>() || self.divides::<T>(turn) {
-            return self.turn_singly::<T, R>(turn, cos, sin, row);
+    pub(crate) fn turn_rows<T: Element<Real = R>>(
+        &self,
+        turn: Turn,
+        [batch, head, token]: [usize; 3],
+        width: usize,
+        ld: usize,
+        rows: &mut [R],
+    ) {
+        if self.pairs == 0 || rows.is_empty() {
+            return;
         }
-        kernels::turn_one(Present::current(), cos, sin, self.pairing, turn != Turn::Forward, row);
+        let (columns, tokens) = (self.columns(width), rows.len().div_ceil(ld));
+        if self.rounds::<T>() || self.divides::<T>(turn) {
+            for (t, row) in rows.chunks_mut(ld).enumerate() {
+                let (cos, sin) = self.of_head(batch, head, token + t);
+                self.turn_singly::<T, R>(turn, cos, sin, &mut row[columns.clone()]);
+            }
+            return;
+        }
+        let (start, step) = (self.of_head_at(batch, head, token), self.heads * self.pairs);
+        let own = Own {
+            cos: &self.cos[start..],
+            sin: &self.sin[start..],
+            step,
+            pairs: self.pairs,
+            pairing: self.pairing,
+            back: turn != Turn::Forward,
+        };
+        R::turn_own(Present::current(), own, &mut rows[columns.start..], ld, tokens);
     }
 
     /// What the kernels turn rows of `T` of this width by, if they can: dividing by determinants they cannot.

@@ -71,15 +71,16 @@ fn under_a_limit() {
         too_large("parameters", plan.init::<f32>(0).map(|_| ()));
     }
 
-    // A key that is repeated for as many tokens as a row may have: the view costs nothing, its packed copy would.
+    // A key that is repeated for as many tokens as a row may have: the view costs nothing, its packed copy would. (More queries than read keys where they lie.)
+    let queries = 9;
     let none = Encoding::none().plan(Dims::new(64, 4).unwrap()).unwrap();
     let params = none.init::<f32>(0).unwrap();
-    let call = none.call(&params, &Positions::range(0..1), &longest()).unwrap();
-    let (x, mut out) = (vec![0.5f32; 64], vec![UNTOUCHED; 64]);
+    let call = none.call(&params, &Positions::range(0..queries as i64), &longest()).unwrap();
+    let (x, mut out) = (vec![0.5f32; 64 * queries], vec![UNTOUCHED; 64 * queries]);
     let keys = View::strided(&x, [1, 4, Positions::LONGEST, 16], [0, 16, 0, 1]).unwrap();
-    let inputs = Inputs::new(View::new(&x, [1, 4, 1, 16]).unwrap(), keys, keys);
+    let inputs = Inputs::new(View::new(&x, [1, 4, queries, 16]).unwrap(), keys, keys);
     let outputs = Outputs {
-        out: ViewMut::new(&mut out, [1, 4, 1, 16]).unwrap(),
+        out: ViewMut::new(&mut out, [1, 4, queries, 16]).unwrap(),
         saved: None,
         weights: None,
     };

@@ -83,6 +83,9 @@ fn is_the_definition<T: Element + PartialEq + std::fmt::Debug>() {
                 let mut place = x.clone();
                 turn(on, &tables, ViewMut::new(&mut place, shape).unwrap());
                 assert!(place == expected, "in place, {what}");
+                if let Some(own) = own(on, &tables, &x, shape) {
+                    assert!(own == expected, "rows of their own, {what}");
+                }
                 // Outputs are poisoned, and heads stand beside each other in memory: [batch, len, heads, width].
                 let mut out = vec![T::narrow(T::Real::of(f64::NAN)); x.len()];
                 let stored = [batch, len, 3, width];
@@ -103,6 +106,28 @@ fn is_the_definition<T: Element + PartialEq + std::fmt::Debug>() {
             }
         }
     }
+}
+
+/// The rows of a tensor of the arithmetic's own type, turned head by head by their own tables.
+fn own<T: Element>(on: Present, tables: &Tables<'_, T::Real>, x: &[T], [_, heads, len, width]: [usize; 4]) -> Option<Vec<T>> {
+    if is_half::<T>() {
+        return None;
+    }
+    let mut rows: Vec<T::Real> = x.iter().map(|x| x.widen()).collect();
+    for (at, rows) in rows.chunks_exact_mut(len * width).enumerate() {
+        let (b, h) = (if tables.batch == 1 { 0 } else { at / heads }, at % heads);
+        let start = (b * tables.len * tables.heads + if tables.heads == 1 { 0 } else { h }) * tables.pairs;
+        let own = Own {
+            cos: &tables.cos[start..],
+            sin: &tables.sin[start..],
+            step: tables.heads * tables.pairs,
+            pairs: tables.pairs,
+            pairing: tables.pairing,
+            back: tables.back,
+        };
+        turn_own(on, own, &mut rows[tables.first..], width, len);
+    }
+    Some(rows.into_iter().map(T::narrow).collect())
 }
 
 #[test]
@@ -149,7 +174,15 @@ fn large_tensors_turn_as_small_ones() {
         for row in [0, 1, 4098, 4099, 5 * 4099 - 1] {
             let mut one = x[row * 128..][..128].to_vec();
             let at = row % 4099 * 64;
-            turn_one(on, &cos[at..at + 64], &sin[at..at + 64], Pairing::Halves, false, &mut one);
+            let own = Own {
+                cos: &cos[at..],
+                sin: &sin[at..],
+                step: 64,
+                pairs: 64,
+                pairing: Pairing::Halves,
+                back: false,
+            };
+            turn_own(on, own, &mut one, 128, 1);
             assert!(place[row * 128..][..128] == one, "{}: row {row}", on.isa());
         }
     }
