@@ -5,9 +5,10 @@
 use half::{bf16, f16};
 use posenc::rotate::{Rounding, Scaling, Yarn};
 use posenc::{
-    Alibi, Attends, Attention, Blocked, ClippedBias, Direction, Element, Encoding, Grads, InputTable, Inputs, Learned, Mask, Mode, Outputs,
-    Overflow, Pairing, Params, Plan, Positions, Real, Rotary, Rotation, Saved, SharedBias, Shaw, Sinusoidal, Site, Slots, T5Bias, Turn,
-    View, ViewMut, Window, Workspace, embed::lookup, embed::lookup_adjoint,
+    Alibi, Attends, Attention, Blocked, ClippedBias, Direction, Element, Encoding, Fire, Grads, InputTable, Inputs, Kerple, Learned,
+    LogCpb, Mask, Mode, MusicTransformer, Outputs, Overflow, Pairing, Params, Plan, Positions, Real, Rotary, Rotation, Sandwich, Saved,
+    SharedBias, Shaw, Sinusoidal, Site, Slots, SwinBias, T5Bias, Turn, View, ViewMut, Window, Workspace, embed::lookup,
+    embed::lookup_adjoint,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -287,7 +288,7 @@ fn additions_allocate_nothing() {
     cases.done(700);
 }
 
-fn biases() -> [(&'static str, Encoding); 6] {
+fn biases() -> [(&'static str, Encoding); 12] {
     [
         ("alibi", Alibi::new().into()),
         ("alibi, symmetric", Alibi::symmetric().into()),
@@ -295,6 +296,13 @@ fn biases() -> [(&'static str, Encoding); 6] {
         ("shared", SharedBias::new(8).into()),
         ("t5", T5Bias::decoder().into()),
         ("t5, both directions", T5Bias::encoder().into()),
+        ("kerple, logarithm", Kerple::log().into()),
+        ("kerple, power", Kerple::power().into()),
+        ("sandwich", Sandwich::new().into()),
+        ("fire", Fire::new().into()),
+        // As many cells as the ids below reach.
+        ("swin", SwinBias::new([1, 1024]).into()),
+        ("log-cpb", LogCpb::new([1, 1024]).into()),
     ]
 }
 
@@ -339,7 +347,11 @@ fn attention_with_a_kept_workspace_allocates_nothing() {
         ("rotary", Rotary::new(Pairing::Halves).into()),
         ("alibi", Alibi::new().into()),
         ("t5", T5Bias::decoder().into()),
+        ("kerple", Kerple::log().into()),
+        ("fire", Fire::new().into()),
+        ("swin", SwinBias::new([1, 130]).into()),
         ("shaw", Shaw::new(4).into()),
+        ("music transformer", MusicTransformer::new(130).into()),
     ];
     for (name, encoding) in encodings {
         let (plan, params) = planned::<f32>(encoding);

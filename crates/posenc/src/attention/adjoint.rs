@@ -2,7 +2,7 @@
 
 use super::Inputs;
 use super::driver::AdjointJob;
-use super::pack::{load, store};
+use super::pack::{fetch, load, store};
 use super::tile::{Scratch, Span, Tiles};
 use crate::kernels::{Left, PANEL, Present, Product, Right, RowSum, Store, dot, padded};
 use crate::real::{Element, Real};
@@ -126,6 +126,9 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
         for h in 0..item.heads {
             for i in 0..rows {
                 let d_o = &mut scratch.d_o[(h * ld.rows + i) * ld.dv..][..ld.dv];
+                let place = [item.batch, item.head0 + h, q0 + i];
+                fetch(d_out, place);
+                fetch(out, place);
                 load(d_out.row([item.batch, item.head0 + h, q0 + i, 0]), d_o);
                 load(out.row([item.batch, item.head0 + h, q0 + i, 0]), &mut scratch.row);
                 scratch.delta[h * ld.rows + i] = dot(d_o, &scratch.row);

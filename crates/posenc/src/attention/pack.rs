@@ -128,7 +128,7 @@ impl<R: Real> Tiles<'_, '_, '_, R> {
 
 /// Asks for a row of the head that is loaded soon.
 #[inline]
-fn fetch<T: Element>(x: View<'_, T, 4>, [batch, head, token]: [usize; 3]) {
+pub(super) fn fetch<T: Element>(x: View<'_, T, 4>, [batch, head, token]: [usize; 3]) {
     const AHEAD: usize = 16;
     if token + AHEAD < x.shape()[2] {
         fetch_ahead(x.row([batch, head, token + AHEAD, 0]));

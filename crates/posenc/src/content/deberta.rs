@@ -22,8 +22,9 @@
 //! run such a model. Log buckets are computed as upstream does, in f32, because a rounded-up quotient decides a bucket; upstream's own bucket past M − 1 goes on growing and is then clipped to the table.
 //! With fewer queries than keys transformers' p2c counts distances from the first key; here positions count.
 //!
-//! **Cost.** 2k · model_dim numbers for the model, and per layer twice heads · head_dim · model_dim where projections are its own. Each layer projects 2k rows per table and call. p2c is a product of
-//! `head_dim` per pair; c2p one per run of keys in the same row.
+//! **Cost.** 2k · model_dim numbers for the model, and per layer twice heads · head_dim · model_dim where projections are its own. Each layer projects 2k rows per table and call. c2p and
+//! p2c are products of queries and keys with the rows of a tile's diagonals: together about as many operations as q·k and the values take. Where positions do not follow each other, p2c is a product of
+//! `head_dim` per pair, c2p one per run of keys in the same row.
 //!
 //! ```
 //! use posenc::{Deberta, DebertaProjections, Dims, Encoding};

@@ -16,7 +16,8 @@
 //! **Conventions that differ between codebases.** The order of the rows is tensor2tensor's and the paper's. It is a causal method: keys after the query get nothing. Past the table tensor2tensor gives far keys
 //! zeros; here that is a typed error, or, with [`Overflow::Clamp`], the farthest row. tensor2tensor can also share the table between heads: that is [`Shaw::keys_only`](crate::Shaw::keys_only), clipped.
 //!
-//! **Cost.** heads · max_len · head_dim numbers per layer. One product of `head_dim` per pair.
+//! **Cost.** heads · max_len · head_dim numbers per layer. Products of the queries with the rows of a tile's diagonals, half as many operations as q·k and the values take; one product of
+//! `head_dim` per pair where positions do not follow each other.
 //!
 //! ```
 //! use posenc::{Dims, Encoding, Error, MusicTransformer, Positions};

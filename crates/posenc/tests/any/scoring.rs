@@ -5,10 +5,10 @@ use super::{Number, all_finite, poison, same, untouched};
 use half::bf16;
 use posenc::reference;
 use posenc::{
-    Alibi, Attends, Attention, Blocked, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Form, Grads, Inputs, Mask,
-    Mode, MusicTransformer, Outputs, Overflow, Pairing, Params, Positions, Real, Rotary, Saved, SharedBias, Shaw, Slopes, Slots, T5Bias,
-    Temperature, TransformerXl, View, ViewMut, Window, Workspace, XlNet, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt,
-    clipped_bias, deberta_bucket, t5_bias, t5_bucket,
+    Alibi, Attends, Attention, Blocked, ClippedBias, Deberta, DebertaProjections, Dims, Direction, Encoding, Fire, Form, Grads, Inputs,
+    Kerple, LogCpb, Mask, Mode, MusicTransformer, Outputs, Overflow, Pairing, Params, Positions, Real, Rotary, Sandwich, Saved, SharedBias,
+    Shaw, Slopes, Slots, SwinBias, T5Bias, Temperature, TransformerXl, View, ViewMut, Window, Workspace, XlNet, alibi_bias, alibi_bloom,
+    alibi_bloom_padded, alibi_mpt, clipped_bias, deberta_bucket, t5_bias, t5_bucket,
 };
 
 /// The positions of a row of the batch, as the references take them.
@@ -18,13 +18,20 @@ fn as_read(at: &Positions) -> Vec<Option<f64>> {
 
 fn biased(bytes: &mut Bytes<'_>) -> Encoding {
     let (reach, direction) = (bytes.near(3), bytes.pick(&[Direction::KeyMinusQuery, Direction::QueryMinusKey]));
-    match bytes.below(6) {
+    match bytes.below(13) {
         0 => Alibi::new().into(),
         1 => Alibi::symmetric().with_slopes(Slopes::Mpt { bias_max: bytes.number() }).into(),
         2 => ClippedBias::new(reach, direction).into(),
         3 => SharedBias::new(reach).into(),
         4 => T5Bias::decoder().with_buckets(bytes.near(6), bytes.near(20)).into(),
-        _ => Encoding::from(Alibi::new()).with(T5Bias::encoder().with_buckets(8, 20)),
+        5 => Encoding::from(Alibi::new()).with(T5Bias::encoder().with_buckets(8, 20)),
+        6 => Kerple::log().into(),
+        7 => Kerple::power().into(),
+        8 => Sandwich::new().into(),
+        9 => Fire::new().with_length(bytes.number()).with_c(bytes.number()).into(),
+        10 => SwinBias::new([bytes.near(3), bytes.near(3)]).into(),
+        11 => LogCpb::new([bytes.near(3), bytes.near(3)]).with_hidden(bytes.near(5)).into(),
+        _ => Encoding::from(Kerple::log()).with(Sandwich::new().with_width(bytes.near(8)).with_base(bytes.number())),
     }
 }
 

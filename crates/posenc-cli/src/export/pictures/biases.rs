@@ -4,7 +4,7 @@ use posenc::Error;
 use posenc::catalogue::Entry;
 use posenc::curves::{Biased, biases, t5_staircase};
 
-use super::heat::{Colours, Heat, bar};
+use super::heat::{CELLS, CELLS_OF_SMALL, Colours, Heat, bar};
 use super::rotations::marks;
 use super::{Csv, Picture, Tensor, at_most, chart, length, padded};
 use crate::args::show::PictureOptions;
@@ -54,6 +54,7 @@ pub fn matrix(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<Vec<P
                     columns: side,
                     first: (0.0, 0.0),
                     causal: biased.causal,
+                    cells: if shown == 1 { CELLS } else { CELLS_OF_SMALL },
                 };
                 merged = heat.merged();
                 heat.panel(&colours, size, size + 20.0)

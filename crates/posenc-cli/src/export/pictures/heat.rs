@@ -8,6 +8,8 @@ use crate::export::words::{escape, extent};
 
 /// Most cells that are drawn along a side; larger matrices are drawn as means of blocks.
 pub const CELLS: usize = 128;
+/// The same for a panel of 200 units beside others: two of its 144 for each cell.
+pub const CELLS_OF_SMALL: usize = 72;
 /// Steps of a colour map.
 const LEVELS: usize = 48;
 
@@ -120,12 +122,14 @@ pub struct Heat<'a> {
     pub first: (f64, f64),
     /// Columns after the row's own are not read: they are hatched.
     pub causal: bool,
+    /// Cells that are drawn along a side at most: [`CELLS`], or fewer where the panel is small.
+    pub cells: usize,
 }
 
 impl Heat<'_> {
     /// Cells that one drawn cell is the mean of, along each side.
     fn block(&self) -> (usize, usize) {
-        (self.rows.div_ceil(CELLS).max(1), self.columns.div_ceil(CELLS).max(1))
+        (self.rows.div_ceil(self.cells).max(1), self.columns.div_ceil(self.cells).max(1))
     }
 
     /// What a reader must know if cells were merged.
@@ -357,6 +361,7 @@ mod tests {
             columns: side,
             first: (0.0, 0.0),
             causal: false,
+            cells: CELLS,
         };
         assert_eq!(heat.block(), (8, 8));
         assert!(heat.merged().unwrap().contains("8 × 8"));

@@ -3,7 +3,7 @@
 use posenc::curves::{products as products_of, sinusoids};
 use posenc::{Error, Sinusoidal};
 
-use super::heat::{Colours, Heat, bar};
+use super::heat::{CELLS, Colours, Heat, bar};
 use super::{Csv, Picture, Tensor, at_most, chart, length, number, padded};
 use crate::args::show::PictureOptions;
 use crate::export::axis::Scale;
@@ -28,6 +28,7 @@ pub fn table(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Picture
         columns: width,
         first: (0.0, 0.0),
         causal: false,
+        cells: CELLS,
     };
     let colours = Colours::of([-1.0, 1.0]);
     let mut notes = vec![format!(
@@ -63,6 +64,7 @@ pub fn products(options: &PictureOptions, _: Option<&Tensor>) -> Result<Vec<Pict
         columns: rows,
         first: (0.0, 0.0),
         causal: false,
+        cells: CELLS,
     };
     let colours = Colours::of(values.iter().copied());
     let middle = rows / 2;

@@ -3,7 +3,7 @@
 use posenc::Error;
 use posenc::curves::{cosines, norms};
 
-use super::heat::{Colours, Heat, bar};
+use super::heat::{CELLS, Colours, Heat, bar};
 use super::{Csv, Picture, Tensor, at_most, chart, padded};
 use crate::args::show::PictureOptions;
 use crate::export::axis::Scale;
@@ -55,6 +55,7 @@ pub fn similarity(options: &PictureOptions, tensor: Option<&Tensor>) -> Result<V
         columns: rows,
         first: (0.0, 0.0),
         causal: false,
+        cells: CELLS,
     };
     let colours = Colours::of(cosines.iter().copied());
     let points: Vec<(f64, f64)> = norms.iter().enumerate().map(|(position, norm)| (position as f64, *norm)).collect();
