@@ -55,6 +55,8 @@ pub struct Tape<R> {
     d_branch: Vec<R>,
     d_hidden: Vec<R>,
     losses: Vec<R>,
+    /// Where only the ends of sequences are scored: their rows of the residual stream and of its norm.
+    end: [Vec<R>; 2],
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl<R: Number> Default for Tape<R> {
             d_branch: Vec::new(),
             d_hidden: Vec::new(),
             losses: Vec::new(),
+            end: Default::default(),
         }
     }
 }
@@ -105,10 +108,27 @@ pub struct Calls<'p, R: Number> {
     length: usize,
 }
 
+/// The same for sequences of which only the last tokens are scored: in the last layer they alone ask, and of the others nothing but keys and values is computed.
+pub struct EndCalls<'p, R: Number> {
+    calls: Calls<'p, R>,
+    /// The last layer's, for the queries that are scored.
+    last: Call<'p, R>,
+    scored: usize,
+}
+
 /// n numbers, whatever they are.
 fn resized<R: Number>(buffer: &mut Vec<R>, n: usize) -> &mut [R] {
     buffer.resize(n, R::ZERO);
     buffer
+}
+
+/// The last `scored` of each `length` rows.
+fn ends<'e, R: Number>(x: &[R], width: usize, [length, scored]: [usize; 2], end: &'e mut Vec<R>) -> &'e [R] {
+    end.clear();
+    for sequence in x.chunks_exact((length * width).max(1)) {
+        end.extend_from_slice(&sequence[(length - scored) * width..]);
+    }
+    end
 }
 
 /// The MLP's activation.
@@ -220,6 +240,23 @@ impl Gpt {
         Ok(Calls { layers, length })
     }
 
+    /// Resolves the encoding for sequences of `length` tokens of which the last `scored` are scored.
+    ///
+    /// # Errors
+    /// As [`Gpt::calls`], or more are scored than there are.
+    pub fn end_calls<'p, R: Number>(&self, params: &'p Params<R>, length: usize, scored: usize) -> Result<EndCalls<'p, R>, LabError> {
+        let before = length.checked_sub(scored).ok_or_else(|| LabError::Configuration {
+            field: "aligned_targets",
+            expected: format!("at most the length of the window, {length}"),
+            given: scored.to_string(),
+        })?;
+        let (q_at, k_at) = (Positions::range(before as i64..length as i64), Positions::range(0..length as i64));
+        let prefix = self.layers.last().map_or("", |layer| &layer.prefix);
+        let last = self.plan.call(params.bound(MODEL_PREFIX, prefix), &q_at, &k_at)?;
+        let calls = self.calls(params, length)?;
+        Ok(EndCalls { calls, last, scored })
+    }
+
     /// Loss of each token, `[batch, length]`, in the tape's own buffer.
     ///
     /// # Errors
@@ -232,8 +269,26 @@ impl Gpt {
         targets: &[u16],
         tape: &'t mut Tape<R>,
     ) -> Result<&'t [R], LabError> {
-        self.forward(params, calls, inputs, tape)?;
+        self.forward(params, calls, None, inputs, tape)?;
         let n = inputs.len();
+        cross_entropy(&tape.logits, self.tokens.vocab, targets, resized(&mut tape.losses, n))?;
+        Ok(&tape.losses)
+    }
+
+    /// Losses of the last tokens of each sequence alone, `[batch, scored]`, as `targets` are: what [`Gpt::losses`] gives for them, but for the rounding of sums in another order.
+    ///
+    /// # Errors
+    /// As [`Gpt::losses`].
+    pub fn end_losses<'t, R: Number>(
+        &self,
+        params: &Params<R>,
+        calls: &EndCalls<'_, R>,
+        inputs: &[u16],
+        targets: &[u16],
+        tape: &'t mut Tape<R>,
+    ) -> Result<&'t [R], LabError> {
+        self.forward(params, &calls.calls, Some(calls), inputs, tape)?;
+        let n = targets.len();
         cross_entropy(&tape.logits, self.tokens.vocab, targets, resized(&mut tape.losses, n))?;
         Ok(&tape.losses)
     }
@@ -252,7 +307,7 @@ impl Gpt {
         grads: &mut Params<R>,
         tape: &mut Tape<R>,
     ) -> Result<f64, LabError> {
-        self.forward(params, calls, inputs, tape)?;
+        self.forward(params, calls, None, inputs, tape)?;
         let (n, width) = (inputs.len(), self.width);
         let batch = n / calls.length;
         resized(&mut tape.losses, n);
@@ -302,14 +357,26 @@ impl Gpt {
         }
     }
 
-    /// Logits of `[batch, length]` ids, in the tape.
-    fn forward<R: Number>(&self, params: &Params<R>, calls: &Calls<'_, R>, ids: &[u16], tape: &mut Tape<R>) -> Result<(), LabError> {
+    /// Logits of `[batch, length]` ids, in the tape; of the last tokens of each sequence alone where `end` asks for no more.
+    fn forward<R: Number>(
+        &self,
+        params: &Params<R>,
+        calls: &Calls<'_, R>,
+        end: Option<&EndCalls<'_, R>>,
+        ids: &[u16],
+        tape: &mut Tape<R>,
+    ) -> Result<(), LabError> {
         let (n, width) = (ids.len(), self.width);
         let batch = n / calls.length.max(1);
         View::new(ids, [batch, calls.length])?;
         tape.layers.resize_with(self.layers.len(), LayerTape::default);
         // Each layer writes the stream that the next one reads.
-        let Tape { layers, x: last, .. } = &mut *tape;
+        let Tape {
+            layers,
+            x: last,
+            end: [end_x, end_normed],
+            ..
+        } = &mut *tape;
         let first = layers.first_mut().map_or(&mut *last, |t| &mut t.x);
         self.tokens.forward(params, ids, resized(first, n * width))?;
         self.scale_embeddings(first);
@@ -317,24 +384,45 @@ impl Gpt {
             let x = ViewMut::new(first, [batch, calls.length, width])?;
             call.add(posenc::Site::Embedding, x, Mode::Evaluate)?;
         }
+        let mut rows = n;
         for (i, (layer, call)) in self.layers.iter().zip(&calls.layers).enumerate() {
             let (before, after) = layers.split_at_mut(i + 1);
+            let end = end.filter(|_| after.is_empty());
             let (t, next) = (&mut before[i], after.first_mut().map_or(&mut *last, |t| &mut t.x));
             layer.norm1.forward(params, &t.x, resized(&mut t.normed1, n * width))?;
-            let (streams, mask) = (Streams::Same(&t.normed1[..]), Mask::none().causal(0));
-            let mid = resized(&mut t.mid, n * width);
+            let all = &t.normed1[..];
+            let (call, x, streams, first_query) = match end {
+                None => (call, &t.x[..], Streams::Same(all), 0),
+                Some(EndCalls { last, scored, .. }) => {
+                    let lengths = [calls.length, *scored];
+                    let query = ends(all, width, lengths, end_normed);
+                    rows = batch * scored;
+                    (
+                        last,
+                        ends(&t.x, width, lengths, end_x),
+                        Streams::Apart {
+                            query,
+                            key: all,
+                            value: all,
+                        },
+                        calls.length - scored,
+                    )
+                }
+            };
+            let mask = Mask::none().causal(first_query);
+            let mid = resized(&mut t.mid, rows * width);
             layer
                 .attention
-                .forward_onto(params, call, streams, &mask, Mode::Evaluate, &t.x, mid, &mut t.attention)?;
-            layer.norm2.forward(params, &t.mid, resized(&mut t.normed2, n * width))?;
-            let hidden = n * layer.up.out_dim;
+                .forward_onto(params, call, streams, &mask, Mode::Evaluate, x, mid, &mut t.attention)?;
+            layer.norm2.forward(params, &t.mid, resized(&mut t.normed2, rows * width))?;
+            let hidden = rows * layer.up.out_dim;
             let (slope, active) = (resized(&mut t.slope, hidden), resized(&mut t.active, hidden));
             layer.up.forward_activated(params, ACTIVATION, &t.normed2, slope, active)?;
-            layer.down.forward_onto(params, &t.active, &t.mid, resized(next, n * width))?;
+            layer.down.forward_onto(params, &t.active, &t.mid, resized(next, rows * width))?;
         }
-        self.norm.forward(params, &tape.x, resized(&mut tape.normed, n * width))?;
+        self.norm.forward(params, &tape.x, resized(&mut tape.normed, rows * width))?;
         self.tokens
-            .logits(params, &tape.normed, resized(&mut tape.logits, n * self.tokens.vocab))?;
+            .logits(params, &tape.normed, resized(&mut tape.logits, rows * self.tokens.vocab))?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use crate::batches::Batches;
 use crate::error::LabError;
 use crate::losses::LossSums;
-use crate::model::{Calls, Gpt, Tape};
+use crate::model::{Gpt, Tape};
 use crate::results::{CurvePoint, Losses, TrainingConfig};
 use crate::windows::{EvaluationWindows, Window};
 use posenc::Params;
@@ -51,8 +51,16 @@ struct Worker<R> {
     grads: Params<R>,
 }
 
-/// Tapes that nobody writes at the moment: as many as there were threads at once, and the one given back last is the first to be taken, while a core's cache still has it.
-struct Tapes<R>(Mutex<Vec<Tape<R>>>);
+/// Memory for activations, kept from step to step and from reading to reading: new memory would cost as much as some of the work that is done in it. Tapes that nobody writes at the moment: as many as
+/// there were threads at once, and the one given back last is the first to be taken, while a core's cache still has it.
+#[derive(Debug)]
+pub struct Tapes<R>(Mutex<Vec<Tape<R>>>);
+
+impl<R> Default for Tapes<R> {
+    fn default() -> Self {
+        Tapes(Mutex::default())
+    }
+}
 
 impl<R: Number> Tapes<R> {
     fn with<T>(&self, work: impl FnOnce(&mut Tape<R>) -> T) -> T {
@@ -102,7 +110,7 @@ impl<'a, R: Number> Trainer<'a, R> {
             inputs: vec![0; n],
             targets: vec![0; n],
             workers,
-            tapes: Tapes(Mutex::default()),
+            tapes: Tapes::default(),
             share,
             micro,
             step: 0,
@@ -233,13 +241,16 @@ pub fn evaluate<R: Number>(
     windows: &EvaluationWindows,
     length: usize,
     aligned_targets: usize,
+    tapes: &Tapes<R>,
 ) -> Result<Losses, LabError> {
     let calls = model.calls(params, length)?;
     let mut sums = LossSums::new(length, aligned_targets);
     let mean: Vec<Window> = windows.mean(length).collect();
-    for_each_window(model, params, &calls, tokens, &mean, |losses| sums.add_mean(losses))?;
-    let aligned: Vec<Window> = windows.aligned(length).collect();
-    for_each_window(model, params, &calls, tokens, &aligned, |losses| sums.add_aligned(losses))?;
+    let losses = |inputs: &[u16], targets: &[u16], tape: &mut Tape<R>| to_f64(model.losses(params, &calls, inputs, targets, tape)?);
+    for_each_window(tokens, &mean, length, tapes, losses, |losses| sums.add_mean(losses))?;
+    for_each_aligned(model, params, tokens, windows, length, aligned_targets, tapes, |losses| {
+        sums.add_aligned(losses);
+    })?;
     Ok(sums.finish())
 }
 
@@ -254,11 +265,12 @@ pub fn aligned_loss<R: Number>(
     windows: &EvaluationWindows,
     length: usize,
     aligned_targets: usize,
+    tapes: &Tapes<R>,
 ) -> Result<f64, LabError> {
-    let calls = model.calls(params, length)?;
     let mut sums = LossSums::new(length, aligned_targets);
-    let aligned: Vec<Window> = windows.aligned(length).collect();
-    for_each_window(model, params, &calls, tokens, &aligned, |losses| sums.add_aligned(losses))?;
+    for_each_aligned(model, params, tokens, windows, length, aligned_targets, tapes, |losses| {
+        sums.add_aligned(losses);
+    })?;
     Ok(sums.finish().aligned)
 }
 
@@ -266,41 +278,68 @@ pub fn aligned_loss<R: Number>(
 ///
 /// # Errors
 /// The encoding has no answer for this length.
-pub fn mean_loss<R: Number>(model: &Gpt, params: &Params<R>, tokens: &[u16], windows: &[Window]) -> Result<f64, LabError> {
+pub fn mean_loss<R: Number>(
+    model: &Gpt,
+    params: &Params<R>,
+    tokens: &[u16],
+    windows: &[Window],
+    tapes: &Tapes<R>,
+) -> Result<f64, LabError> {
     let Some(first) = windows.first() else { return Ok(f64::NAN) };
     let calls = model.calls(params, first.length)?;
     let (mut sum, mut count) = (0.0, 0usize);
-    for_each_window(model, params, &calls, tokens, windows, |losses: &[f64]| {
+    let losses = |inputs: &[u16], targets: &[u16], tape: &mut Tape<R>| to_f64(model.losses(params, &calls, inputs, targets, tape)?);
+    for_each_window(tokens, windows, first.length, tapes, losses, |losses| {
         sum += losses.iter().sum::<f64>();
         count += losses.len();
     })?;
     Ok(sum / count as f64)
 }
 
-/// Losses of each window, in order; windows are computed in parallel.
-fn for_each_window<R: Number>(
+fn to_f64<R: Number>(losses: &[R]) -> Result<Vec<f64>, LabError> {
+    Ok(losses.iter().map(|loss| loss.to_f64()).collect())
+}
+
+/// Losses of the targets that are scored in each aligned window, in order.
+fn for_each_aligned<R: Number>(
     model: &Gpt,
     params: &Params<R>,
-    calls: &Calls<'_, R>,
+    tokens: &[u16],
+    windows: &EvaluationWindows,
+    length: usize,
+    scored: usize,
+    tapes: &Tapes<R>,
+    each: impl FnMut(&[f64]),
+) -> Result<(), LabError> {
+    let calls = model.end_calls(params, length, scored)?;
+    let aligned: Vec<Window> = windows.aligned(length).collect();
+    let losses = |inputs: &[u16], targets: &[u16], tape: &mut Tape<R>| to_f64(model.end_losses(params, &calls, inputs, targets, tape)?);
+    for_each_window(tokens, &aligned, scored, tapes, losses, each)
+}
+
+/// Losses of the last `scored` targets of each window, in order: what `losses` gives for the inputs and these targets of several windows at once. Windows have one length, and are computed in parallel.
+fn for_each_window<R: Number>(
     tokens: &[u16],
     windows: &[Window],
+    scored: usize,
+    tapes: &Tapes<R>,
+    losses: impl Fn(&[u16], &[u16], &mut Tape<R>) -> Result<Vec<f64>, LabError> + Sync,
     mut each: impl FnMut(&[f64]),
 ) -> Result<(), LabError> {
-    let length = windows.first().map_or(1, |w| w.length);
     // Chunks by shape; a block of them at a time, so that memory does not grow with the number of windows.
-    let per_chunk = micro_batch(length);
+    let per_chunk = micro_batch(windows.first().map_or(1, |w| w.length));
     for block in windows.chunks(per_chunk * 16) {
         let losses: Result<Vec<Vec<f64>>, LabError> = block
             .par_chunks(per_chunk)
-            .map_init(Tape::default, |tape, chunk| {
+            .map(|chunk| {
                 let inputs: Vec<u16> = chunk.iter().flat_map(|w| w.inputs(tokens)).copied().collect();
-                let targets: Vec<u16> = chunk.iter().flat_map(|w| w.targets(tokens)).copied().collect();
-                let losses = model.losses(params, calls, &inputs, &targets, tape)?;
-                Ok(losses.iter().map(|x| x.to_f64()).collect())
+                let scored = chunk.iter().flat_map(|w| &w.targets(tokens)[w.length - scored..]);
+                let targets: Vec<u16> = scored.copied().collect();
+                tapes.with(|tape| losses(&inputs, &targets, tape))
             })
             .collect();
         for chunk in losses? {
-            chunk.chunks_exact(length).for_each(&mut each);
+            chunk.chunks_exact(scored.max(1)).for_each(&mut each);
         }
     }
     Ok(())
@@ -311,7 +350,28 @@ mod tests {
     use super::*;
     use crate::config::tests::small;
     use crate::results::ModelConfig;
-    use posenc::{Attention, Encoding};
+    use posenc::{Attention, Encoding, Pairing, Rotary};
+
+    /// Nothing of a reading is left for the next one in the memory that they share, whatever its length; and the aligned reading alone is that of the whole evaluation.
+    #[test]
+    fn readings_in_one_memory_are_readings_in_memory_of_their_own() {
+        let config = small();
+        let model = Gpt::new(&config.model, 5, &Rotary::new(Pairing::Halves).into(), Attention::default(), 1.0).unwrap();
+        let params: Params<f32> = Params::init(&model.specs(), 1).unwrap();
+        let text: Vec<u16> = (0..1_000u64).map(|i| (i * i % 11 % 5) as u16).collect();
+        let windows = EvaluationWindows::new(&config, text.len()).unwrap();
+        let shared = Tapes::default();
+        for length in config.lengths.iter().chain(config.lengths.iter().rev()) {
+            let read = |tapes: &Tapes<f32>| evaluate(&model, &params, &text, &windows, *length, config.aligned_targets, tapes).unwrap();
+            let losses = read(&shared);
+            assert_eq!(losses, read(&Tapes::default()));
+            let alone = aligned_loss(&model, &params, &text, &windows, *length, config.aligned_targets, &shared).unwrap();
+            assert_eq!(losses.aligned, alone);
+            let fixed: Vec<Window> = windows.fixed(*length, 7).collect();
+            let mean = |tapes: &Tapes<f32>| mean_loss(&model, &params, &text, &fixed, tapes).unwrap();
+            assert_eq!(mean(&shared), mean(&Tapes::default()));
+        }
+    }
 
     /// Many micro-batches are few workers, and together they have the gradient of the whole batch at once. Bound: two orders of summation of some 10⁴ terms in f64, gradients at most of
     /// order 1: 10⁴ · 2⁻⁵³ = 1.1e-12.

@@ -26,7 +26,7 @@ use super::units::{Betas, Budget, Length, List, Scalings};
     after_help = "\
 Examples:
   posenc compare                                   the default comparison
-  posenc compare --budget 10m --seeds 1,2,3        longer training, three seeds
+  posenc compare --budget 10m --seeds 1,2,3,4,5    longer training, five seeds
   posenc compare --encodings none,rotary --steps 600 --out two
   posenc compare --text my.txt --tokens bytes --length 128 --lengths 1x,2x,4x"
 )]
@@ -38,7 +38,7 @@ pub struct CompareArguments {
         hide_default_value = true,
         help = format!("Encodings, as `posenc list` names them [default: {} of them]", DEFAULT_ENCODINGS.len()),
         long_help = format!(
-            "Encodings, as `posenc list` names them\n\nNot in the default, because they take longer to train:\n{}.\n\n[default: {}]",
+            "Encodings, as `posenc list` names them\n\nNot in the default, so that the others are trained for long enough in its time:\n{}.\n\n[default: {}]",
             LEFT_OUT.join(", "),
             DEFAULT_ENCODINGS.join(",")
         ),
