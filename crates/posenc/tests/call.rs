@@ -1,5 +1,6 @@
 //! What a call refuses, and what it keeps apart.
 
+use posenc::catalogue::{PresetOptions, catalogue, preset};
 use posenc::{
     Alibi, Attention, BlockMut, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode, Needs,
     Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
@@ -18,6 +19,28 @@ impl ScoreTerm<f32> for Nothing {
     }
 
     fn add(&self, _tile: &Tile<'_, f32>, _s: &mut BlockMut<'_, f32>) {}
+}
+
+/// Rows of queries and of keys that are not as many: some methods look at each of them when they are called, and refuse then; the others have no answer for any score.
+#[test]
+fn batches_that_do_not_fit_each_other_are_refused() {
+    for entry in catalogue() {
+        let plan = plan(preset(entry.name, &PresetOptions::new(16)).unwrap());
+        let params: Params<f32> = plan.init(0).unwrap();
+        let [two, three] = [2, 3].map(|batch| {
+            let ids: Vec<i64> = (0..batch as i64 * 5).map(|i| (i * 7) % 15).collect();
+            Positions::whole_rows(&ids, batch).unwrap()
+        });
+        for (q_at, k_at) in [(&two, &three), (&three, &two)] {
+            let (mut out, shape) = (vec![7.0f32; 3 * 2 * 5 * 5], [q_at.batch(), 2, 5, 5]);
+            let refused = plan.call(&params, q_at, k_at).and_then(|call| {
+                let size = shape.iter().product();
+                call.materialise_bias(ViewMut::new(&mut out[..size], shape)?)
+            });
+            assert!(matches!(refused, Err(Error::Shape { .. })), "{}: {refused:?}", entry.name);
+            assert!(out.iter().all(|x| *x == 7.0), "{}", entry.name);
+        }
+    }
 }
 
 #[test]

@@ -581,8 +581,10 @@ impl<R: Real> ScoreTerm<R> for FireTerm<R> {
                 add_scaled(row, rise, psi);
                 add_scaled(row, intercept, &self.ones[..row.len()]);
             }),
+            // Rounded as above, so that a row has the same bits whichever calls it is part of.
             None => self.each_pair(at, rows, cols, |i, j, piece, [psi, _]| {
-                s.row(i)[j] += R::of(self.rise(at.head, piece, self.row(at, i)) * psi + intercepts[piece]);
+                let (rise, s) = (R::of(self.rise(at.head, piece, self.row(at, i))), &mut s.row(i)[j]);
+                *s = *s + rise * R::of(psi) + R::of(intercepts[piece]);
             }),
         }
     }

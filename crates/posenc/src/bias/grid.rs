@@ -68,6 +68,9 @@ impl Cells {
         k_at.check_len()?;
         q_at.check_whole()?;
         k_at.check_whole()?;
+        if q_at.batch() > 1 {
+            k_at.check_fit("key positions [batch, seq]", q_at.batch(), k_at.len())?;
+        }
         let mut cells = Cells {
             q_at: q_at.clone(),
             k_at: k_at.clone(),
@@ -137,14 +140,14 @@ impl Cells {
         let Offsets { lowest, sides } = offsets;
         let (wide, rows) = (sides[1] as i64, (sides[0] * sides[1]) as i64);
         if self.q_at.start().is_some() && self.k_at.start().is_some() {
-            // −lowest of rows is a row of the table: 0 is among its offsets.
-            let first = -lowest[0] * wide - lowest[1];
+            // The row of the offset 0, as far outside the table as it may be: distances reach both ends of i64.
+            let first = -i128::from(lowest[0]) * i128::from(wide) - i128::from(lowest[1]);
             let reach = self.lowest[1].unsigned_abs().max(self.highest[1].unsigned_abs());
             let table = TableBias {
                 reach: usize::try_from(reach).unwrap_or(usize::MAX).min(i64::MAX as usize),
                 ..table
             };
-            let row = |d: i64| first.saturating_sub(d).clamp(0, rows - 1) as usize;
+            let row = |d: i64| (first - i128::from(d)).clamp(0, i128::from(rows - 1)) as usize;
             return Ok(Read::Distances(table.at(method, &self.q_at, &self.k_at, row)?));
         }
         let numbers = self.numbered(lowest, wide)?;

@@ -105,6 +105,9 @@ impl MusicTransformer {
 
     /// No key lies farther back than the table reaches, in its own row of the batch.
     fn check_reach(&self, q_at: &Positions, k_at: &Positions) -> Result<()> {
+        if q_at.batch() > 1 {
+            k_at.check_fit("key positions [batch, seq]", q_at.batch(), k_at.len())?;
+        }
         for batch in 0..q_at.batch().max(k_at.batch()) {
             let (Some((_, last)), Some((first, _))) = (extent(q_at, Some(batch)), extent(k_at, Some(batch))) else {
                 continue;

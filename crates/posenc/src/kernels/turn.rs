@@ -386,14 +386,18 @@ unsafe fn turn_rows<S: Simd, T: Element, const READ: bool, const WRITE: bool, co
         (AHEAD.div_ceil(block.len), block.len)
     };
     for h in 0..block.heads {
+        // Of a head past the last, which is only asked for ahead of time, the place may be beyond any address.
         let head = |h: usize| {
             (
-                block.x.wrapping_add(h * block.x_strides[0]),
-                block.y.wrapping_add(h * block.y_strides[0]),
+                block.x.wrapping_add(h.wrapping_mul(block.x_strides[0])),
+                block.y.wrapping_add(h.wrapping_mul(block.y_strides[0])),
             )
         };
         let (mut x, mut y) = head(h);
-        let (mut x_ahead, mut y_ahead) = (x.wrapping_add(AHEAD * x_stride), y.wrapping_add(AHEAD * y_stride));
+        let (mut x_ahead, mut y_ahead) = (
+            x.wrapping_add(AHEAD.wrapping_mul(x_stride)),
+            y.wrapping_add(AHEAD.wrapping_mul(y_stride)),
+        );
         let mut by: *const T::Real = stage.0.as_ptr().cast();
         for left in (1..=block.len).rev() {
             if left == skip {

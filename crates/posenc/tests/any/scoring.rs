@@ -16,6 +16,13 @@ fn as_read(at: &Positions) -> Vec<Option<f64>> {
     (0..at.len()).map(|t| at.get(0, 0, t)).collect()
 }
 
+/// Positions, and distances of any two, that f64 tells apart: whole numbers below 2⁵³.
+fn told_apart(at: &Positions) -> bool {
+    let most = 2f64.powi(52);
+    let ids = (0..at.batch()).flat_map(|b| (0..at.len()).filter_map(move |t| at.get(0, b, t)));
+    ids.map(f64::abs).all(|p| p < most)
+}
+
 fn biased(bytes: &mut Bytes<'_>) -> Encoding {
     let (reach, direction) = (bytes.near(3), bytes.pick(&[Direction::KeyMinusQuery, Direction::QueryMinusKey]));
     match bytes.below(13) {
@@ -71,6 +78,9 @@ pub fn bias<T: Number>(mut bytes: Bytes<'_>) {
     assert!((0..count).all(|i| read(i).is_finite()), "{plan}");
     // One query alone has the same row, to the bit: a step of decoding.
     let query = bytes.below(shape[2]);
+    if !told_apart(&q_at) || !told_apart(&k_at) {
+        return;
+    }
     let Ok(alone) = q_at.select(&[query]) else { return };
     let call = plan.call(&params, &alone, &k_at).expect("a part of what has an answer");
     let mut row = vec![T::Real::of(-77.0); batch * heads * shape[3]];
@@ -108,8 +118,7 @@ fn one_by_one<T: Number>(bytes: &mut Bytes<'_>) {
                 ..Alibi::new()
             };
             let result = alibi_bias(&alibi, &q_at, &k_at, ViewMut::new(&mut out, shape).expect("its size"));
-            // The definition takes positions as f64, which tells whole numbers apart below 2⁵³; ours takes distances of any.
-            let told_apart = |at: &Positions| as_read(at).iter().flatten().all(|p| p.abs() < 2f64.powi(53));
+            // The definition takes positions as f64; ours takes distances of any.
             if result.is_ok() && size > 0 && told_apart(&q_at) && told_apart(&k_at) {
                 let slopes = reference::alibi::slopes(shape[0]);
                 let expected = reference::alibi::bias(&slopes, alibi.form == Form::Symmetric, &as_read(&q_at), &as_read(&k_at));
