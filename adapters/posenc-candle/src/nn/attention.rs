@@ -103,6 +103,7 @@ impl MultiheadAttention {
             }
         };
         let [q, k, v] = inputs;
+        let inputs = [q?, k?, v?];
         let out = linear(
             q_width,
             dims.model_dim,
@@ -125,7 +126,7 @@ impl MultiheadAttention {
         Ok(MultiheadAttention {
             attention: layer.attention.clone(),
             dims,
-            inputs: [q?, k?, v?],
+            inputs,
             out,
             sinks: sinks.transpose()?,
             tables: tables.collect::<Result<_>>()?,

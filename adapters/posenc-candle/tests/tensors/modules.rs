@@ -77,7 +77,8 @@ fn every_encoding_trains_all_of_its_weights() {
         let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
         let module = MultiheadAttention::load(&layer(encoding.clone()), Dims::new(16, 4).unwrap(), Projections::LLAMA, true, vb).unwrap();
         for (i, var) in weights.all_vars().iter().enumerate() {
-            var.set(&(numbers(i, var.dims()) * 0.5).unwrap().to_dtype(DType::F32).unwrap()).unwrap();
+            var.set(&(numbers(i, var.dims()) * 0.5).unwrap().to_dtype(DType::F32).unwrap())
+                .unwrap();
         }
         let x = numbers(3, &[2, 5, 16]).to_dtype(DType::F32).unwrap();
         let at = match encoding.to_string().starts_with("xlnet") {
@@ -122,7 +123,9 @@ fn fused_and_separate_weights_are_one_module() {
     let x = numbers(5, &[2, 6, 16]);
     let run = |projections| {
         let module = MultiheadAttention::load(&spec, dims, projections, false, vb.clone()).unwrap();
-        module.self_attention(&x, &Positions::range(0..6), &Mask::none(), Mode::Evaluate).unwrap()
+        module
+            .self_attention(&x, &Positions::range(0..6), &Mask::none(), Mode::Evaluate)
+            .unwrap()
     };
     assert_eq!(apart(&run(Projections::Fused), &run(Projections::LLAMA)), 0.0);
 }
