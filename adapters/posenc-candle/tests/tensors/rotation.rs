@@ -110,3 +110,38 @@ fn what_is_refused_has_its_shape_in_the_error_and_is_not_touched() {
     assert!(call.rotate_in_place(Side::Key, &repeated).is_err());
     assert!(call.rotate(Side::Key, &repeated).is_ok());
 }
+
+/// A model's file says base, scaling, partial rotation and rounding; queries and keys turn by it from any offset.
+#[cfg(feature = "config")]
+#[test]
+fn a_file_turns_as_the_core_reads_it() {
+    let file = br#"{
+        "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "rope_theta": 500000.0,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+    }"#;
+    let read = posenc::config::read(file, posenc::config::Mode::Strict).unwrap();
+    let layer = read.parts[0].layer(1).unwrap();
+    let posenc::Method::Rotary(rotary) = &layer.spec.encoding.methods[0] else {
+        panic!("{}", layer.spec.encoding)
+    };
+    let turned = posenc_candle::RotaryEmbedding::from_config(file, 1).unwrap();
+    let (q, k) = (numbers(1, &[1, 4, 3, 16]), numbers(2, &[1, 2, 3, 16]));
+    for offset in [0usize, 1000, 0] {
+        let at = Positions::range(offset as i64..offset as i64 + 3);
+        let rotation = rotary.rotation::<f64>(16, &at).unwrap();
+        let (turned_q, turned_k) = turned.apply(&q, &k, offset).unwrap();
+        for (x, given, heads) in [(&q, turned_q, 4), (&k, turned_k, 2)] {
+            let mut rows: Vec<f64> = x.flatten_all().unwrap().to_vec1().unwrap();
+            rotation
+                .apply(Turn::Forward, ViewMut::new(&mut rows, [1, heads, 3, 16]).unwrap())
+                .unwrap();
+            let rows = Tensor::from_vec(rows, (1, heads, 3, 16), &Device::Cpu).unwrap();
+            assert_eq!(apart(&given, &rows), 0.0);
+        }
+    }
+    assert!(posenc_candle::RotaryEmbedding::from_config(file, 2).is_err());
+    assert!(matches!(
+        posenc_candle::RotaryEmbedding::from_config(b"{", 0),
+        Err(Error::Config(_))
+    ));
+}
