@@ -29,7 +29,7 @@ pub enum Error {
     Core(posenc::Error),
     /// A model's configuration file that the core refuses.
     #[cfg(feature = "config")]
-    Config(posenc::config::ConfigError),
+    Config(Box<posenc::config::ConfigError>),
     /// What candle refuses.
     Candle(candle_core::Error),
     /// A tensor has another number of axes than its role asks for.
@@ -100,7 +100,7 @@ impl std::error::Error for Error {
         match self {
             Error::Core(error) => Some(error),
             #[cfg(feature = "config")]
-            Error::Config(error) => Some(error),
+            Error::Config(error) => Some(&**error),
             Error::Candle(error) => Some(error),
             _ => None,
         }
@@ -116,7 +116,7 @@ impl From<posenc::Error> for Error {
 #[cfg(feature = "config")]
 impl From<posenc::config::ConfigError> for Error {
     fn from(error: posenc::config::ConfigError) -> Error {
-        Error::Config(error)
+        Error::Config(Box::new(error))
     }
 }
 

@@ -50,7 +50,7 @@ impl RotaryEmbedding {
     ///
     /// ```
     /// use posenc_candle::RotaryEmbedding;
-    /// let file = br#"{"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}"#;
+    /// let file = br#"{"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}"#;
     /// let rotary = RotaryEmbedding::from_config(file, 0)?;
     /// # Ok::<(), posenc_candle::Error>(())
     /// ```
