@@ -1,8 +1,8 @@
 //! What a call refuses, and what it keeps apart.
 
 use posenc::{
-    Alibi, Attention, BlockMut, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode, Needs,
-    Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
+    Alibi, Attention, BlockMut, Bound, Call, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode,
+    Needs, Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
 };
 use std::sync::Arc;
 
@@ -287,33 +287,26 @@ fn a_located_plan_gives_the_calls_of_its_layers() {
     let at = Positions::range(0..5);
     let located = plan.locate::<f32>(&at, &at).unwrap();
     assert_eq!((located.q_at(), located.k_at()), (&at, &at));
-    let written = |call: posenc::Call<'_, f32>| {
+    let written = |call: Call<'_, f32>| {
         let mut bias = vec![f32::NAN; 2 * 5 * 5];
         call.materialise_bias(ViewMut::new(&mut bias, [1, 2, 5, 5]).unwrap()).unwrap();
         bias
     };
     for seed in 0..2 {
-        let params = posenc::Params::init(
-            &plan
-                .parameters()
-                .iter()
-                .map(|spec| ParamSpec {
-                    init: posenc::Init::Normal(1.0),
-                    ..spec.clone()
-                })
-                .collect::<Vec<_>>(),
-            seed,
-        )
-        .unwrap();
+        // T5's tables begin at zeros.
+        let mut params: Params<f32> = plan.init(seed).unwrap();
+        for (i, x) in params.flat_mut().iter_mut().enumerate() {
+            *x = (seed + 1) as f32 * ((i * 37 % 11) as f32 - 5.0);
+        }
         let direct = written(plan.call(&params, &at, &at).unwrap());
         assert!(direct.iter().any(|x| *x != 0.0));
         assert_eq!(written(located.call(&params).unwrap()), direct);
         // Numbers that lie elsewhere are read where they lie.
-        let over = posenc::Bound::over(plan.parameters(), params.flat()).unwrap();
+        let over = Bound::over(plan.parameters(), params.flat()).unwrap();
         assert_eq!(written(located.call(over).unwrap()), direct);
     }
     assert!(matches!(
-        posenc::Bound::<f32>::over(plan.parameters(), &[0.0; 3]),
+        Bound::<f32>::over(plan.parameters(), &[0.0; 3]),
         Err(Error::Shape { given, .. }) if given == [3]
     ));
 }
