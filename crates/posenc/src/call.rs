@@ -2,10 +2,11 @@
 
 mod adding;
 
-use crate::bias::write_terms;
+use crate::bias::{gather_terms, write_terms};
 use crate::dims::Dims;
 use crate::embed::Addend;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::params::{Bound, Params};
 use crate::plan::{Plan, Prepared};
 use crate::positions::Positions;
@@ -13,7 +14,7 @@ use crate::project::Projected;
 use crate::real::{Element, Real};
 use crate::rotate::RotationPair;
 use crate::term::{Granularity, ScoreTerm};
-use crate::view::ViewMut;
+use crate::view::{View, ViewMut};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,12 +45,82 @@ pub(crate) struct Parts<'p, R: Real> {
     pub projected: Vec<Projected<'p, R>>,
 }
 
-/// An encoding with positions and parameters resolved. Holds O(T) or O(T·d) numbers, never O(T²).
-pub struct Call<'p, R: Real = f32> {
+/// A plan with positions resolved and no parameters yet: what the layers of a model share, for who keeps it longer than any layer's parameters. A clone shares its tables.
+#[derive(Clone)]
+pub struct Located<R: Real = f32> {
     plan: Plan,
     q_at: Positions,
     k_at: Positions,
     prepared: Arc<[Arc<dyn Prepared<R>>]>,
+}
+
+impl<R: Real> Located<R> {
+    pub(crate) fn new(plan: Plan, q_at: Positions, k_at: Positions, prepared: Arc<[Arc<dyn Prepared<R>>]>) -> Self {
+        Located {
+            plan,
+            q_at,
+            k_at,
+            prepared,
+        }
+    }
+
+    /// The call of a layer with these parameters: what [`Plan::call`] gives.
+    ///
+    /// ```
+    /// use posenc::{Alibi, Dims, Encoding, Positions};
+    /// let plan = Encoding::from(Alibi::new()).plan(Dims::new(8, 2)?)?;
+    /// let at = Positions::range(0..3);
+    /// let located = plan.locate::<f32>(&at, &at)?;
+    /// let layers = [plan.init(0)?, plan.init(1)?];
+    /// for params in &layers {
+    ///     let call = located.call(params)?;
+    ///     assert_eq!(call.bias().len(), 1);
+    /// }
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A parameter that is missing.
+    pub fn call<'p>(&self, params: impl Into<Bound<'p, R>>) -> Result<Call<'p, R>> {
+        let params = params.into();
+        let mut parts = Parts {
+            addends: Vec::new(),
+            rotations: Vec::new(),
+            content: Vec::new(),
+            bias: Vec::new(),
+            projected: Vec::new(),
+        };
+        for method in self.prepared.iter() {
+            method.bind(&params, &mut parts)?;
+        }
+        Ok(Call {
+            located: self.clone(),
+            prefixes: params.prefixes(),
+            parts,
+            tabled: false,
+            pushed: false,
+        })
+    }
+
+    /// The plan that was located.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Positions of the queries.
+    pub fn q_at(&self) -> &Positions {
+        &self.q_at
+    }
+
+    /// Positions of the keys.
+    pub fn k_at(&self) -> &Positions {
+        &self.k_at
+    }
+}
+
+/// An encoding with positions and parameters resolved. Holds O(T) or O(T·d) numbers, never O(T²).
+pub struct Call<'p, R: Real = f32> {
+    located: Located<R>,
     /// Where the model's and the layer's parameters stand in their store: gradients go to the same names.
     pub(crate) prefixes: [String; 2],
     pub(crate) parts: Parts<'p, R>,
@@ -60,35 +131,6 @@ pub struct Call<'p, R: Real = f32> {
 }
 
 impl<'p, R: Real> Call<'p, R> {
-    pub(crate) fn bind(
-        plan: Plan,
-        q_at: Positions,
-        k_at: Positions,
-        prepared: Arc<[Arc<dyn Prepared<R>>]>,
-        params: &Bound<'p, R>,
-    ) -> Result<Self> {
-        let mut parts = Parts {
-            addends: Vec::new(),
-            rotations: Vec::new(),
-            content: Vec::new(),
-            bias: Vec::new(),
-            projected: Vec::new(),
-        };
-        for method in prepared.iter() {
-            method.bind(params, &mut parts)?;
-        }
-        Ok(Call {
-            plan,
-            q_at,
-            k_at,
-            prepared,
-            prefixes: params.prefixes(),
-            parts,
-            tabled: false,
-            pushed: false,
-        })
-    }
-
     /// The same call for another layer: its own parameters, the same position tables. Where the plan has projections, it waits for that layer's tables ([`Call::with_tables`]).
     ///
     /// # Errors
@@ -100,33 +142,27 @@ impl<'p, R: Real> Call<'p, R> {
                 what: "this call has terms of its caller's; make the layers' calls first, then push each layer its own terms",
             });
         }
-        Call::bind(
-            self.plan.clone(),
-            self.q_at.clone(),
-            self.k_at.clone(),
-            self.prepared.clone(),
-            &params.into(),
-        )
+        self.located.call(params)
     }
 
     /// The plan that was called.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.located.plan
     }
 
     /// The widths of the plan.
     pub fn dims(&self) -> Dims {
-        self.plan.dims()
+        self.located.plan.dims()
     }
 
     /// Positions of the queries.
     pub fn q_at(&self) -> &Positions {
-        &self.q_at
+        &self.located.q_at
     }
 
     /// Positions of the keys.
     pub fn k_at(&self) -> &Positions {
-        &self.k_at
+        &self.located.k_at
     }
 
     /// How queries and keys are turned; attention does it while it packs them.
@@ -174,10 +210,7 @@ impl<'p, R: Real> Call<'p, R> {
         let mut parts: Parts<'t, R> = self.parts.clone();
         parts.content.extend(terms);
         Call {
-            plan: self.plan.clone(),
-            q_at: self.q_at.clone(),
-            k_at: self.k_at.clone(),
-            prepared: self.prepared.clone(),
+            located: self.located.clone(),
             prefixes: self.prefixes.clone(),
             tabled: !parts.projected.is_empty(),
             parts,
@@ -187,8 +220,8 @@ impl<'p, R: Real> Call<'p, R> {
 
     fn positions_of(&self, site: Site) -> &Positions {
         match site {
-            Site::Embedding | Site::QueryInput | Site::Query => &self.q_at,
-            Site::KeyInput | Site::Key => &self.k_at,
+            Site::Embedding | Site::QueryInput | Site::Query => &self.located.q_at,
+            Site::KeyInput | Site::Key => &self.located.k_at,
         }
     }
 
@@ -246,18 +279,60 @@ impl<'p, R: Real> Call<'p, R> {
     /// # Ok::<(), posenc::Error>(())
     /// ```
     pub fn materialise_bias<T: Element<Real = R>>(&self, out: ViewMut<'_, T, 4>) -> Result<()> {
-        let [batch, _, q_len, k_len] = out.shape();
-        let dims = self.dims();
-        let expected = [batch, dims.heads, self.q_at.len(), self.k_at.len()];
-        if out.shape() != expected {
+        self.check_bias("bias [batch, heads, q_len, k_len]", out.shape())?;
+        let (dims, terms) = (self.dims(), self.parts.bias.iter().map(|term| &**term));
+        write_terms(terms, dims.heads / dims.kv_heads, [self.q_at(), self.k_at()], out);
+        Ok(())
+    }
+
+    /// The adjoint of [`Call::materialise_bias`]: adds what the gradient of the matrix, `[batch, heads, q_len, k_len]`, gives the biases' parameters to `grads`.
+    ///
+    /// # Errors
+    /// As [`Call::materialise_bias`], or a parameter that is missing from `grads`.
+    ///
+    /// ```
+    /// use posenc::{ClippedBias, Dims, Direction, Encoding, Positions, View};
+    /// let plan = Encoding::from(ClippedBias::new(1, Direction::KeyMinusQuery)).plan(Dims::new(4, 1)?)?;
+    /// let (params, at) = (plan.init::<f32>(0)?, Positions::range(0..3));
+    /// let mut grads = params.zeros_like();
+    /// plan.call(&params, &at, &at)?.materialise_bias_adjoint(View::new(&[1.0f32; 9], [1, 1, 3, 3])?, &mut grads)?;
+    /// assert_eq!(grads.flat(), [3.0, 3.0, 3.0]); // three pairs look back, three at themselves, three ahead
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    pub fn materialise_bias_adjoint<T: Element<Real = R>>(&self, d_out: View<'_, T, 4>, grads: &mut Params<R>) -> Result<()> {
+        self.check_bias("gradient of a bias [batch, heads, q_len, k_len]", d_out.shape())?;
+        let mut grads = grads.bound_mut(&self.prefixes[0], &self.prefixes[1]);
+        let (dims, terms) = (self.dims(), self.parts.bias.iter().map(|term| &**term));
+        let mut slots = Vec::new();
+        for term in terms.clone() {
+            let size = memory::check::<R>("slots of a bias [heads, slots]", &[dims.heads, term.needs().slots])?;
+            slots.push(vec![R::ZERO; size]);
+        }
+        if !d_out.is_empty() {
+            gather_terms(
+                terms.clone(),
+                dims.heads / dims.kv_heads,
+                [self.q_at(), self.k_at()],
+                d_out,
+                &mut slots,
+            );
+        }
+        terms.zip(&slots).try_for_each(|(term, slots)| term.collect(slots, &mut grads))
+    }
+
+    /// A matrix of this shape can be written out.
+    fn check_bias(&self, what: &'static str, given: [usize; 4]) -> Result<()> {
+        let [batch, _, q_len, k_len] = given;
+        let expected = [batch, self.dims().heads, self.q_at().len(), self.k_at().len()];
+        if given != expected {
             return Err(Error::Shape {
-                what: "bias [batch, heads, q_len, k_len]",
+                what,
                 expected: expected.to_vec(),
-                given: out.shape().to_vec(),
+                given: given.to_vec(),
             });
         }
-        self.q_at.check_fit("query positions [batch, seq]", batch, q_len)?;
-        self.k_at.check_fit("key positions [batch, seq]", batch, k_len)?;
+        self.q_at().check_fit("query positions [batch, seq]", batch, q_len)?;
+        self.k_at().check_fit("key positions [batch, seq]", batch, k_len)?;
         if self
             .parts
             .bias
@@ -269,8 +344,6 @@ impl<'p, R: Real> Call<'p, R> {
                 what: "this bias depends on the scores; run attention instead",
             });
         }
-        let terms = self.parts.bias.iter().map(|term| &**term);
-        write_terms(terms, dims.heads / dims.kv_heads, [&self.q_at, &self.k_at], out);
         Ok(())
     }
 }

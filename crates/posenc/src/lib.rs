@@ -114,7 +114,7 @@ pub use bias::{
     Alibi, ClippedBias, Direction, Fire, Form, Kernel, Kerple, LogCpb, Sandwich, SharedBias, Slopes, SwinBias, T5Bias, alibi_bias,
     alibi_bloom, alibi_bloom_padded, alibi_mpt, alibi_slopes, alibi_slopes_mpt, clipped_bias, t5_bias, t5_bucket,
 };
-pub use call::{Call, Site};
+pub use call::{Call, Located, Site};
 pub use content::{Deberta, DebertaProjections, MusicTransformer, Shaw, TransformerXl, XlNet, deberta_bucket, relative_sinusoids};
 pub use dims::Dims;
 pub use dropout::{Dropout, Mode};

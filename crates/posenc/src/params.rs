@@ -181,6 +181,59 @@ struct Layout {
     index: HashMap<String, usize>,
 }
 
+impl Layout {
+    /// Where the tensors of these specs lie, end to end; and how many numbers they are.
+    fn new(specs: &[ParamSpec]) -> Result<(Layout, usize)> {
+        let size = total_size(specs)?;
+        let (mut ranges, mut index, mut end) = (Vec::new(), HashMap::new(), 0);
+        for (i, spec) in specs.iter().enumerate() {
+            ranges.push(end..end + spec.size());
+            end += spec.size();
+            if index.insert(spec.name.clone(), i).is_some() {
+                return Err(Error::Repeated { name: spec.name.clone() });
+            }
+        }
+        let specs = specs.to_vec();
+        Ok((Layout { specs, ranges, index }, size))
+    }
+
+    fn position(&self, name: &str) -> Result<usize> {
+        let known = self.index.get(name).copied();
+        known.ok_or_else(|| Error::MissingParameter { name: name.to_string() })
+    }
+
+    /// The tensor of a spec under a prefix, without a string of its own: gradients are looked up in every step.
+    fn of_spec(&self, prefix: &str, spec: &ParamSpec) -> Result<usize> {
+        let named = |name: &str| {
+            let i = self.position(name)?;
+            let given = &self.specs[i].shape;
+            if given != &spec.shape {
+                return Err(Error::ParameterShape {
+                    name: name.to_string(),
+                    expected: spec.shape.clone(),
+                    given: given.clone(),
+                });
+            }
+            Ok(i)
+        };
+        let mut buffer = [0; 256];
+        let end = prefix.len() + 1 + spec.name.len();
+        if prefix.is_empty() {
+            return named(&spec.name);
+        }
+        if end > buffer.len() {
+            return named(&join(prefix, &spec.name));
+        }
+        buffer[..prefix.len()].copy_from_slice(prefix.as_bytes());
+        buffer[prefix.len()] = b'.';
+        buffer[prefix.len() + 1..end].copy_from_slice(spec.name.as_bytes());
+        match std::str::from_utf8(&buffer[..end]) {
+            Ok(name) => named(name),
+            Err(_) => named(&join(prefix, &spec.name)),
+        }
+    }
+}
+
 /// Tensors by name in one flat vector. Storage is any [`Element`]; plans and layers read [`Real`] ones, modules of half precision widen theirs
 /// ([`Params::part`]).
 #[derive(Clone, Debug)]
@@ -195,15 +248,7 @@ impl<T: Element> Params<T> {
     /// # Errors
     /// Two parameters share a name, or memory cannot hold them.
     pub fn zeros(specs: &[ParamSpec]) -> Result<Params<T>> {
-        let size = total_size(specs)?;
-        let (mut ranges, mut index, mut end) = (Vec::new(), HashMap::new(), 0);
-        for (i, spec) in specs.iter().enumerate() {
-            ranges.push(end..end + spec.size());
-            end += spec.size();
-            if index.insert(spec.name.clone(), i).is_some() {
-                return Err(Error::Repeated { name: spec.name.clone() });
-            }
-        }
+        let (layout, size) = Layout::new(specs)?;
         // Asked first and given back: `vec!` of zeros takes fresh pages as they are, but ends the process where there is no memory.
         if Vec::<T>::new().try_reserve_exact(size).is_err() {
             return Err(Error::Invalid {
@@ -213,11 +258,7 @@ impl<T: Element> Params<T> {
             });
         }
         Ok(Params {
-            layout: Arc::new(Layout {
-                specs: specs.to_vec(),
-                ranges,
-                index,
-            }),
+            layout: Arc::new(layout),
             data: vec![T::narrow(T::Real::ZERO); size],
         })
     }
@@ -292,6 +333,11 @@ impl<T: Element> Params<T> {
         &mut self.data
     }
 
+    /// All tensors end to end, and nothing else of the store.
+    pub fn into_flat(self) -> Vec<T> {
+        self.data
+    }
+
     /// A tensor by its full name.
     ///
     /// # Errors
@@ -355,7 +401,8 @@ impl<T: Element> Params<T> {
     /// The tensors of a plan inside this store: those of the model under one prefix, those of a layer under another.
     pub fn bound<'p>(&'p self, model_prefix: &str, layer_prefix: &str) -> Bound<'p, T> {
         Bound {
-            store: self,
+            layout: self.layout.clone(),
+            data: &self.data,
             model_prefix: model_prefix.to_string(),
             layer_prefix: layer_prefix.to_string(),
         }
@@ -372,49 +419,15 @@ impl<T: Element> Params<T> {
     }
 
     fn position(&self, name: &str) -> Result<usize> {
-        self.layout
-            .index
-            .get(name)
-            .copied()
-            .ok_or_else(|| Error::MissingParameter { name: name.to_string() })
-    }
-
-    /// The tensor of a spec under a prefix, without a string of its own: gradients are looked up in every step.
-    fn of_spec(&self, prefix: &str, spec: &ParamSpec) -> Result<usize> {
-        let named = |name: &str| {
-            let i = self.position(name)?;
-            let given = &self.layout.specs[i].shape;
-            if given != &spec.shape {
-                return Err(Error::ParameterShape {
-                    name: name.to_string(),
-                    expected: spec.shape.clone(),
-                    given: given.clone(),
-                });
-            }
-            Ok(i)
-        };
-        let mut buffer = [0; 256];
-        let end = prefix.len() + 1 + spec.name.len();
-        if prefix.is_empty() {
-            return named(&spec.name);
-        }
-        if end > buffer.len() {
-            return named(&join(prefix, &spec.name));
-        }
-        buffer[..prefix.len()].copy_from_slice(prefix.as_bytes());
-        buffer[prefix.len()] = b'.';
-        buffer[prefix.len() + 1..end].copy_from_slice(spec.name.as_bytes());
-        match std::str::from_utf8(&buffer[..end]) {
-            Ok(name) => named(name),
-            Err(_) => named(&join(prefix, &spec.name)),
-        }
+        self.layout.position(name)
     }
 }
 
 /// A plan's parameters inside a larger store.
 #[derive(Clone, Debug)]
 pub struct Bound<'p, R> {
-    store: &'p Params<R>,
+    layout: Arc<Layout>,
+    data: &'p [R],
     model_prefix: String,
     layer_prefix: String,
 }
@@ -427,6 +440,35 @@ impl<'p, R: Element> From<&'p Params<R>> for Bound<'p, R> {
 }
 
 impl<'p, R: Element> Bound<'p, R> {
+    /// Numbers that lie elsewhere, read where they lie: the tensors of `specs` end to end, as [`Params::flat`] has them. What a framework keeps in a tensor of its own is called by this.
+    ///
+    /// ```
+    /// use posenc::{Bound, Dims, Encoding, Learned, Positions};
+    /// let plan = Encoding::from(Learned::new(2)).plan(Dims::new(4, 1)?)?;
+    /// let (table, at) = ([0.5f32; 2 * 4], Positions::range(0..2));
+    /// let call = plan.call(Bound::over(plan.parameters(), &table)?, &at, &at)?;
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Two specs share a name, or there are more or fewer numbers.
+    pub fn over(specs: &[ParamSpec], data: &'p [R]) -> Result<Bound<'p, R>> {
+        let (layout, size) = Layout::new(specs)?;
+        if size != data.len() {
+            return Err(Error::Shape {
+                what: "parameters end to end [numbers]",
+                expected: vec![size],
+                given: vec![data.len()],
+            });
+        }
+        Ok(Bound {
+            layout: Arc::new(layout),
+            data,
+            model_prefix: String::new(),
+            layer_prefix: String::new(),
+        })
+    }
+
     /// The prefixes of the model's and the layer's tensors.
     pub(crate) fn prefixes(&self) -> [String; 2] {
         [self.model_prefix.clone(), self.layer_prefix.clone()]
@@ -441,8 +483,8 @@ impl<'p, R: Element> Bound<'p, R> {
             Scope::Model => &self.model_prefix,
             Scope::Layer => &self.layer_prefix,
         };
-        let i = self.store.of_spec(prefix, spec)?;
-        Ok(&self.store.data[self.store.layout.ranges[i].clone()])
+        let i = self.layout.of_spec(prefix, spec)?;
+        Ok(&self.data[self.layout.ranges[i].clone()])
     }
 }
 
@@ -475,7 +517,7 @@ impl<'p, R: Element> BoundMut<'p, R> {
     pub(crate) fn table_mut(&mut self, spec: &ParamSpec) -> Result<&mut [R]> {
         let missing = || Error::MissingParameter { name: spec.name.clone() };
         let tables = self.tables.as_deref_mut().ok_or_else(missing)?;
-        let i = tables.of_spec("", spec)?;
+        let i = tables.layout.of_spec("", spec)?;
         Ok(&mut tables.data[tables.layout.ranges[i].clone()])
     }
 
@@ -488,7 +530,7 @@ impl<'p, R: Element> BoundMut<'p, R> {
             Scope::Model => self.model_prefix,
             Scope::Layer => self.layer_prefix,
         };
-        let i = self.store.of_spec(prefix, spec)?;
+        let i = self.store.layout.of_spec(prefix, spec)?;
         Ok(&mut self.store.data[self.store.layout.ranges[i].clone()])
     }
 }

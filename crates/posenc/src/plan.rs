@@ -1,6 +1,6 @@
 //! How an encoding acts in a model of given widths: checked once, immutable, free of positions.
 
-use crate::call::{Call, Parts};
+use crate::call::{Call, Located, Parts};
 use crate::dims::Dims;
 use crate::encoding::{Encoding, Method, each_method};
 use crate::error::{Error, Result};
@@ -191,10 +191,18 @@ impl Plan {
     /// ```
     #[doc(alias = "forward")]
     pub fn call<'p, R: Real>(&self, params: impl Into<Bound<'p, R>>, q_at: &Positions, k_at: &Positions) -> Result<Call<'p, R>> {
+        self.locate(q_at, k_at)?.call(params)
+    }
+
+    /// Resolves positions alone, for a pass whose parameters come later or from several places: [`Located::call`] binds them.
+    ///
+    /// # Errors
+    /// As [`Plan::call`], of positions.
+    pub fn locate<R: Real>(&self, q_at: &Positions, k_at: &Positions) -> Result<Located<R>> {
         q_at.check_len()?;
         k_at.check_len()?;
         let prepared = self.prepare([q_at, k_at])?;
-        Call::bind(self.clone(), q_at.clone(), k_at.clone(), prepared, &params.into())
+        Ok(Located::new(self.clone(), q_at.clone(), k_at.clone(), prepared))
     }
 
     /// Resolves the positions of queries and keys for each method.

@@ -1,6 +1,6 @@
 //! Calls that follow each other: what the last one resolved is taken over, as in a decoding loop, where each step knows all positions of the last but one.
 
-use crate::call::Call;
+use crate::call::{Call, Located};
 use crate::error::Result;
 use crate::memory;
 use crate::params::Bound;
@@ -81,7 +81,7 @@ impl Plan {
             Some(prepared) => prepared,
             None => self.prepare(at)?,
         };
-        let call = Call::bind(self.clone(), q_at.clone(), k_at.clone(), prepared.clone(), &params.into())?;
+        let call = Located::new(self.clone(), q_at.clone(), k_at.clone(), prepared.clone()).call(params)?;
         steps.last = Some(Last {
             plan: self.clone(),
             at: at.map(Positions::clone),

@@ -2,8 +2,8 @@
 
 use posenc::catalogue::{PresetOptions, catalogue, preset};
 use posenc::{
-    Alibi, Attention, BlockMut, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode, Needs,
-    Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
+    Alibi, Attention, BlockMut, Bound, Call, Deberta, DebertaProjections, Dims, Encoding, Error, InputTable, Inputs, Learned, Mask, Mode,
+    Needs, Outputs, ParamSpec, Params, Plan, Positions, ScoreTerm, Site, Slots, T5Bias, Tile, TransformerXl, View, ViewMut, Workspace,
 };
 use std::sync::Arc;
 
@@ -302,4 +302,90 @@ fn threads_change_no_bit_of_what_is_added() {
             assert!(pool(threads).install(done) == one, "{plan}, {threads} threads");
         }
     }
+}
+
+#[test]
+fn a_located_plan_gives_the_calls_of_its_layers() {
+    let plan = plan(T5Bias::encoder());
+    let at = Positions::range(0..5);
+    let located = plan.locate::<f32>(&at, &at).unwrap();
+    assert_eq!((located.q_at(), located.k_at()), (&at, &at));
+    let written = |call: Call<'_, f32>| {
+        let mut bias = vec![f32::NAN; 2 * 5 * 5];
+        call.materialise_bias(ViewMut::new(&mut bias, [1, 2, 5, 5]).unwrap()).unwrap();
+        bias
+    };
+    for seed in 0..2 {
+        // T5's tables begin at zeros.
+        let mut params: Params<f32> = plan.init(seed).unwrap();
+        for (i, x) in params.flat_mut().iter_mut().enumerate() {
+            *x = (seed + 1) as f32 * ((i * 37 % 11) as f32 - 5.0);
+        }
+        let direct = written(plan.call(&params, &at, &at).unwrap());
+        assert!(direct.iter().any(|x| *x != 0.0));
+        assert_eq!(written(located.call(&params).unwrap()), direct);
+        // Numbers that lie elsewhere are read where they lie.
+        let over = Bound::over(plan.parameters(), params.flat()).unwrap();
+        assert_eq!(written(located.call(over).unwrap()), direct);
+    }
+    assert!(matches!(
+        Bound::<f32>::over(plan.parameters(), &[0.0; 3]),
+        Err(Error::Shape { given, .. }) if given == [3]
+    ));
+}
+
+#[test]
+fn a_bias_written_out_has_the_adjoint_of_its_matrix() {
+    use posenc::catalogue::{PresetOptions, catalogue, preset};
+    let options = PresetOptions::new(16);
+    let mut checked = Vec::new();
+    for entry in catalogue() {
+        let encoding = preset(entry.name, &options).unwrap();
+        let plan = encoding.plan(Dims::new(16, 4).unwrap()).unwrap();
+        let windows = encoding.to_string().contains("window");
+        let [q_at, k_at] = match windows {
+            false => [Positions::range(2..7), Positions::range(0..7)],
+            true => [Positions::grid(1, 7), Positions::grid(1, 7)],
+        };
+        let (q_len, k_len) = (q_at.len(), k_at.len());
+        let mut params: Params<f64> = plan.init(3).unwrap();
+        // Away from zeros, where networks have their bends, and from the ends of a range.
+        for (i, x) in params.flat_mut().iter_mut().enumerate() {
+            *x += 0.05 * ((i * 37 % 11) as f64 - 5.0) + 0.013;
+        }
+        params.keep_in_range();
+        let size = 2 * 4 * q_len * k_len;
+        let written = |params: &Params<f64>| {
+            let mut bias = vec![f64::NAN; size];
+            let call = plan.call(params, &q_at, &k_at).unwrap();
+            call.materialise_bias(ViewMut::new(&mut bias, [2, 4, q_len, k_len]).unwrap())
+                .unwrap();
+            bias
+        };
+        let d_out: Vec<f64> = (0..size).map(|i| ((i * 29 % 17) as f64 - 8.0) / 8.0).collect();
+        let call = plan.call(&params, &q_at, &k_at).unwrap();
+        if call.bias().is_empty() || params.size() == 0 {
+            continue;
+        }
+        let mut grads = params.zeros_like();
+        call.materialise_bias_adjoint(View::new(&d_out, [2, 4, q_len, k_len]).unwrap(), &mut grads)
+            .unwrap();
+        // Along one direction. Central differences with a step of ε^(1/3) are off by ε^(2/3) ≈ 4e-11 of the derivatives' size, here below 1e4: a bound of 1e-6.
+        let direction: Vec<f64> = (0..params.size()).map(|i| ((i * 13 % 7) as f64 - 3.0) / 4.0).collect();
+        let step = f64::EPSILON.cbrt();
+        let moved = |sign: f64| {
+            let mut params = params.clone();
+            let along = params.flat_mut().iter_mut().zip(&direction);
+            along.for_each(|(x, d)| *x += sign * step * d);
+            written(&params).iter().zip(&d_out).map(|(b, d)| b * d).sum::<f64>()
+        };
+        let differences = (moved(1.0) - moved(-1.0)) / (2.0 * step);
+        let adjoint: f64 = grads.flat().iter().zip(&direction).map(|(g, d)| g * d).sum();
+        assert!(
+            (differences - adjoint).abs() < 1e-6,
+            "{plan}: {differences} by differences, {adjoint}"
+        );
+        checked.push(entry.name);
+    }
+    assert!(checked.len() >= 6, "{checked:?}");
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::kernels::{Present, fetch_ahead};
 use crate::positions::{Documents, Positions};
 use crate::real::Real;
-use crate::view::View;
+use crate::view::{View, ViewMut};
 
 /// A boolean mask whose `true` blocks a pair (PyTorch's convention). `[batch, heads, q_len, k_len]`, each axis but the last may be 1.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +163,41 @@ impl<'a, R: Real> Mask<'a, R> {
     pub fn additive(mut self, mask: View<'a, R, 4>) -> Self {
         self.parts.push(Part::Additive(mask));
         self
+    }
+
+    /// The whole mask written out over `out` `[batch, heads, q_len, k_len]`, for keys at these positions: what is added to each score, and −∞ where a pair may not attend, be it for the mask or for
+    /// the window or chunk of `attention`. For those whose own attention takes a matrix.
+    ///
+    /// ```
+    /// use posenc::{Attention, Mask, Positions, ViewMut, Window};
+    /// let near = Attention { window: Some(Window::last(2)?), ..Attention::default() };
+    /// let mut matrix = [f32::NAN; 9];
+    /// let out = ViewMut::new(&mut matrix, [1, 1, 3, 3])?;
+    /// Mask::none().causal(0).materialise(&near, &Positions::range(0..3), out)?;
+    /// let no = f32::NEG_INFINITY;
+    /// assert_eq!(matrix, [0.0, no, no, 0.0, 0.0, no, no, 0.0, 0.0]);
+    /// # Ok::<(), posenc::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A part of another shape, positions that do not fit the matrix, or a setting out of range.
+    pub fn materialise(&self, attention: &Attention, k_at: &Positions, mut out: ViewMut<'_, R, 4>) -> Result<()> {
+        let shape @ [batch, heads, q_len, k_len] = out.shape();
+        attention.check()?;
+        k_at.check_fit("key positions [batch, seq]", batch, k_len)?;
+        let mut chunks = Vec::new();
+        let mask = self.resolve(shape, attention, k_at, &mut chunks)?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            for i in 0..q_len {
+                let row = out.row_mut([b, h, i, 0]);
+                row.fill(R::ZERO);
+                mask.apply([b, h, i], 0, row);
+            }
+        }
+        Ok(())
     }
 
     /// The mask with every part repeated to the shape of the scores, and what the attention's settings hide from a query of keys at these positions.

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::kernels::{Present, Written, write_rows};
 use crate::positions::{At, AtIds, Positions};
 use crate::real::{Element, Real};
-use crate::term::{BlockMut, Granularity, Place, ScoreTerm, Tile};
-use crate::view::ViewMut;
+use crate::term::{BlockMut, Granularity, Place, ScoreTerm, TermGrads, Tile};
+use crate::view::{View, ViewMut};
 
 /// Positions so near 0 that the distance of any two of them is a whole number.
 const NEAR: i64 = 1 << 61;
@@ -76,4 +76,44 @@ pub(crate) fn write_terms<'t, R: Real, T: Element<Real = R>>(
         }
         terms.for_each(|term| term.add(&tile, &mut block));
     });
+}
+
+/// The adjoint of [`write_terms`]: adds what the gradient `d_out` of the matrix gives each term to its slots, `[heads · slots]` in the terms' order. Rows are taken one after the other, so the sums
+/// are the same however many threads there are.
+pub(crate) fn gather_terms<'t, R: Real, T: Element<Real = R>>(
+    terms: impl Iterator<Item = &'t dyn ScoreTerm<R>> + Clone,
+    group: usize,
+    [q_at, k_at]: [&Positions; 2],
+    d_out: View<'_, T, 4>,
+    slots: &mut [Vec<R>],
+) {
+    let [batch, heads, q_len, k_len] = d_out.shape();
+    let (mut row, mut nothing) = (vec![R::ZERO; k_len], ([], []));
+    for (batch, head) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+        for i in 0..q_len {
+            for (term, slots) in terms.clone().zip(slots.iter_mut()) {
+                // A term may write over what it is given.
+                row.iter_mut()
+                    .zip(d_out.row([batch, head, i, 0]))
+                    .for_each(|(to, from)| *to = from.widen());
+                let at = Place {
+                    batch,
+                    head,
+                    kv_head: head / group,
+                    q0: i,
+                    k0: 0,
+                    q_at: q_at.at(0, batch, i, 1),
+                    k_at: k_at.at(0, batch, 0, k_len),
+                    scale: 1.0,
+                };
+                let size = term.needs().slots;
+                let mut into = TermGrads {
+                    dq: BlockMut::new(&mut nothing.0, 0, 0, 0),
+                    dk: BlockMut::new(&mut nothing.1, 0, 0, 0),
+                    slots: &mut slots[head * size..][..size],
+                };
+                term.adjoint(&Tile::of_positions(at), &mut BlockMut::new(&mut row, 1, k_len, k_len), &mut into);
+            }
+        }
+    }
 }

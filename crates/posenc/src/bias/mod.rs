@@ -19,7 +19,7 @@ pub use clipped::{ClippedBias, Direction, clipped_bias};
 pub use fire::Fire;
 pub use kerple::{Kernel, Kerple};
 pub use log_cpb::LogCpb;
-pub(crate) use matrix::write_terms;
+pub(crate) use matrix::{gather_terms, write_terms};
 pub use sandwich::Sandwich;
 pub use shared::SharedBias;
 pub use swin::SwinBias;

@@ -109,7 +109,7 @@ impl<'p, R: Real> Call<'p, R> {
     pub fn embed<T: Element<Real = R>>(&self, x: View<'_, T, 3>, out: ViewMut<'_, T, 3>, mode: Mode) -> Result<()> {
         let [batch, len, width] = x.shape();
         self.check_embeddings(batch, len, width)?;
-        let wide = width + self.plan.concat_width();
+        let wide = width + self.plan().concat_width();
         if out.shape() != [batch, len, wide] {
             return Err(Error::Shape {
                 what: "out [batch, seq, width]",
@@ -153,7 +153,7 @@ impl<'p, R: Real> Call<'p, R> {
     ) -> Result<()> {
         let [batch, len, width] = dx.shape();
         self.check_embeddings(batch, len, width)?;
-        let wide = width + self.plan.concat_width();
+        let wide = width + self.plan().concat_width();
         if d_out.shape() != [batch, len, wide] {
             return Err(Error::Shape {
                 what: "d_out [batch, seq, width]",

@@ -198,9 +198,17 @@ impl<R: Real> Rotation<R> {
         Rotation { slice, ..self }
     }
 
-    /// The columns that turn in a row of this width.
+    /// How the columns of a row are paired.
+    pub fn pairing(&self) -> Pairing {
+        self.pairing
+    }
+
+    /// The columns that turn in a row of this width, at least [`Rotation::rotary_dim`].
+    ///
+    /// # Panics
+    /// If the row is narrower.
     #[inline(always)]
-    fn columns(&self, width: usize) -> std::ops::Range<usize> {
+    pub fn columns(&self, width: usize) -> std::ops::Range<usize> {
         match self.slice {
             Slice::Leading => 0..2 * self.pairs,
             Slice::Trailing => width - 2 * self.pairs..width,
@@ -360,6 +368,11 @@ impl<R: Real> Rotation<R> {
     /// Rows of the batch that differ; 1 if all share their positions.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// Heads that differ in their angles; 1 if all heads share them.
+    pub fn heads(&self) -> usize {
+        self.heads
     }
 
     /// Columns of a head that are turned; the rest of a row passes through.
