@@ -16,7 +16,7 @@ fn as_read(at: &Positions) -> Vec<Option<f64>> {
     (0..at.len()).map(|t| at.get(0, 0, t)).collect()
 }
 
-/// Positions, and distances of any two, that f64 tells apart: whole numbers below 2⁵³.
+/// Positions below 2⁵², so that f64 tells the distances of any two apart. Past them a row of ALiBi in f64 can differ from its matrix by the last bit, which is open (docs/safety.md).
 fn told_apart(at: &Positions) -> bool {
     let most = 2f64.powi(52);
     let ids = (0..at.batch()).flat_map(|b| (0..at.len()).filter_map(move |t| at.get(0, b, t)));
