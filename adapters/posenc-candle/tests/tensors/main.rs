@@ -5,6 +5,8 @@ mod attention;
 mod bias;
 mod faults;
 #[cfg(feature = "nn")]
+mod laws;
+#[cfg(feature = "nn")]
 mod modules;
 mod portable;
 mod rotation;
