@@ -2,6 +2,8 @@
 
 #[path = "golden/mod.rs"]
 mod golden;
+#[path = "golden/through.rs"]
+pub mod through;
 
 use golden::{Report, run, shortfalls};
 use safetensors::SafeTensors;

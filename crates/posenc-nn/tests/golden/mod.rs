@@ -12,14 +12,16 @@ mod oracle;
 mod positions;
 mod rotary;
 mod rotation;
-mod set;
+pub mod set;
 
+use crate::through;
 use compare::Worst;
 use set::{Outcome, Record, Set, Stop, skip};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Sets that are expected in a folder, whether or not their records run yet. Others that lie there are named too.
 const SETS: [&str; 10] = [
@@ -34,6 +36,46 @@ const SETS: [&str; 10] = [
     "rope_scaling",
     "rounding",
 ];
+
+/// A test binary without a harness, because one hides what a passing test prints; what tools ask of one is answered. `own` is the project's folder of sets; `POSENC_GOLDEN` names another.
+#[allow(dead_code, reason = "the harness of this runner has one of its own")]
+pub fn main(own: &Path) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|a| a == "--list") {
+        println!("golden: test");
+        return ExitCode::SUCCESS;
+    }
+    if !arguments.is_empty() && arguments.iter().all(|a| !a.starts_with('-') && !"golden".contains(a.as_str())) {
+        return ExitCode::SUCCESS;
+    }
+    let given = std::env::var_os("POSENC_GOLDEN").map(PathBuf::from);
+    let folder = given.as_deref().unwrap_or(own);
+    let mut complaints = Vec::new();
+    if !folder.is_dir() {
+        complaints.push(format!("{} is not a folder", folder.display()));
+    }
+    let reports = run(folder);
+    for report in &reports {
+        println!("{report}");
+        if !report.failed.is_empty() {
+            complaints.push(format!("{} of {} failed", report.failed.len(), report.name));
+        }
+    }
+    if given.is_none() {
+        match std::fs::read_to_string(own.join(through::EXPECTED)) {
+            Ok(expected) => complaints.extend(shortfalls(&expected, &reports)),
+            Err(error) => complaints.push(format!("{}: {error}", through::EXPECTED)),
+        }
+    }
+    for complaint in &complaints {
+        eprintln!("golden: {complaint}");
+    }
+    if complaints.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
 
 /// What came of one set.
 #[derive(Debug, Default)]
@@ -117,6 +159,10 @@ fn guarded(check: impl FnOnce() -> Outcome<Worst>) -> Outcome<Worst> {
 
 impl Report {
     fn note(&mut self, record: &str, outcome: Outcome<Worst>) {
+        let outcome = match (outcome, through::reached()) {
+            (Ok(_), false) => skip(through::OUT_OF_REACH),
+            (outcome, _) => outcome,
+        };
         match outcome {
             Ok(worst) => {
                 self.passed += 1;

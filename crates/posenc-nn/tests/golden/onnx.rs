@@ -7,8 +7,9 @@ use super::bounded::Bounded;
 use super::compare::Worst;
 use super::format::{self, Format};
 use super::set::{Data, Outcome, Record, Tensor, fail, skip};
+use crate::through::Number;
 use half::{bf16, f16};
-use posenc::{Element, Real};
+use posenc::Real;
 
 /// Runs a record.
 pub fn check(record: &Record<'_>) -> Outcome<Worst> {
@@ -30,7 +31,7 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
 }
 
 /// What the operators are defined on, of those the core has.
-trait Sample: Element<Real = f32> {
+trait Sample: Number<Real = f32> {
     const FORMAT: Format;
     fn of(data: &Data) -> Option<&[Self]>;
 }

@@ -6,6 +6,7 @@
 use super::compare::Worst;
 use super::rotary::{near, table_bound};
 use super::set::{Data, Outcome, Record, fail};
+use crate::through;
 use posenc::config::{LayerPlan, Mode, Numbering, Part, read};
 use posenc::embed::{Normalize, pixel_positions};
 use posenc::{Dims, Inputs, Mask, Method, Mode as Pass, Outputs, Positions, Site, View, ViewMut, Workspace, deberta_bucket};
@@ -106,10 +107,7 @@ fn added(record: &Record<'_>, part: &Part, stack: &str, learned: bool, by_order:
         params.set("pos_embedding.weight", &shape, table)?;
     }
     let zeros = vec![0f32; batch * len * width];
-    let mut ours = vec![f32::NAN; zeros.len()];
-    let call = plan.call(&params, &at, &at)?;
-    let shape = [batch, len, width];
-    call.embed(View::new(&zeros, shape)?, ViewMut::new(&mut ours, shape)?, Pass::Evaluate)?;
+    let ours = through::embedded(&plan, &params, &at, &zeros, [batch, len, width], None)?.out;
     let mut worst = Worst::default();
     for token in (0..batch * len).filter(|token| is_token[*token]) {
         let row = |all: &[f32]| all[token * width..][..width].to_vec();
@@ -162,9 +160,8 @@ fn t5(record: &Record<'_>, layer: &LayerPlan, stack: &str, tables: &serde_json::
         tables.as_u64() != Some(1),
     )?;
     let at = Positions::absent(len);
-    let mut ours = vec![f32::NAN; heads * len * len];
-    plan.call(&params, &at, &at)?
-        .materialise_bias(ViewMut::new(&mut ours, [1, heads, len, len])?)?;
+    equal("heads", plan.dims().heads, heads)?;
+    let ours = through::bias(&plan, &params, &at, &at)?;
     // The same rows of the same table.
     equal("t5_bias", &ours[..], theirs)?;
     Ok(Worst::default())
@@ -176,9 +173,8 @@ fn alibi(record: &Record<'_>, layer: &LayerPlan, stack: &str) -> Outcome<Worst> 
     let plan = layer.spec.encoding.plan(layer.dims)?;
     let params = plan.init::<f32>(0)?;
     let last = len as i64 - 1;
-    let mut ours = vec![f32::NAN; heads * len];
-    let call = plan.call(&params, &Positions::range(last..last + 1), &Positions::absent(len))?;
-    call.materialise_bias(ViewMut::new(&mut ours, [1, heads, 1, len])?)?;
+    equal("heads", plan.dims().heads, heads)?;
+    let ours = through::bias(&plan, &params, &Positions::range(last..last + 1), &Positions::absent(len))?;
     let from_last = |all: &[f32]| -> Vec<f64> {
         let rows = all.chunks_exact(len);
         rows.flat_map(|row| row.iter().map(|x| f64::from(*x) - f64::from(row[len - 1])))
@@ -240,8 +236,8 @@ fn relative(record: &Record<'_>, layer: &LayerPlan, stack: &str, entry: &serde_j
     let plan = layer.spec.encoding.plan(layer.dims)?;
     let params = plan.init::<f64>(0)?;
     // Every distance from `first` to `last` occurs: queries 0 to `first`, keys 0 to −`last`.
-    let call = plan.call(&params, &Positions::range(0..first + 1), &Positions::range(0..1 - last))?;
-    let rows = call.rows("relative_keys")?;
+    let (q_at, k_at) = (Positions::range(0..first + 1), Positions::range(0..1 - last));
+    let rows = through::rows(&plan, &params, &q_at, &k_at, "relative_keys")?;
     let clamp = match &layer.spec.encoding.methods[..] {
         [Method::XlNet(method)] => method.clamp_len,
         [Method::TransformerXl(method)] => method.clamp_len,
@@ -256,9 +252,11 @@ fn relative(record: &Record<'_>, layer: &LayerPlan, stack: &str, entry: &serde_j
         if distance < last {
             break;
         }
-        let row: Vec<f64> = (0..width).map(|c| rows.row([(most - distance) as usize, 0])[c]).collect();
+        let Some(row) = rows.get((most - distance) as usize).filter(|row| row.len() == width) else {
+            return fail(format!("no row of distance {distance}"));
+        };
         let bound = 2.0 * table_bound(distance as f64, 1.0, 1.0);
-        worst = worst.or(near("relative", &row, theirs, |_| bound)?);
+        worst = worst.or(near("relative", row, theirs, |_| bound)?);
     }
     Ok(worst)
 }
@@ -273,9 +271,8 @@ fn pixels(record: &Record<'_>, layer: &LayerPlan, stack: &str) -> Outcome<Worst>
     let at = pixel_positions(is_pixel, [batch, height, columns], Some(Normalize::DETR))?;
     let plan = layer.spec.encoding.plan(layer.dims)?;
     let params = plan.init::<f32>(0)?;
-    let mut ours = vec![0f32; batch * len * width];
-    plan.call(&params, &at, &at)?
-        .add(Site::QueryInput, ViewMut::new(&mut ours, [batch, len, width])?, Pass::Evaluate)?;
+    let zeros = vec![0f32; batch * len * width];
+    let ours = through::added(&plan, &params, &at, Site::QueryInput, &zeros, [batch, len, width])?;
     let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
     // Counts over sizes, times 2π: three more roundings of an angle that is 2π at most (they are f64 here).
     let turn = std::f64::consts::TAU;

@@ -6,9 +6,10 @@ use crate::golden::encodings::alibi;
 use crate::golden::oracle::{Places, Problem, computed, total};
 use crate::golden::rotation::turned;
 use crate::golden::set::{Outcome, Record, fail};
+use crate::through::{self, Embedded, Layout};
 use posenc::embed::{lookup, lookup_adjoint};
-use posenc::{Alibi, Dims, Encoding, Learned, Mask, Mode, Pairing, Params, Positions, Rotary, Site, Turn, View, ViewMut};
-use posenc_nn::{AttentionTrace, MultiheadAttention, StreamGrads, Streams};
+use posenc::{Alibi, Dims, Encoding, Learned, Pairing, Params, Positions, Rotary, Turn, View, ViewMut};
+use posenc_nn::{MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, Streams};
 use std::ops::Range;
 
 const PROJECTIONS: [&str; 4] = ["q_proj", "k_proj", "v_proj", "out_proj"];
@@ -19,12 +20,14 @@ pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
     record.only_tensors(&["x", "out", "grad_out", "grad_x"])?;
     let (width, heads) = (record.size("args", "embed_dim")?, record.size("args", "num_heads")?);
     let causal = record.flag_or("args", "causal", true)?;
-    let dims = Dims::new(width, heads)?;
-    let mut attn = MultiheadAttention::new("attn", width, dims);
-    attn.bias = record.flag_or("args", "bias", false)?;
+    let mut module = PositionalMultiheadAttention::new(&Alibi::symmetric().into(), width, heads)?;
+    if !record.flag_or("args", "bias", false)? {
+        module = module.without_bias();
+    }
+    let attn = &module.attn;
 
-    let mut params: Params<f32> = Params::zeros(&attn.specs())?;
-    let weights = each_projection(&attn, |name, into, rows| {
+    let mut params: Params<f32> = Params::zeros(&module.specs())?;
+    let weights = each_projection(attn, |name, into, rows| {
         let ([out, input], data) = record.f32s::<2>(&format!("param.{name}.weight"))?;
         if [out, input] != [width, width] {
             return fail(format!("`param.{name}.weight` has shape [{out}, {input}]"));
@@ -33,7 +36,7 @@ pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
         Ok(data)
     })?;
     let biases = if attn.bias {
-        Some(each_projection(&attn, |name, into, rows| {
+        Some(each_projection(attn, |name, into, rows| {
             let ([len], data) = record.f32s::<1>(&format!("param.{name}.bias"))?;
             if len != width {
                 return fail(format!("`param.{name}.bias` has shape [{len}]"));
@@ -51,25 +54,12 @@ pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
 
     let ([batch, len, _], x) = record.f32s::<3>("x")?;
     let (_, d_out) = record.f32s::<3>("grad_out")?;
-    let plan = Encoding::from(Alibi::symmetric()).plan(dims)?;
-    let (none, at) = (plan.init::<f32>(0)?, Positions::range(0..len as i64));
-    let call = plan.call(&none, &at, &at)?;
-    let mask = if causal { Mask::none().causal(0) } else { Mask::none() };
-    let (mut trace, mut grads) = (AttentionTrace::default(), params.zeros_like());
-    let (mut out, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
-    attn.forward(&params, &call, Streams::Same(x), &mask, Mode::Evaluate, &mut out, None, &mut trace)?;
-    let into = StreamGrads::Same(&mut dx);
-    attn.adjoint(
-        &params,
-        &call,
-        Streams::Same(x),
-        &mask,
-        Mode::Evaluate,
-        d_out,
-        into,
-        &mut grads,
-        &mut trace,
-    )?;
+    let args = PositionalArgs {
+        causal: causal.then_some(0),
+        ..Default::default()
+    };
+    let ours = through::layer(&module, &params, Streams::Same(x), batch, &args, Some(d_out))?;
+    let (out, [dx, ..], grads) = (ours.output.out, ours.d_streams, ours.grads);
 
     let slopes = alibi::bloom_slopes(heads);
     let problem = Problem {
@@ -93,7 +83,7 @@ pub fn alibi_attention(record: &Record<'_>) -> Outcome<Worst> {
     let (shape, theirs) = record.f32s::<3>("grad_x")?;
     worst = worst.or(within("grad_x", &shape, &dx, theirs, &total(&solution.d_streams))?);
     let (mut d_weights, mut d_biases) = (solution.d_weights.iter(), solution.d_biases.iter());
-    each_projection(&attn, |name, from, rows| {
+    each_projection(attn, |name, from, rows| {
         let exact = d_weights.next().into_iter().flatten().copied().collect::<Vec<_>>();
         let tensor = format!("grad.{name}.weight");
         let (shape, theirs) = record.f32s::<2>(&tensor)?;
@@ -135,11 +125,10 @@ pub fn absolute(record: &Record<'_>) -> Outcome<Worst> {
     let mut params = plan.init::<f32>(0)?;
     let name = plan.parameters()[0].name.clone();
     params.set(&name, &table_shape, table)?;
-    let (call, mut grads) = (plan.call(&params, &at, &at)?, params.zeros_like());
-    let (mut out, mut dx) = (x.to_vec(), d_out.to_vec());
-    call.add(Site::Embedding, ViewMut::new(&mut out, [batch, len, width])?, Mode::Evaluate)?;
-    let dx_view = ViewMut::new(&mut dx, [batch, len, width])?;
-    call.add_adjoint(Site::Embedding, dx_view, Mode::Evaluate, &mut grads)?;
+    let Embedded { out, grads } = through::embedded(&plan, &params, &at, x, [batch, len, width], Some(d_out))?;
+    let Some((dx, grads)) = grads else {
+        return fail("no gradients were given");
+    };
 
     // One addition has one right result, and a gradient that is passed on has no arithmetic.
     let (shape, theirs) = record.f32s::<3>("out")?;
@@ -187,13 +176,10 @@ pub fn rotary(record: &Record<'_>, default_share: f64) -> Outcome<Worst> {
     let ([_, len, heads, _], _) = record.f32s::<4>("x")?;
     let at = positions(record, len)?;
     let rotary = Rotary::new(Pairing::Interleaved).with_base(base).with_rotary_dim(r);
-    let rotation = rotary.rotation::<f32>(head_dim, &at)?;
     let mut worst = Worst::default();
     for (from, to, turn) in [("x", "out", Turn::Forward), ("grad_out", "grad_x", Turn::Adjoint)] {
         let (shape, input) = record.f32s::<4>(from)?;
-        let mut ours = vec![f32::NAN; input.len()];
-        let out = ViewMut::new(&mut ours, shape)?.swap(1, 2)?;
-        rotation.apply_into(turn, View::new(input, shape)?.swap(1, 2)?, out)?;
+        let ours = through::turned(&rotary, &at, turn, input, shape, Layout::ByToken)?;
         let mut exact = Vec::with_capacity(input.len());
         for (token, row) in input.chunks_exact(heads * head_dim).enumerate() {
             let position = at.get(0, token / len, token % len).unwrap_or(0.0);

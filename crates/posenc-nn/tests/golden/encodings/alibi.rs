@@ -4,10 +4,11 @@
 //! counted here.
 
 use crate::golden::bounded::Bounded;
-use crate::golden::compare::{Worst, within};
+use crate::golden::compare::{Worst, equal, within};
 use crate::golden::oracle::computed;
 use crate::golden::set::{Data, Outcome, Record, fail};
-use posenc::{Alibi, Positions, View, ViewMut, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt};
+use crate::through;
+use posenc::{Alibi, Dims, Encoding, Positions, View, ViewMut, alibi_bias, alibi_bloom, alibi_bloom_padded, alibi_mpt};
 
 /// A head's slope, and the roundings in it where it is made as BLOOM makes it.
 pub struct Slope {
@@ -120,6 +121,13 @@ pub fn symmetric(record: &Record<'_>) -> Outcome<Worst> {
     let (q_at, k_at) = (Positions::absent(q_len), Positions::absent(k_len));
     let out = ViewMut::new(&mut ours, [heads, q_len, k_len])?;
     alibi_bias(&Alibi::symmetric(), &q_at, &k_at, out)?;
+    let plan = Encoding::from(Alibi::symmetric()).plan(Dims::new(heads, heads)?)?;
+    equal(
+        "bias of a plan",
+        &shape,
+        &through::bias(&plan, &plan.init(0)?, &q_at, &k_at)?,
+        &ours,
+    )?;
     let mut exact = Vec::with_capacity(theirs.len());
     for slope in bloom_slopes(heads) {
         for i in 0..q_len {

@@ -1,10 +1,11 @@
 //! Tables of sines and cosines, row r for position r.
 
 use crate::golden::bounded::{Bounded, U};
-use crate::golden::compare::{Worst, within};
+use crate::golden::compare::{Worst, equal, within};
 use crate::golden::set::{Outcome, Record, fail, skip};
+use crate::through;
 use posenc::embed::sinusoid;
-use posenc::{OddWidth, Positions, SinusoidExponent, SinusoidLayout, Sinusoidal, ViewMut};
+use posenc::{Dims, Encoding, OddWidth, Positions, SinusoidExponent, SinusoidLayout, Sinusoidal, ViewMut};
 
 /// How a table's own code rounds.
 #[derive(Clone, Copy, PartialEq)]
@@ -64,7 +65,9 @@ pub fn table(record: &Record<'_>) -> Outcome<Worst> {
         return fail(format!("`table` has shape {shape:?}, `params` say [{rows}, {dim}]"));
     }
     let mut ours = vec![f32::NAN; rows * dim];
-    sinusoid(&method, &Positions::range(0..rows as i64), ViewMut::new(&mut ours, [1, rows, dim])?)?;
+    let at = Positions::range(0..rows as i64);
+    sinusoid(&method, &at, ViewMut::new(&mut ours, [1, rows, dim])?)?;
+    of_a_plan(method, &at, &ours)?;
 
     // From the definition: which column is a sine or a cosine of which frequency.
     let half = match odd_width {
@@ -114,7 +117,9 @@ pub fn grid(record: &Record<'_>) -> Outcome<Worst> {
     }
     let mut ours = vec![f32::NAN; rows * dim];
     let at = Positions::grid(height, width).after_unplaced(class_tokens);
-    sinusoid(&Sinusoidal::mae().with_base(base), &at, ViewMut::new(&mut ours, [1, rows, dim])?)?;
+    let method = Sinusoidal::mae().with_base(base);
+    sinusoid(&method, &at, ViewMut::new(&mut ours, [1, rows, dim])?)?;
+    of_a_plan(method, &at, &ours)?;
     let (made, quarter) = (made_by(record), dim / 4);
     let entry = |row: usize, column: usize| {
         let Some(cell) = row.checked_sub(class_tokens) else {
@@ -126,6 +131,16 @@ pub fn grid(record: &Record<'_>) -> Outcome<Worst> {
     };
     let exact: Vec<Bounded> = (0..rows * dim).map(|at| entry(at / dim, at % dim)).collect();
     Ok(within("table", &shape, &ours, theirs, &exact)?)
+}
+
+/// The table is what a plan adds to embeddings of zeros, bit for bit.
+fn of_a_plan(method: Sinusoidal, at: &Positions, table: &[f32]) -> Outcome<()> {
+    let (rows, dim) = (at.len(), table.len() / at.len());
+    let plan = Encoding::from(method).plan(Dims::new(dim, 1)?)?;
+    let zeros = vec![0.0; table.len()];
+    let added = through::embedded(&plan, &plan.init(0)?, at, &zeros, [1, rows, dim], None)?.out;
+    equal("table of a plan", &[rows, dim], &added, table)?;
+    Ok(())
 }
 
 /// Marian's and MAE's tables are made by numpy in f64; all others by torch in f32.

@@ -2,6 +2,7 @@
 
 use crate::golden::compare::{Worst, equal};
 use crate::golden::set::{Outcome, Record, fail, skip};
+use crate::through;
 use posenc::{Dims, Encoding, Positions, T5Bias, View, ViewMut, t5_bias, t5_bucket};
 
 /// Buckets of relative positions.
@@ -65,8 +66,6 @@ pub fn bias(record: &Record<'_>) -> Outcome<Worst> {
     let plan = Encoding::from(method).plan(Dims::new(heads, heads)?)?;
     let mut params = plan.init::<f32>(0)?;
     params.set(&plan.parameters()[0].name, &table_shape, table)?;
-    ours.fill(f32::NAN);
-    plan.call(&params, &q_at, &k_at)?
-        .materialise_bias(ViewMut::new(&mut ours, shape)?)?;
+    let ours = through::bias(&plan, &params, &q_at, &k_at)?;
     Ok(equal("bias of a plan", &shape, &ours, theirs)?)
 }

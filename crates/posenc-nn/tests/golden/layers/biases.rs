@@ -2,10 +2,8 @@
 
 use super::{Subject, Tensors, numbers};
 use crate::golden::set::{Outcome, Record, fail};
-use posenc::{
-    Attention, Dims, Encoding, Fire, Grads, Inputs, Kernel, Kerple, LogCpb, Mask, Mode, Outputs, ParamSpec, Params, Plan, Positions,
-    Sandwich, Saved, Slots, SwinBias, View, ViewMut, Workspace,
-};
+use crate::through::{self, Attended, Attending, Pairs};
+use posenc::{Attention, Dims, Encoding, Fire, Kernel, Kerple, LogCpb, ParamSpec, Params, Plan, Positions, Sandwich, SwinBias};
 
 pub struct Biased {
     plan: Plan,
@@ -74,58 +72,35 @@ impl Subject for Biased {
         let (q_shape, k_shape) = ([1, heads, q_len, 2], [1, heads, k_len, 2]);
         let (d_shape, d_out) = numbers(record, "grad_out")?;
         let sinks = numbers(record, "sinks")?.1;
-        let width = d_shape[3];
-        let (v_shape, out_shape) = ([1, heads, k_len, width], [1, heads, q_len, width]);
+        let v_shape = [1, heads, k_len, d_shape[3]];
         let (q, k) = (vec![0.0; heads * q_len * 2], vec![0.0; heads * k_len * 2]);
-        let inputs = || -> Outcome<Inputs<'_, f64>> {
-            let inputs = Inputs::new(View::new(&q, q_shape)?, View::new(&k, k_shape)?, View::new(&streams["v"], v_shape)?);
-            Ok(inputs.with_sinks(&sinks))
-        };
-        let mask = if self.causal {
-            Mask::none().causal(k_len - q_len)
-        } else {
-            Mask::none()
-        };
-        let call = self.plan.call(params, q_at, k_at)?;
-        let mut tensors = Tensors::new();
-        if record.find("bias").is_some() {
-            let mut bias = vec![f64::NAN; heads * q_len * k_len];
-            call.materialise_bias(ViewMut::new(&mut bias, [1, heads, q_len, k_len])?)?;
-            tensors.insert("bias".into(), bias);
-        }
-        let (mode, mut work) = (Mode::Evaluate, Workspace::default());
         let attention = Attention {
             sinks: true,
             ..Attention::default()
         };
-        let (mut saved, mut slots) = (Saved::default(), Slots::default());
-        let mut out = vec![f64::NAN; heads * q_len * width];
-        let outputs = Outputs {
-            out: ViewMut::new(&mut out, out_shape)?,
-            saved: Some(&mut saved),
-            weights: None,
+        let mut tensors = Tensors::new();
+        if record.find("bias").is_some() {
+            tensors.insert("bias".into(), through::bias(&self.plan, params, q_at, k_at)?);
+        }
+        let of = Attending {
+            plan: &self.plan,
+            at: [q_at, k_at],
+            attention: &attention,
+            q: (&q, q_shape),
+            k: (&k, k_shape),
+            v: (&streams["v"], v_shape),
+            sinks: &sinks,
+            weights: false,
+            pairs: Pairs {
+                causal: self.causal,
+                before: if self.causal { vec![k_len - q_len] } else { Vec::new() },
+                ..Pairs::default()
+            },
         };
-        attention.forward(&call, inputs()?, &mask, mode, outputs, &mut work)?;
-        let (mut dq, mut dk, mut dv) = (q.clone(), k.clone(), vec![f64::NAN; heads * k_len * width]);
-        let grads = Grads {
-            dq: ViewMut::new(&mut dq, q_shape)?,
-            dk: ViewMut::new(&mut dk, k_shape)?,
-            dv: ViewMut::new(&mut dv, v_shape)?,
+        let Attended { out, grads, .. } = through::attended(params, &of, Some(&d_out))?;
+        let Some((dv, d_params)) = grads else {
+            return fail("no gradients were given");
         };
-        attention.adjoint(
-            &call,
-            inputs()?,
-            &mask,
-            mode,
-            View::new(&out, out_shape)?,
-            View::new(&d_out, out_shape)?,
-            &saved,
-            grads,
-            &mut slots,
-            &mut work,
-        )?;
-        let mut d_params = params.zeros_like();
-        call.adjoint(&slots, &mut d_params)?;
         tensors.insert("out".into(), out);
         tensors.insert("grad_v".into(), dv);
         Ok((tensors, d_params))

@@ -3,10 +3,11 @@
 use super::super::compare::Worst;
 use super::super::set::{Data, Outcome, Record, fail, skip};
 use super::{U, factor_equal, frequencies_near, near, table_bound};
+use crate::through::{self, Layout};
 use posenc::config::{ConfigError, LayerPlan, Mode, ModelConfig, read};
 use posenc::reference::rotary::{pair as read_from, written};
 use posenc::rotate::{Axes, Frequencies, Slice};
-use posenc::{Error, Pairing, Positions, Rotary, Turn, View, ViewMut};
+use posenc::{Error, Pairing, Positions, Rotary, Turn};
 
 /// Runs a record.
 pub fn check(record: &Record<'_>) -> Outcome<Worst> {
@@ -260,10 +261,7 @@ fn turned(record: &Record<'_>, name: &str, plan: &LayerPlan, rotary: &Rotary) ->
         if record.json["apply"] == "apply_rotary_pos_emb" && rotary.pairing == Pairing::InterleavedToHalves {
             applied.pairing = Pairing::Halves;
         }
-        let mut ours = vec![f32::NAN; x.len()];
-        applied
-            .rotation::<f32>(shape[3], &at)?
-            .apply_into(Turn::Forward, View::new(x, shape)?, ViewMut::new(&mut ours, shape)?)?;
+        let ours = through::turned(&applied, &at, Turn::Forward, x, shape, Layout::ByHead)?;
         let ours: Vec<f64> = ours.iter().map(|x| f64::from(*x)).collect();
         // A turned coordinate is x·c − y·s. Tables differ by their bound; each side rounds two products and a sum: 2U of factor · (|x| + |y|) each.
         let width = shape[3];

@@ -1,12 +1,11 @@
-//! From a node's operands and attributes to a call of the core.
+//! From a node's operands and attributes to a call.
 
 use super::Given;
 use crate::golden::onnx::{Node, Sample};
 use crate::golden::set::{Data, Outcome, Tensor, fail, skip};
+use crate::through::{self, Attended, Attending, Pairs};
 use posenc::attention::{Inputs, Outputs, Workspace};
-use posenc::{
-    Attends, Attention, BlockMut, Call, Dims, Encoding, Mask, Mode, Needs, Params, Positions, ScoreTerm, Tile, View, ViewMut, Window,
-};
+use posenc::{Attention, BlockMut, Call, Dims, Encoding, Mask, Mode, Needs, Params, Positions, ScoreTerm, Tile, View, ViewMut, Window};
 use std::sync::{Arc, Mutex};
 
 /// One node, with its tensors in the layout `[batch, heads, seq, width]`, keys and values after what is past.
@@ -137,8 +136,8 @@ impl<T: Sample + Default> Case<T> {
         .checked()?)
     }
 
-    /// The core's answer `[batch, heads, q_len, value_dim]`, and its weights if they are asked for, `[batch, heads, q_len, k_len]`.
-    pub fn run(&self, weights: Option<&mut [T]>) -> Outcome<Vec<T>> {
+    /// Our answer `[batch, heads, q_len, value_dim]`, and its weights if they are asked for, `[batch, heads, q_len, k_len]`.
+    pub fn run(&self, weights: bool) -> Outcome<Attended<T>> {
         let ordered = self.causal || self.left.is_some() || self.right.is_some();
         let firsts: Option<Vec<usize>> = self.offsets.iter().map(|offset| usize::try_from(*offset).ok()).collect();
         let mut attention = Attention {
@@ -146,9 +145,9 @@ impl<T: Sample + Default> Case<T> {
             softcap: self.softcap,
             ..Attention::default()
         };
-        let mut mask = Mask::none();
+        let mut pairs = Pairs::default();
         let by_hand: Vec<bool>;
-        match (&firsts, ordered) {
+        match (firsts, ordered) {
             (_, false) => {}
             (Some(firsts), true) => {
                 let keys = |side: Option<i64>| side.map(|keys| usize::try_from(keys).unwrap_or(usize::MAX));
@@ -156,18 +155,14 @@ impl<T: Sample + Default> Case<T> {
                     left: keys(self.left),
                     right: keys(self.right),
                 });
-                mask = if self.causal {
-                    mask.causal_rows(firsts)
-                } else {
-                    mask.after_rows(firsts)
-                };
+                (pairs.causal, pairs.before) = (self.causal, firsts);
             }
             // The first query stands before the first key, which is no number of keys: the order is written out.
             (None, true) => {
-                let pairs = (0..self.batch * self.q_len * self.k_len)
+                let all = (0..self.batch * self.q_len * self.k_len)
                     .map(|at| (at / (self.q_len * self.k_len), at / self.k_len % self.q_len, at % self.k_len));
-                by_hand = pairs.map(|(b, i, j)| self.in_order(b, i, j)).collect();
-                mask = mask.attends(Attends(View::new(&by_hand, [self.batch, 1, self.q_len, self.k_len])?));
+                by_hand = all.map(|(b, i, j)| self.in_order(b, i, j)).collect();
+                pairs.attends.push((&by_hand, [self.batch, 1, self.q_len, self.k_len]));
             }
         }
         let padding: Vec<bool>;
@@ -175,22 +170,34 @@ impl<T: Sample + Default> Case<T> {
             padding = (0..self.batch * self.k_len)
                 .map(|at| self.is_valid(at / self.k_len, at % self.k_len))
                 .collect();
-            mask = mask.attends(Attends(View::new(&padding, [self.batch, 1, 1, self.k_len])?));
+            pairs.attends.push((&padding, [self.batch, 1, 1, self.k_len]));
         }
-        mask = match &self.mask {
-            Some((shape, Given::Attends(given))) => mask.attends(Attends(View::new(given, *shape)?)),
-            Some((shape, Given::Added(given))) => mask.additive(View::new(given, *shape)?),
-            None => mask,
+        match &self.mask {
+            Some((shape, Given::Attends(given))) => pairs.attends.push((given, *shape)),
+            Some((shape, Given::Added(given))) => pairs.added = Some((given, *shape)),
+            None => {}
+        }
+        let (q_at, k_at) = (Positions::absent(self.q_len), Positions::absent(self.k_len));
+        let of = Attending {
+            plan: &Encoding::none().plan(self.dims()?)?,
+            at: [&q_at, &k_at],
+            attention: &attention,
+            q: (&self.q, [self.batch, self.heads, self.q_len, self.head_dim]),
+            k: (&self.k, [self.batch, self.kv_heads, self.k_len, self.head_dim]),
+            v: (&self.v, [self.batch, self.kv_heads, self.k_len, self.value_dim]),
+            sinks: &[],
+            weights,
+            pairs,
         };
-        let none = Params::zeros(&[])?;
-        self.forward(&attention, &self.call(&none)?, &mask, weights)
+        through::attended(&Params::zeros(&[])?, &of, None)
     }
 
     /// scale·qkᵀ `[batch, heads, q_len, k_len]`, as a term of the scores sees it.
     pub fn run_products(&self) -> Outcome<Vec<f32>> {
         let seen = Arc::new(Mutex::new(vec![f32::NAN; self.batch * self.heads * self.q_len * self.k_len]));
         let none = Params::zeros(&[])?;
-        let mut call = self.call(&none)?;
+        let (q_at, k_at) = (Positions::absent(self.q_len), Positions::absent(self.k_len));
+        let mut call: Call<'_, f32> = Encoding::none().plan(self.dims()?)?.call(&none, &q_at, &k_at)?;
         call.push_content(Arc::new(Recorder {
             shape: [self.heads, self.q_len, self.k_len],
             seen: seen.clone(),
@@ -199,17 +206,6 @@ impl<T: Sample + Default> Case<T> {
             scale: Some(self.scale),
             ..Attention::default()
         };
-        self.forward(&attention, &call, &Mask::none(), None)?;
-        let seen = seen.lock().map_err(|_| "the recorder panicked".to_string())?;
-        Ok(seen.clone())
-    }
-
-    fn call<'p>(&self, none: &'p Params<f32>) -> Outcome<Call<'p, f32>> {
-        let (q_at, k_at) = (Positions::absent(self.q_len), Positions::absent(self.k_len));
-        Ok(Encoding::none().plan(self.dims()?)?.call(none, &q_at, &k_at)?)
-    }
-
-    fn forward(&self, attention: &Attention, call: &Call<'_, f32>, mask: &Mask<'_, f32>, weights: Option<&mut [T]>) -> Outcome<Vec<T>> {
         let mut out = vec![T::narrow(f32::NAN); self.batch * self.heads * self.q_len * self.value_dim];
         let inputs = Inputs::new(
             View::new(&self.q, [self.batch, self.heads, self.q_len, self.head_dim])?,
@@ -219,13 +215,11 @@ impl<T: Sample + Default> Case<T> {
         let outputs = Outputs {
             out: ViewMut::new(&mut out, [self.batch, self.heads, self.q_len, self.value_dim])?,
             saved: None,
-            weights: match weights {
-                Some(weights) => Some(ViewMut::new(weights, [self.batch, self.heads, self.q_len, self.k_len])?),
-                None => None,
-            },
+            weights: None,
         };
-        attention.forward(call, inputs, mask, Mode::Evaluate, outputs, &mut Workspace::default())?;
-        Ok(out)
+        attention.forward(&call, inputs, &Mask::none(), Mode::Evaluate, outputs, &mut Workspace::default())?;
+        let seen = seen.lock().map_err(|_| "the recorder panicked".to_string())?;
+        Ok(seen.clone())
     }
 
     /// Causality and the window let query i see key j.
