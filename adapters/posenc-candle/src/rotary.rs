@@ -59,16 +59,7 @@ impl RotaryEmbedding {
     /// A file that the core refuses, or that has no such layer, or whose rotation differs between heads.
     #[cfg(feature = "config")]
     pub fn from_config(file: &[u8], layer: usize) -> Result<RotaryEmbedding> {
-        use crate::error::Error;
-        let model = posenc::config::read(file, posenc::config::Mode::Strict)?;
-        let part = model.parts.first();
-        let plan = part.and_then(|part| part.layer(layer)).ok_or_else(|| {
-            Error::Core(posenc::Error::Invalid {
-                what: "layer",
-                given: layer.to_string(),
-                expected: "a layer of the file's first part",
-            })
-        })?;
+        let plan = layer_of(file, layer)?;
         let turns = plan
             .spec
             .encoding
@@ -120,4 +111,18 @@ impl RotaryEmbedding {
         *last = Some(call.clone());
         Ok(call)
     }
+}
+
+/// A layer of the first part of a model's configuration file.
+#[cfg(feature = "config")]
+pub(crate) fn layer_of(file: &[u8], layer: usize) -> Result<posenc::config::LayerPlan> {
+    let model = posenc::config::read(file, posenc::config::Mode::Strict)?;
+    let plan = model.parts.first().and_then(|part| part.layer(layer)).cloned();
+    plan.ok_or_else(|| {
+        crate::Error::Core(posenc::Error::Invalid {
+            what: "layer",
+            given: layer.to_string(),
+            expected: "a layer of the file's first part",
+        })
+    })
 }

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::mask::Mask;
 use candle_core::{DType, Tensor};
+use candle_nn::ops::rms_norm_slow;
 use candle_nn::{Linear, Module, VarBuilder};
 use posenc::{Attention, Dims, Init, LayerSpec, Mode, Positions, Projector, Site};
 
@@ -20,6 +21,10 @@ pub enum Projections {
 impl Projections {
     /// `q_proj`, `k_proj`, `v_proj`, `o_proj`: Llama's, and most of Hugging Face's.
     pub const LLAMA: Projections = Projections::Separate(["q_proj", "k_proj", "v_proj", "o_proj"]);
+    /// `q_proj`, `k_proj`, `v_proj`, `out_proj`: OPT's, BART's, CLIP's.
+    pub const OPT: Projections = Projections::Separate(["q_proj", "k_proj", "v_proj", "out_proj"]);
+    /// `self.query`, `self.key`, `self.value`, `output.dense`: BERT's, under `attention`.
+    pub const BERT: Projections = Projections::Separate(["self.query", "self.key", "self.value", "output.dense"]);
     /// `q`, `k`, `v`, `o`: T5's.
     pub const T5: Projections = Projections::Separate(["q", "k", "v", "o"]);
 }
@@ -53,18 +58,57 @@ pub struct MultiheadAttention {
     inputs: [Linear; 3],
     out: Linear,
     sinks: Option<Tensor>,
+    norms: Option<Norms>,
     /// The layers that make the encoding's tables, where they are not the projections of queries or keys.
     tables: Vec<Option<Linear>>,
+}
+
+/// Of queries and keys, head by head.
+#[derive(Clone, Debug)]
+struct Norms {
+    weights: [Tensor; 2],
+    eps: f64,
 }
 
 impl MultiheadAttention {
     /// The weights under `vb`: those of the projections, with or without biases, `sinks` where the layer has them, and the encoding's own under the names of its plan.
     ///
     /// # Errors
-    /// Widths that the encoding cannot work with; an encoding that acts on embeddings; a tensor that is missing or has another shape.
+    /// Widths that the encoding cannot work with; a tensor that is missing or has another shape.
     pub fn load(layer: &LayerSpec, dims: Dims, projections: Projections, bias: bool, vb: VarBuilder) -> Result<MultiheadAttention> {
-        layer.attention.check()?;
-        let plan = layer.encoding.plan(dims)?;
+        let encoded = Encoded::load(&layer.encoding.plan(dims)?, vb.clone())?;
+        MultiheadAttention::with_encoded(encoded, &layer.attention, projections, bias, vb)
+    }
+
+    /// With an encoding whose parameters are found elsewhere: T5's table stands in its first block, and all blocks read it.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{VarBuilder, VarMap};
+    /// use posenc::{Attention, Dims, LayerSpec, T5Bias};
+    /// use posenc_candle::nn::{MultiheadAttention, Projections};
+    /// let weights = VarMap::new();
+    /// let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu).pp("encoder.block");
+    /// let layer = LayerSpec { encoding: T5Bias::encoder().into(), attention: Attention::unscaled() };
+    /// let first = MultiheadAttention::load(&layer, Dims::new(16, 4)?, Projections::T5, false, vb.pp("0.layer.0.SelfAttention"))?;
+    /// let shared = first.encoded().clone();
+    /// let second = MultiheadAttention::with_encoded(shared, &layer.attention, Projections::T5, false, vb.pp("1.layer.0.SelfAttention"))?;
+    /// let tables = weights.data().lock().unwrap().keys().filter(|name| name.ends_with("relative_attention_bias.weight")).count();
+    /// assert_eq!(tables, 1);
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`MultiheadAttention::load`].
+    pub fn with_encoded(
+        encoded: Encoded,
+        attention: &Attention,
+        projections: Projections,
+        bias: bool,
+        vb: VarBuilder,
+    ) -> Result<MultiheadAttention> {
+        attention.check()?;
+        let plan = encoded.plan().clone();
         let dims = plan.dims();
         let [q_width, kv_width] = [dims.heads, dims.kv_heads].map(|heads| heads * dims.head_dim);
         let widths = [q_width, kv_width, kv_width];
@@ -119,18 +163,55 @@ impl MultiheadAttention {
             }
             _ => Ok(None),
         });
-        let sinks = layer
-            .attention
+        let sinks = attention
             .sinks
             .then(|| vb.get_with_hints(dims.heads, "sinks", begun(Init::Zeros, &[])));
         Ok(MultiheadAttention {
-            attention: layer.attention.clone(),
+            attention: attention.clone(),
             dims,
             inputs,
             out,
             sinks: sinks.transpose()?,
             tables: tables.collect::<Result<_>>()?,
-            encoded: Encoded::load(&plan, vb)?,
+            norms: None,
+            encoded,
+        })
+    }
+
+    /// As a layer of a model's configuration file says: its encoding, scale, soft cap, window, sinks, and numbers of heads. Whether the projections have biases, and how they are called, no file says.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{VarBuilder, VarMap};
+    /// use posenc_candle::nn::{MultiheadAttention, Projections};
+    /// let file = br#"{"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}"#;
+    /// let weights = VarMap::new();
+    /// let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+    /// let attention = MultiheadAttention::from_config(file, 1, Projections::LLAMA, false, vb.pp("model.layers.1.self_attn"))?;
+    /// assert_eq!(weights.data().lock().unwrap()["model.layers.1.self_attn.k_proj.weight"].dims(), [32, 64]);
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A file that the core refuses, or that has no such layer; else as [`MultiheadAttention::load`].
+    #[cfg(feature = "config")]
+    pub fn from_config(file: &[u8], layer: usize, projections: Projections, bias: bool, vb: VarBuilder) -> Result<MultiheadAttention> {
+        let plan = crate::rotary::layer_of(file, layer)?;
+        MultiheadAttention::load(&plan.spec, plan.dims, projections, bias, vb)
+    }
+
+    /// With an RMS norm over each head's projected queries and keys, before the encoding acts on them: `q_norm.weight` and `k_norm.weight` `[head_dim]` under `vb`, as Qwen 3 has them. (Gemma 3 keeps
+    /// its weights less 1.)
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    #[doc(alias = "use_qk_norm")]
+    pub fn with_qk_norm(self, eps: f64, vb: VarBuilder) -> Result<MultiheadAttention> {
+        let weight = |name| vb.get_with_hints(self.dims.head_dim, name, begun(Init::Ones, &[]));
+        let weights = [weight("q_norm.weight")?, weight("k_norm.weight")?];
+        Ok(MultiheadAttention {
+            norms: Some(Norms { weights, eps }),
+            ..self
         })
     }
 
@@ -174,8 +255,12 @@ impl MultiheadAttention {
     /// A stream's projection, `[batch, heads, seq, head_dim]`.
     fn by_heads(&self, input: usize, x: &Tensor, heads: usize) -> Result<Tensor> {
         let [batch, len, _] = crate::storage::dims("stream [batch, seq, model_dim]", x.shape())?;
-        let projected = self.inputs[input].forward(x)?;
-        Ok(projected.reshape((batch, len, heads, self.dims.head_dim))?.transpose(1, 2)?)
+        let mut rows = self.inputs[input].forward(x)?.reshape((batch, len, heads, self.dims.head_dim))?;
+        if let Some((norms, weight)) = self.norms.as_ref().and_then(|norms| Some((norms, norms.weights.get(input)?))) {
+            // candle-nn's `rms_norm` has no gradient; this one has.
+            rows = rms_norm_slow(&rows, weight, norms.eps as f32)?;
+        }
+        Ok(rows.transpose(1, 2)?)
     }
 
     /// The call with the tables that this layer projects.

@@ -1,7 +1,7 @@
 //! Modules on `VarBuilder`: names, gradients, and what they compute.
 
-use super::{apart, numbers};
-use candle_core::{DType, Device, Tensor};
+use super::{apart, assert_differences, numbers, weighed};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use posenc::{
     Alibi, Attention, Deberta, DebertaProjections, Dims, Encoding, InputTable, LayerSpec, Learned, Mode, Pairing, Positions, Rotary, Shaw,
@@ -140,4 +140,58 @@ fn a_call_of_another_encoding_is_refused() {
     let call = plain.encoded().at(&Positions::range(0..3)).unwrap();
     let x = Tensor::zeros((1, 3, 16), DType::F32, &Device::Cpu).unwrap();
     assert!(t5.forward(&x, &x, &x, &call, &Mask::none(), Mode::Evaluate).is_err());
+}
+
+#[test]
+fn norms_of_queries_and_keys_act_before_the_encoding() {
+    let at = Positions::range(0..5);
+    let weights = VarMap::new();
+    let vb = VarBuilder::from_varmap(&weights, DType::F64, &Device::Cpu);
+    let spec = layer(Rotary::new(Pairing::Halves));
+    let load = || MultiheadAttention::load(&spec, Dims::new(16, 4).unwrap(), Projections::LLAMA, false, vb.clone()).unwrap();
+    let (plain, normed) = (load(), load().with_qk_norm(1e-6, vb.clone()).unwrap());
+    assert!(names(&weights).contains(&"k_norm.weight".to_string()));
+    for (i, var) in weights.all_vars().iter().enumerate() {
+        var.set(&(numbers(i, var.dims()) + 1.1).unwrap()).unwrap();
+    }
+    let x = Var::from_tensor(&numbers(3, &[2, 5, 16])).unwrap();
+    let run = |module: &MultiheadAttention, x: &Tensor| module.self_attention(x, &at, &Mask::none().causal(0), Mode::Evaluate).unwrap();
+    assert!(apart(&run(&plain, &x), &run(&normed, &x)) > 1e-3);
+    // A norm does not see the size of what it norms, and values keep theirs: ε is 1e-6 of squares of some 100, so 1e-8 of a norm, and of a result of some 100.
+    let twice = (run(&normed, &(x.as_tensor() * 2.0).unwrap()) * 0.5).unwrap();
+    assert!(apart(&twice, &run(&normed, &x)) < 1e-5);
+    let vars = weights.all_vars();
+    let all: Vec<&Var> = vars.iter().chain([&x]).collect();
+    assert_differences("norms of queries and keys", &all, || weighed(&run(&normed, &x)));
+}
+
+#[test]
+fn blocks_share_the_table_of_the_first() {
+    let weights = VarMap::new();
+    let vb = VarBuilder::from_varmap(&weights, DType::F64, &Device::Cpu);
+    let spec = layer(T5Bias::encoder());
+    let first = MultiheadAttention::load(&spec, Dims::new(16, 4).unwrap(), Projections::T5, false, vb.pp("0")).unwrap();
+    let shared = first.encoded().clone();
+    let second = MultiheadAttention::with_encoded(shared, &spec.attention, Projections::T5, false, vb.pp("1")).unwrap();
+    let x = numbers(3, &[2, 5, 16]);
+    let call = first.encoded().at(&Positions::range(0..5)).unwrap();
+    let y = first.forward(&x, &x, &x, &call, &Mask::none(), Mode::Evaluate).unwrap();
+    let z = second.forward(&y, &y, &y, &call, &Mask::none(), Mode::Evaluate).unwrap();
+    let grads = weighed(&z).backward().unwrap();
+    let vars = weights.data().lock().unwrap();
+    assert_eq!(vars.len(), 9);
+    assert!(vars.values().all(|var| grads.get(var).is_some()));
+}
+
+#[cfg(feature = "config")]
+#[test]
+fn a_layer_is_read_from_a_configuration() {
+    let file = br#"{"model_type": "bloom", "hidden_size": 64, "n_head": 4, "n_layer": 2}"#;
+    let weights = VarMap::new();
+    let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
+    let module = MultiheadAttention::from_config(file, 0, Projections::Fused, true, vb.clone()).unwrap();
+    assert!(module.encoded().plan().to_string().contains("alibi"), "{:?}", module.encoded());
+    let none = MultiheadAttention::from_config(file, 2, Projections::Fused, true, vb.clone()).unwrap_err();
+    assert!(none.to_string().contains("layer"), "{none}");
+    assert!(MultiheadAttention::from_config(b"{", 0, Projections::Fused, true, vb).is_err());
 }
