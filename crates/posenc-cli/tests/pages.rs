@@ -98,7 +98,8 @@ fn braced(text: &str) -> &str {
 impl Known {
     fn read() -> Known {
         let (mut tests, mut pages) = (BTreeMap::<_, BTreeSet<String>>::new(), BTreeSet::new());
-        for package in fs::read_dir(root().join("crates")).expect("crates").flatten() {
+        let packages = ["crates", "adapters"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder of packages"));
+        for package in packages.into_iter().flatten().flatten().filter(|package| package.path().is_dir()) {
             let name = package.file_name().to_string_lossy().into_owned();
             sources(&package.path(), &mut |path, source| {
                 let inside = path.strip_prefix(package.path()).expect("inside");
@@ -154,7 +155,10 @@ impl Known {
         let words: Vec<&str> = command.split_whitespace().collect();
         match &words[..] {
             ["posenc", subcommand, rest @ ..] => self.check_posenc(subcommand, rest),
-            ["cargo", "test", "-p", package, rest @ ..] => self.check_test(package, rest),
+            ["cargo", "test", "-p", package, rest @ ..] => self.check_test("crates", package, rest),
+            ["cargo", "test", "--manifest-path", "adapters/Cargo.toml", "-p", package, rest @ ..] => {
+                self.check_test("adapters", package, rest)
+            }
             ["cargo", "run", "-p", package, "--example", example] => {
                 let key = (package.to_string(), format!("example {example}"));
                 self.tests
@@ -192,17 +196,17 @@ impl Known {
         Ok(())
     }
 
-    fn check_test(&self, package: &str, rest: &[&str]) -> Result<(), String> {
+    fn check_test(&self, folder: &str, package: &str, rest: &[&str]) -> Result<(), String> {
         let of_package: Vec<_> = self.tests.iter().filter(|((name, _), _)| name == package).collect();
-        if of_package.is_empty() {
-            return Err(format!("there is no package {package}"));
+        if of_package.is_empty() || !root().join(folder).join(package).is_dir() {
+            return Err(format!("there is no package {package} in {folder}"));
         }
         let (targets, filter): (Vec<_>, &[&str]) = match rest {
             ["--features", feature, rest @ ..] => {
-                let manifest = fs::read_to_string(root().join(format!("crates/{package}/Cargo.toml"))).unwrap_or_default();
+                let manifest = fs::read_to_string(root().join(format!("{folder}/{package}/Cargo.toml"))).unwrap_or_default();
                 let has = manifest.lines().any(|line| line.starts_with(&format!("{feature} = [")));
                 return match has {
-                    true => self.check_test(package, rest),
+                    true => self.check_test(folder, package, rest),
                     false => Err(format!("{package} has no feature {feature}")),
                 };
             }
