@@ -93,6 +93,14 @@ impl Mask {
         }
     }
 
+    /// The same where batch rows have caches of different lengths.
+    pub fn after_rows(self, keys: &[usize]) -> Mask {
+        Mask {
+            first: First::Rows(keys.into()),
+            ..self
+        }
+    }
+
     /// Each token sees its own document's keys alone: packed sequences.
     pub fn documents(self, documents: Documents) -> Mask {
         Mask {

@@ -11,5 +11,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    golden::main(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden"))
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    golden::main(&own, &own.join("expected.txt"))
 }

@@ -37,9 +37,10 @@ const SETS: [&str; 10] = [
     "rounding",
 ];
 
-/// A test binary without a harness, because one hides what a passing test prints; what tools ask of one is answered. `own` is the project's folder of sets; `POSENC_GOLDEN` names another.
+/// A test binary without a harness, because one hides what a passing test prints; what tools ask of one is answered. `own` is the project's folder of sets,
+/// of which as many records must pass as the file `expected` says; `POSENC_GOLDEN` names another.
 #[allow(dead_code, reason = "the harness of this runner has one of its own")]
-pub fn main(own: &Path) -> ExitCode {
+pub fn main(own: &Path, expected: &Path) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|a| a == "--list") {
         println!("golden: test");
@@ -62,9 +63,9 @@ pub fn main(own: &Path) -> ExitCode {
         }
     }
     if given.is_none() {
-        match std::fs::read_to_string(own.join(through::EXPECTED)) {
+        match std::fs::read_to_string(expected) {
             Ok(expected) => complaints.extend(shortfalls(&expected, &reports)),
-            Err(error) => complaints.push(format!("{}: {error}", through::EXPECTED)),
+            Err(error) => complaints.push(format!("{}: {error}", expected.display())),
         }
     }
     for complaint in &complaints {

@@ -2,7 +2,8 @@
 
 use super::compare::{Worst, equal};
 use super::set::{Outcome, fail, skip};
-use posenc::{Positions, T5Bias, View, ViewMut, t5_bias, t5_bucket};
+use crate::through;
+use posenc::{Dims, Encoding, Positions, T5Bias, View, ViewMut, t5_bias, t5_bucket};
 use std::path::Path;
 
 /// The name of the set, and of its file without `.bin`.
@@ -58,5 +59,10 @@ pub fn check(folder: &Path) -> Outcome<Worst> {
             }
         }
     }
-    Ok(equal("bias", &[HEADS, n, n], &ours, &expected)?)
+    equal("bias", &[HEADS, n, n], &ours, &expected)?;
+    let plan = Encoding::from(T5Bias::encoder()).plan(Dims::new(HEADS, HEADS)?)?;
+    let mut params = plan.init::<f32>(0)?;
+    params.set(&plan.parameters()[0].name, &[BUCKETS, HEADS], &table)?;
+    let of_a_plan = through::bias(&plan, &params, &at, &at)?;
+    Ok(equal("bias of a plan", &[HEADS, n, n], &of_a_plan, &expected)?)
 }

@@ -5,9 +5,6 @@ use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
 use posenc::{Attends, Attention, Element, Mask, Mode, Params, Plan, Positions, Real, Rotary, Site, Turn, View, ViewMut};
 use posenc_nn::{AttentionTrace, PositionalArgs, PositionalMultiheadAttention, PositionalOutput, StreamGrads, Streams};
 
-/// How many records of each set must pass, a file beside the sets.
-pub const EXPECTED: &str = "expected.txt";
-
 /// Why a record is skipped that asked for nothing below.
 pub const OUT_OF_REACH: &str = "it asks for nothing that is computed here";
 

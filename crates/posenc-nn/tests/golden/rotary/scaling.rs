@@ -3,8 +3,9 @@
 use super::super::compare::Worst;
 use super::super::set::{Outcome, Record, fail};
 use super::{factor_equal, frequencies_near, near, table_bound};
-use posenc::Positions;
+use crate::through::{self, Layout};
 use posenc::config::{Mode, read};
+use posenc::{Positions, Turn};
 
 /// Runs a record.
 pub fn check(record: &Record<'_>) -> Outcome<Worst> {
@@ -33,7 +34,18 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
         };
         factor_equal(frequencies.table_factor, factor)?;
 
-        let rotation = rotary.rotation::<f32>(plan.dims.head_dim, &Positions::whole(&ids))?;
+        // (1, 0) of each pair, halves paired, becomes its cosine and its sine, exactly.
+        let at = Positions::whole(&ids);
+        let pairs = ours.len();
+        let row: Vec<f32> = [vec![1.0; pairs], vec![0.0; pairs]].concat();
+        let turned = through::turned(
+            rotary,
+            &at,
+            Turn::Forward,
+            &row.repeat(ids.len()),
+            [1, 1, ids.len(), 2 * pairs],
+            Layout::ByHead,
+        )?;
         for (table, of) in [("cos", 0), ("sin", 1)] {
             let tensor = format!("{name}/{table}");
             let theirs = record.tensor(&tensor)?;
@@ -41,14 +53,13 @@ pub fn check(record: &Record<'_>) -> Outcome<Worst> {
             let super::super::set::Data::F32(theirs) = &theirs.data else {
                 return fail(format!("{tensor} is not f32"));
             };
-            let pairs = ours.len();
             if width != 2 * pairs {
                 return fail(format!("{tensor}: {width} columns for {pairs} pairs"));
             }
             // transformers writes the pairs twice, side by side.
             let both: Vec<f64> = (0..ids.len())
                 .flat_map(|t| {
-                    let row = if of == 0 { rotation.cos(0, t) } else { rotation.sin(0, t) };
+                    let row = &turned[(2 * t + of) * pairs..][..pairs];
                     [row, row].concat()
                 })
                 .map(f64::from)
