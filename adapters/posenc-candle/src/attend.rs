@@ -292,10 +292,14 @@ pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[[usize; 4]; 3
 
 /// Keys and values as one tensor in which each lies without gaps, and which candle's own operations split again in the backward pass.
 pub(crate) fn together(k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    if k.dims() == v.dims() {
-        return Ok(Tensor::cat(&[k, v], 0)?.contiguous()?);
+    // candle looks for an empty view where it begins, which may be past the end of its memory.
+    match (k.elem_count(), v.elem_count()) {
+        (0, 0) => Ok(Tensor::zeros(0, k.dtype(), k.device())?),
+        (0, _) => Ok(v.flatten_all()?.contiguous()?),
+        (_, 0) => Ok(k.flatten_all()?.contiguous()?),
+        _ if k.dims() == v.dims() => Ok(Tensor::cat(&[k, v], 0)?.contiguous()?),
+        _ => Ok(Tensor::cat(&[k.flatten_all()?, v.flatten_all()?], 0)?),
     }
-    Ok(Tensor::cat(&[k.flatten_all()?, v.flatten_all()?], 0)?)
 }
 
 /// The numbers of a tensor of this type, to be joined to the parameters.

@@ -71,7 +71,7 @@ impl Call {
     /// Of any plan. `q_at` are the positions of the queries, and of the embeddings; `k_at` those of the keys.
     ///
     /// # Errors
-    /// A position that the encoding has no answer for.
+    /// A position that the encoding has no answer for; parameters of another plan.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -87,6 +87,7 @@ impl Call {
     /// # Ok::<(), posenc_candle::Error>(())
     /// ```
     pub fn of(plan: &Plan, parameters: &Parameters, q_at: &Positions, k_at: &Positions) -> Result<Call> {
+        parameters.check(plan)?;
         Ok(Call {
             shared: Arc::new(Shared::new(plan, q_at, k_at)?),
             parameters: parameters.clone(),

@@ -203,7 +203,12 @@ fn booleans(mask: &Tensor) -> Result<Booleans> {
         });
     }
     let mask = with_four_axes(mask)?;
-    let values: Vec<u8> = mask.flatten_all()?.to_vec1()?;
+    // candle looks for an empty view where it begins, which may be past the end of its memory.
+    let values: Vec<u8> = if mask.elem_count() == 0 {
+        Vec::new()
+    } else {
+        mask.flatten_all()?.to_vec1()?
+    };
     Ok(Booleans {
         values: values.into_iter().map(|x| x != 0).collect(),
         shape: dims(WHAT, mask.shape())?,

@@ -73,6 +73,20 @@ impl Parameters {
         })
     }
 
+    /// As many as the plan has.
+    pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
+        let expected: usize = plan.parameters().iter().map(ParamSpec::size).sum();
+        let given = self.flat.as_ref().map_or(0, Tensor::elem_count);
+        if expected == given {
+            return Ok(());
+        }
+        Err(Error::Core(posenc::Error::Shape {
+            what: "parameters end to end [numbers]",
+            expected: vec![expected],
+            given: vec![given],
+        }))
+    }
+
     /// With more numbers after them.
     pub(crate) fn followed_by<'t>(&'t self, more: impl IntoIterator<Item = &'t Tensor>) -> Result<Parameters> {
         let tensors = self.flat.iter().chain(more).map(|tensor| tensor.to_device(&Device::Cpu));

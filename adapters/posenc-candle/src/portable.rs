@@ -152,10 +152,22 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
     let posenc::Dims {
         heads, kv_heads, head_dim, ..
     } = call.dims();
+    let (expected, given) = (
+        if attention.sinks { heads } else { 0 },
+        call.sinks.as_ref().map_or(0, Tensor::elem_count),
+    );
+    if expected != given {
+        return Err(Error::Core(posenc::Error::Shape {
+            what: "sinks [heads], with Attention::sinks and only then",
+            expected: vec![expected],
+            given: vec![given],
+        }));
+    }
     let ([batch, _, q_len, _], k_len) = (q_shape, k_shape[2]);
     check_shape(crate::attend::Q, [batch, heads, call.q_at().len(), head_dim], q_shape)?;
     check_shape(crate::attend::K, [batch, kv_heads, call.k_at().len(), head_dim], k_shape)?;
     check_shape(crate::attend::V, [batch, kv_heads, k_len, v_shape[3]], v_shape)?;
+    let written = mask_matrix(call, attention, mask, [batch, heads, q_len, k_len])?;
     if batch * q_len * k_len == 0 {
         return Ok(Tensor::zeros((batch, heads, q_len, v_shape[3]), q.dtype(), device)?);
     }
@@ -184,7 +196,6 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
     if biased {
         scores = scores.broadcast_add(&call.bias(real, device)?)?;
     }
-    let written = mask_matrix(call, attention, mask, [batch, heads, q_len, k_len])?;
     scores = (scores + written.to_dtype(real)?.to_device(device)?)?;
     if let Some(sinks) = &call.sinks {
         let sinks = sinks.to_dtype(stored)?.to_dtype(real)?.reshape((1, heads, 1, 1))?;

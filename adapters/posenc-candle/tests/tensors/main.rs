@@ -4,6 +4,7 @@ mod adding;
 mod attention;
 mod bias;
 mod faults;
+mod hostile;
 #[cfg(feature = "nn")]
 mod laws;
 #[cfg(feature = "nn")]
