@@ -167,9 +167,13 @@ impl Call {
                 given: vec![tables.len()],
             }));
         }
-        let flat = tables.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
+        let some = tables.iter().filter(|table| table.elem_count() > 0);
+        let flat = some.map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Call {
-            tables: if flat.is_empty() { None } else { Some(Tensor::cat(&flat, 0)?) },
+            tables: match flat.is_empty() {
+                true => None,
+                false => Some(Tensor::cat(&flat, 0)?),
+            },
             ..self.clone()
         })
     }

@@ -148,6 +148,7 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
         return Ok(call.attend_fused(attention, [&q?, &k?, &v?], mask, mode)?.to_device(device)?);
     };
     let [q_shape, k_shape, v_shape] = crate::attend::check(q, k, v)?;
+    let (stored, real) = (q.dtype(), real_of(crate::attend::Q, q.dtype())?);
     attention.check()?;
     let posenc::Dims {
         heads, kv_heads, head_dim, ..
@@ -171,7 +172,6 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
     if batch * q_len * k_len == 0 {
         return Ok(Tensor::zeros((batch, heads, q_len, v_shape[3]), q.dtype(), device)?);
     }
-    let (stored, real) = (q.dtype(), real_of(crate::attend::Q, q.dtype())?);
     let mut q = rotate(call, Side::Query, &q.to_dtype(real)?)?;
     let k = rotate(call, Side::Key, &k.to_dtype(real)?)?;
     if let Some(temperature) = attention.temperature {
@@ -197,7 +197,7 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
         scores = scores.broadcast_add(&call.bias(real, device)?)?;
     }
     scores = (scores + written.to_dtype(real)?.to_device(device)?)?;
-    if let Some(sinks) = &call.sinks {
+    if let Some(sinks) = call.sinks.as_ref().filter(|_| attention.sinks) {
         let sinks = sinks.to_dtype(stored)?.to_dtype(real)?.reshape((1, heads, 1, 1))?;
         let sinks = sinks.broadcast_as((batch, heads, q_len, 1))?;
         scores = Tensor::cat(&[scores, sinks.contiguous()?], 3)?;
