@@ -13,7 +13,7 @@ use std::fmt;
 /// ```
 /// use candle_core::{DType, Device};
 /// use candle_nn::{VarBuilder, VarMap};
-/// use posenc::{Dims, Encoding, Learned, Mode, Positions, T5Bias};
+/// use posenc::{Dims, Encoding, Learned, Mode, Positions, Sinusoidal, T5Bias};
 /// use posenc_candle::nn::Encoded;
 /// let weights = VarMap::new(); // or `VarBuilder::from_mmaped_safetensors`
 /// let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
@@ -22,6 +22,10 @@ use std::fmt;
 /// let wpe = Encoded::learned(Learned::new(32), 8, vb.pp("wpe"))?;
 /// let x = candle_core::Tensor::zeros((2, 5, 8), DType::F32, &Device::Cpu)?;
 /// let x = wpe.at(&Positions::range(0..5))?.embed(&x, Mode::Evaluate)?;
+///
+/// // Sinusoids have no weights: nothing is read.
+/// let sinusoidal = Encoded::load(&Encoding::from(Sinusoidal::paper()).plan(Dims::new(8, 2)?)?, vb.pp("embed_positions"))?;
+/// let x = sinusoidal.at(&Positions::range(0..5))?.embed(&x, Mode::Evaluate)?;
 ///
 /// // T5's `encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight`, the name of the plan's own parameter.
 /// let plan = Encoding::from(T5Bias::encoder()).plan(Dims::new(8, 2)?)?;
