@@ -1,9 +1,10 @@
 //! The reference vectors' questions, answered on candle's tensors: gradients are those of candle's graph.
 
+use crate::golden::asked::{Attended, Attending, Embedded, Layered, Layout, Pairs};
 use crate::golden::set::{Outcome, Stop, fail};
 use candle_core::{DType, Device, Tensor, Var, WithDType};
 use candle_nn::VarBuilder;
-use posenc::{Attention, Element, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rotary, Side, Site, Turn};
+use posenc::{Element, LayerSpec, Mode, ParamSpec, Params, Plan, Positions, Real, Rotary, Side, Site, Turn};
 use posenc_candle::nn::{MultiheadAttention, Projections};
 use posenc_candle::{Call, Mask, Parameters};
 use posenc_nn::{AttnMask, PositionalArgs, PositionalMultiheadAttention, PositionalOutput, Streams};
@@ -88,15 +89,6 @@ impl Gradients {
     }
 }
 
-/// How rows of heads lie.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Layout {
-    /// `[batch, heads, seq, head_dim]`.
-    ByHead,
-    /// `[batch, seq, heads, head_dim]`.
-    ByToken,
-}
-
 /// Rows turned, in the layout in which they were given.
 pub fn turned<T: Number>(rotary: &Rotary, at: &Positions, turn: Turn, x: &[T], shape: [usize; 4], layout: Layout) -> Outcome<Vec<T>> {
     let by_head = |x: &Tensor| {
@@ -129,12 +121,7 @@ pub fn turned<T: Number>(rotary: &Rotary, at: &Positions, turn: Turn, x: &[T], s
     }
 }
 
-/// Embeddings `[batch, seq, width]` with what acts on them, and the gradients of the embeddings and the parameters where one is asked for.
-pub struct Embedded {
-    pub out: Vec<f32>,
-    pub grads: Option<(Vec<f32>, Params<f32>)>,
-}
-
+/// What acts on embeddings.
 pub fn embedded(
     plan: &Plan,
     params: &Params<f32>,
@@ -179,40 +166,7 @@ pub fn rows(plan: &Plan, params: &Params<f64>, q_at: &Positions, k_at: &Position
     Ok(call.rows(table, DType::F64)?.to_vec2()?)
 }
 
-/// Which pairs attend.
-#[derive(Clone, Debug, Default)]
-pub struct Pairs<'a, R> {
-    /// A query sees what came before it.
-    pub causal: bool,
-    /// Keys before the first query, in each row of the batch; needed where queries are in order.
-    pub before: Vec<usize>,
-    /// True attends.
-    pub attends: Vec<(&'a [bool], [usize; 4])>,
-    pub added: Option<(&'a [R], [usize; 4])>,
-}
-
-/// One attention, its tensors `[batch, heads, seq, width]`.
-pub struct Attending<'a, T: Element> {
-    pub plan: &'a Plan,
-    pub at: [&'a Positions; 2],
-    pub attention: &'a Attention,
-    pub q: (&'a [T], [usize; 4]),
-    pub k: (&'a [T], [usize; 4]),
-    pub v: (&'a [T], [usize; 4]),
-    pub sinks: &'a [T],
-    /// Weights are asked for.
-    pub weights: bool,
-    pub pairs: Pairs<'a, T::Real>,
-}
-
-/// What attention gives, and the gradients of the values and the parameters where one is asked for.
-pub struct Attended<T: Element> {
-    pub out: Vec<T>,
-    /// `[batch, heads, q_len, k_len]`.
-    pub weights: Option<Vec<T>>,
-    pub grads: Option<(Vec<T>, Params<T::Real>)>,
-}
-
+/// One attention.
 pub fn attended<T: Number>(params: &Params<T::Real>, of: &Attending<'_, T>, d_out: Option<&[T]>) -> Outcome<Attended<T>> {
     let vars = variables(of.plan.parameters(), params)?;
     let mut call = Call::of(of.plan, &Parameters::by_name(of.plan, &vars)?, of.at[0], of.at[1])?;
@@ -257,13 +211,6 @@ pub fn attended<T: Number>(params: &Params<T::Real>, of: &Attending<'_, T>, d_ou
 
 fn flags(flags: &[bool], shape: &[usize]) -> Outcome<Tensor> {
     tensor(&flags.iter().map(|flag| u8::from(*flag)).collect::<Vec<_>>(), shape)
-}
-
-/// What a layer gives, and for a gradient of its output those of the streams (of one stream, its total first) and of the parameters.
-pub struct Layered {
-    pub output: PositionalOutput<f32>,
-    pub d_streams: [Vec<f32>; 3],
-    pub grads: Params<f32>,
 }
 
 /// The same layer, as a module whose weights are found by name.

@@ -1,10 +1,10 @@
 //! Fused attention: against attention written out, and gradients to everything that is given.
 
-use super::{apart, assert_differences, call, half_ulp, numbers, plan, variables, weighed};
+use super::{apart, assert_differences, call, dims, half_ulp, numbers, plan, variables, weighed};
 use candle_core::{DType, Device, Tensor, Var};
 use posenc::{
-    Alibi, Attention, ClippedBias, Dims, Direction, Encoding, Fire, Kerple, Mode, MusicTransformer, Pairing, Positions, Rotary, Shaw,
-    T5Bias, Window,
+    Alibi, Attention, ClippedBias, Direction, Encoding, Fire, Kerple, Mode, MusicTransformer, Pairing, Positions, Rotary, Shaw, T5Bias,
+    Window,
 };
 use posenc_candle::{Call, Error, Mask};
 use std::collections::HashMap;
@@ -23,15 +23,6 @@ fn encodings() -> Vec<Encoding> {
         MusicTransformer::new(8).into(),
         Encoding::from(Rotary::new(Pairing::Interleaved)).with(T5Bias::decoder()),
     ]
-}
-
-fn dims() -> Dims {
-    Dims {
-        model_dim: 16,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 4,
-    }
 }
 
 /// q [2, 4, 5, 4], k and v [2, 2, 5, 4] as views of [batch, seq, heads, head_dim].

@@ -26,6 +26,16 @@ fn numbers(seed: usize, shape: &[usize]) -> Tensor {
     Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
 }
 
+/// Four query heads over two key heads.
+fn dims() -> Dims {
+    Dims {
+        model_dim: 16,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 4,
+    }
+}
+
 fn plan(encoding: impl Into<Encoding>, dims: Dims) -> Plan {
     encoding.into().plan(dims).unwrap()
 }

@@ -1,21 +1,12 @@
 //! The way by tensor operations, on the CPU: the same numbers and gradients as the kernels'.
 
-use super::{apart, assert_differences, call, numbers, plan, variables, weighed};
+use super::{apart, assert_differences, call, dims, numbers, plan, variables, weighed};
 use candle_core::{Tensor, Var};
 use posenc::{
     Alibi, Attention, Dims, Encoding, Fire, InputTable, Learned, Mode, Pairing, Positions, Rotary, Shaw, Side, Sinusoidal, Site, T5Bias,
     Temperature, Window,
 };
 use posenc_candle::Mask;
-
-fn dims() -> Dims {
-    Dims {
-        model_dim: 16,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 4,
-    }
-}
 
 #[test]
 fn rotation_is_the_same_by_tensor_operations() {

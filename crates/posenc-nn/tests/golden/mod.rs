@@ -1,5 +1,6 @@
 //! Runs the records of a folder of reference vectors through the public API and says what came of each set.
 
+pub mod asked;
 mod attention;
 mod bounded;
 pub mod compare;

@@ -1,9 +1,10 @@
 //! What computes our side of a record: here the core and its layers. Another implementation answers the same questions in a module of this name, and is held to the same bounds.
 
+use crate::golden::asked::{Attended, Attending, Embedded, Layered, Layout};
 use crate::golden::set::Outcome;
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots, Workspace};
-use posenc::{Attends, Attention, Element, Mask, Mode, Params, Plan, Positions, Real, Rotary, Site, Turn, View, ViewMut};
-use posenc_nn::{AttentionTrace, PositionalArgs, PositionalMultiheadAttention, PositionalOutput, StreamGrads, Streams};
+use posenc::{Attends, Element, Mask, Mode, Params, Plan, Positions, Real, Rotary, Site, Turn, View, ViewMut};
+use posenc_nn::{AttentionTrace, PositionalArgs, PositionalMultiheadAttention, StreamGrads, Streams};
 
 /// Why a record is skipped that asked for nothing below.
 pub const OUT_OF_REACH: &str = "it asks for nothing that is computed here";
@@ -20,15 +21,6 @@ pub fn reached() -> bool {
     true
 }
 
-/// How rows of heads lie.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Layout {
-    /// `[batch, heads, seq, head_dim]`.
-    ByHead,
-    /// `[batch, seq, heads, head_dim]`.
-    ByToken,
-}
-
 /// Rows turned, in the layout in which they were given.
 pub fn turned<T: Number>(rotary: &Rotary, at: &Positions, turn: Turn, x: &[T], shape: [usize; 4], layout: Layout) -> Outcome<Vec<T>> {
     let rotation = rotary.rotation::<T::Real>(shape[3], at)?;
@@ -41,12 +33,7 @@ pub fn turned<T: Number>(rotary: &Rotary, at: &Positions, turn: Turn, x: &[T], s
     Ok(ours)
 }
 
-/// Embeddings `[batch, seq, width]` with what acts on them, and the gradients of the embeddings and the parameters where one is asked for.
-pub struct Embedded {
-    pub out: Vec<f32>,
-    pub grads: Option<(Vec<f32>, Params<f32>)>,
-}
-
+/// What acts on embeddings.
 pub fn embedded(
     plan: &Plan,
     params: &Params<f32>,
@@ -93,40 +80,7 @@ pub fn rows(plan: &Plan, params: &Params<f64>, q_at: &Positions, k_at: &Position
     Ok((0..rows.shape()[0]).map(|row| rows.row([row, 0]).to_vec()).collect())
 }
 
-/// Which pairs attend.
-#[derive(Clone, Debug, Default)]
-pub struct Pairs<'a, R> {
-    /// A query sees what came before it.
-    pub causal: bool,
-    /// Keys before the first query, in each row of the batch; needed where queries are in order.
-    pub before: Vec<usize>,
-    /// True attends.
-    pub attends: Vec<(&'a [bool], [usize; 4])>,
-    pub added: Option<(&'a [R], [usize; 4])>,
-}
-
-/// One attention, its tensors `[batch, heads, seq, width]`.
-pub struct Attending<'a, T: Element> {
-    pub plan: &'a Plan,
-    pub at: [&'a Positions; 2],
-    pub attention: &'a Attention,
-    pub q: (&'a [T], [usize; 4]),
-    pub k: (&'a [T], [usize; 4]),
-    pub v: (&'a [T], [usize; 4]),
-    pub sinks: &'a [T],
-    /// Weights are asked for.
-    pub weights: bool,
-    pub pairs: Pairs<'a, T::Real>,
-}
-
-/// What attention gives, and the gradients of the values and the parameters where one is asked for.
-pub struct Attended<T: Element> {
-    pub out: Vec<T>,
-    /// `[batch, heads, q_len, k_len]`.
-    pub weights: Option<Vec<T>>,
-    pub grads: Option<(Vec<T>, Params<T::Real>)>,
-}
-
+/// One attention.
 pub fn attended<T: Number>(params: &Params<T::Real>, of: &Attending<'_, T>, d_out: Option<&[T]>) -> Outcome<Attended<T>> {
     let call = of.plan.call(params, of.at[0], of.at[1])?;
     let mut mask = Mask::none();
@@ -188,13 +142,7 @@ pub fn attended<T: Number>(params: &Params<T::Real>, of: &Attending<'_, T>, d_ou
     })
 }
 
-/// What a layer gives, and for a gradient of its output those of the streams (of one stream, its total first) and of the parameters.
-pub struct Layered {
-    pub output: PositionalOutput<f32>,
-    pub d_streams: [Vec<f32>; 3],
-    pub grads: Params<f32>,
-}
-
+/// A whole attention module.
 pub fn layer(
     module: &PositionalMultiheadAttention,
     params: &Params<f32>,

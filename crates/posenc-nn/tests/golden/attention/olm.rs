@@ -1,12 +1,13 @@
 //! openlanguagemodel's modules: ALiBi attention, the learned table, rotary and partial rotary.
 
+use crate::golden::asked::{Embedded, Layout};
 use crate::golden::bounded::{Bounded, sum};
 use crate::golden::compare::{Worst, equal, within};
 use crate::golden::encodings::alibi;
 use crate::golden::oracle::{Places, Problem, computed, total};
 use crate::golden::rotation::turned;
 use crate::golden::set::{Outcome, Record, fail};
-use crate::through::{self, Embedded, Layout};
+use crate::through;
 use posenc::embed::{lookup, lookup_adjoint};
 use posenc::{Alibi, Dims, Encoding, Learned, Pairing, Params, Positions, Rotary, Turn, View, ViewMut};
 use posenc_nn::{MultiheadAttention, PositionalArgs, PositionalMultiheadAttention, Streams};

@@ -1,11 +1,12 @@
 //! symm-learning's three modules: [`PositionalMultiheadAttention::additive_pos`], [`PositionalMultiheadAttention::additive_rel`] and
 //! [`PositionalMultiheadAttention::rope`], through one runner.
 
+use crate::golden::asked::Layered;
 use crate::golden::bounded::Bounded;
 use crate::golden::compare::{Worst, equal, within};
 use crate::golden::oracle::{Places, Problem, Solution, total};
 use crate::golden::set::{Data, Outcome, Record, Tensor, fail, skip};
-use crate::through::{self, Layered};
+use crate::through;
 use posenc::{Params, Positions};
 use posenc_nn::{AttnMask, PositionalArgs, PositionalMultiheadAttention, Projections, Streams};
 

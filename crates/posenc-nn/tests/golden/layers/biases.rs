@@ -1,8 +1,9 @@
 //! Biases by their own code, through attention: KERPLE's authors', FIRE, NeMo's Sandwich, transformers' Swin and Swin v2. Queries and keys are zeros, so the weights are the softmax of the bias.
 
 use super::{Subject, Tensors, numbers};
+use crate::golden::asked::{Attended, Attending, Pairs};
 use crate::golden::set::{Outcome, Record, fail};
-use crate::through::{self, Attended, Attending, Pairs};
+use crate::through;
 use posenc::{Attention, Dims, Encoding, Fire, Kernel, Kerple, LogCpb, ParamSpec, Params, Plan, Positions, Sandwich, SwinBias};
 
 pub struct Biased {

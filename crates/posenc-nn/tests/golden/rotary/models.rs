@@ -3,7 +3,8 @@
 use super::super::compare::Worst;
 use super::super::set::{Data, Outcome, Record, fail, skip};
 use super::{U, factor_equal, frequencies_near, near, table_bound};
-use crate::through::{self, Layout};
+use crate::golden::asked::Layout;
+use crate::through;
 use posenc::config::{ConfigError, LayerPlan, Mode, ModelConfig, read};
 use posenc::reference::rotary::{pair as read_from, written};
 use posenc::rotate::{Axes, Frequencies, Slice};

@@ -3,7 +3,8 @@
 use super::super::compare::Worst;
 use super::super::set::{Outcome, Record, fail};
 use super::{factor_equal, frequencies_near, near, table_bound};
-use crate::through::{self, Layout};
+use crate::golden::asked::Layout;
+use crate::through;
 use posenc::config::{Mode, read};
 use posenc::{Positions, Turn};
 

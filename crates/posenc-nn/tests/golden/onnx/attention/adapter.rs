@@ -1,9 +1,10 @@
 //! From a node's operands and attributes to a call.
 
 use super::Given;
+use crate::golden::asked::{Attended, Attending, Pairs};
 use crate::golden::onnx::{Node, Sample};
 use crate::golden::set::{Data, Outcome, Tensor, fail, skip};
-use crate::through::{self, Attended, Attending, Pairs};
+use crate::through;
 use posenc::attention::{Inputs, Outputs, Workspace};
 use posenc::{Attention, BlockMut, Call, Dims, Encoding, Mask, Mode, Needs, Params, Positions, ScoreTerm, Tile, View, ViewMut, Window};
 use std::sync::{Arc, Mutex};
