@@ -98,6 +98,18 @@ impl Call {
     }
 
     /// The same for another layer: its parameters, the same position tables. Tables and sinks are each layer's own and are left out.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use posenc::{ClippedBias, Dims, Direction, Encoding, Positions};
+    /// use posenc_candle::{Call, Parameters, init};
+    /// let plan = Encoding::from(ClippedBias::new(4, Direction::KeyMinusQuery)).plan(Dims::new(8, 2)?)?;
+    /// let layers = [init(&plan, 0, DType::F32, &Device::Cpu)?, init(&plan, 1, DType::F32, &Device::Cpu)?];
+    /// let at = Positions::range(0..5);
+    /// let first = Call::of(&plan, &Parameters::by_name(&plan, &layers[0])?, &at, &at)?;
+    /// let second = first.for_layer(&Parameters::by_name(&plan, &layers[1])?);
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
     pub fn for_layer(&self, parameters: &Parameters) -> Call {
         Call {
             shared: self.shared.clone(),
@@ -109,6 +121,23 @@ impl Call {
     }
 
     /// The same with a logit per head that takes part in the softmax and has no value, `[heads]`, where [`Attention::sinks`] says so.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor, Var};
+    /// use posenc::{Attention, Dims, Encoding, Mode, Pairing, Positions, Rotary};
+    /// use posenc_candle::{Call, Mask};
+    /// let plan = Encoding::from(Rotary::new(Pairing::Halves)).plan(Dims::new(8, 2)?)?;
+    /// let sinks = Var::zeros(2, DType::F32, &Device::Cpu)?; // GPT-OSS's `self_attn.sinks`
+    /// let call = Call::new(&plan, &Positions::range(0..3))?.with_sinks(&sinks);
+    /// let x = Tensor::ones((1, 2, 3, 4), DType::F32, &Device::Cpu)?;
+    /// let attention = Attention { sinks: true, ..Attention::default() };
+    /// let out = call.attend(&attention, &x, &x, &x, &Mask::none().causal(0), Mode::Evaluate)?;
+    /// // The first token sees itself and the sink, whose logit is 0: e^2 / (e^2 + 1) of a value of 1, with a score of 4 / √4.
+    /// let first = out.flatten_all()?.to_vec1::<f32>()?[0];
+    /// assert!((first - 0.880_797).abs() < 1e-6);
+    /// assert!(out.sum_all()?.backward()?.get(&sinks).is_some());
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
     pub fn with_sinks(&self, sinks: &Tensor) -> Call {
         Call {
             sinks: Some(sinks.clone()),
@@ -208,6 +237,18 @@ impl Call {
 
     /// `x` `[batch, heads, seq, head_dim]` turned as the encoding turns queries or keys; `x` itself if it turns nothing. The result is contiguous.
     ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use posenc::{Dims, Encoding, Pairing, Positions, Rotary, Side};
+    /// use posenc_candle::Call;
+    /// let plan = Encoding::from(Rotary::new(Pairing::Interleaved)).plan(Dims::new(2, 1)?)?;
+    /// let call = Call::new(&plan, &Positions::range(0..2))?;
+    /// let x = Tensor::new(&[[[[1f32, 0.0], [1.0, 0.0]]]], &Device::Cpu)?; // [1, 1, 2, 2]
+    /// let turned = call.rotate(Side::Query, &x)?.flatten_all()?.to_vec1::<f32>()?;
+    /// assert_eq!(turned, [1.0, 0.0, 1f64.cos() as f32, 1f64.sin() as f32]); // the token at 1 by one radian
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Another type, rank, length or width; a last axis with gaps.
     pub fn rotate(&self, side: Side, x: &Tensor) -> Result<Tensor> {
@@ -278,6 +319,17 @@ impl Call {
 
     /// Embeddings `[batch, seq, model_dim]` with everything that is added and concatenated to them, and dropout where a method names one.
     ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use posenc::{Dims, Encoding, Mode, Positions, Sinusoidal};
+    /// use posenc_candle::Call;
+    /// let plan = Encoding::from(Sinusoidal::paper()).plan(Dims::new(4, 1)?)?;
+    /// let tokens = Tensor::zeros((2, 3, 4), DType::BF16, &Device::Cpu)?;
+    /// let x = Call::new(&plan, &Positions::range(0..3))?.embed(&tokens, Mode::Evaluate)?;
+    /// assert_eq!(x.narrow(1, 0, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?[..4], [0.0, 1.0, 0.0, 1.0]);
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Another type, rank, length or width; a last axis with gaps; a parameter that is missing.
     pub fn embed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -285,6 +337,21 @@ impl Call {
     }
 
     /// `x` with what is added at a site, or `x` itself where nothing is: `[batch, seq, model_dim]` before the projections, `[batch, heads, seq, head_dim]` after them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use posenc::{Dims, Encoding, InputTable, Mode, Positions, Site};
+    /// use posenc_candle::{Call, Parameters, init};
+    /// // A table that queries and keys see, and values do not.
+    /// let plan = Encoding::from(InputTable::new(16)).plan(Dims::new(8, 2)?)?;
+    /// let table = init(&plan, 0, DType::F32, &Device::Cpu)?;
+    /// let at = Positions::range(0..5);
+    /// let call = Call::of(&plan, &Parameters::by_name(&plan, &table)?, &at, &at)?;
+    /// let x = Tensor::zeros((2, 5, 8), DType::F32, &Device::Cpu)?;
+    /// let [query, key] = [Site::QueryInput, Site::KeyInput].map(|site| call.add(site, &x, Mode::Evaluate));
+    /// assert!(query?.sum_all()?.backward()?.get(&table["pos_emb"]).is_some());
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Call::embed`].
@@ -368,6 +435,20 @@ impl Call {
     ///
     /// `q` `[batch, heads, q_len, head_dim]`, `k` `[batch, kv_heads, k_len, head_dim]`, `v` `[batch, kv_heads, k_len, value_dim]`, in any storage order whose last axis is contiguous. The result
     /// is `[batch, heads, q_len, value_dim]`; a row that attends to nothing is zeros.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use posenc::{Alibi, Attention, Dims, Encoding, Mode, Positions};
+    /// use posenc_candle::{Call, Mask};
+    /// let plan = Encoding::from(Alibi::new()).plan(Dims { model_dim: 32, heads: 4, kv_heads: 2, head_dim: 8 })?;
+    /// // Two new tokens after eight that are in the cache.
+    /// let call = Call::of(&plan, &posenc_candle::Parameters::NONE, &Positions::range(8..10), &Positions::range(0..10))?;
+    /// let q = Tensor::randn(0f32, 1f32, (1, 4, 2, 8), &Device::Cpu)?.to_dtype(DType::F16)?;
+    /// let k = Tensor::randn(0f32, 1f32, (1, 2, 10, 8), &Device::Cpu)?.to_dtype(DType::F16)?;
+    /// let out = call.attend(&Attention::default(), &q, &k, &k, &Mask::none().causal(8), Mode::Evaluate)?;
+    /// assert_eq!((out.dims(), out.dtype()), (&[1, 4, 2, 8][..], DType::F16));
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Types, ranks or shapes that do not fit; a setting out of range; a parameter or table that is missing.
