@@ -1,8 +1,10 @@
 //! The three models, original and swapped, behind one interface; and the configurations that are run.
 
-use crate::weights::Random;
+use crate::weights::{Moved, Weights};
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Activation, VarBuilder};
+use posenc::rotate::Scaling;
+use posenc::{Pairing, Rotary};
 
 /// A model with its cache.
 pub trait Decoder {
@@ -45,11 +47,13 @@ impl Model {
         }
     }
 
-    /// Of the layers that see everything.
-    pub fn base(self) -> f64 {
+    /// The rotations of its layers.
+    pub fn rotations(self) -> Vec<Rotary> {
+        let halves = Rotary::new(Pairing::Halves);
         match self {
-            Model::Llama => 500_000.0,
-            Model::Qwen2 | Model::Gemma3 => 1_000_000.0,
+            Model::Llama => vec![halves.with_base(LLAMA_BASE).with_scaling(LLAMA_SCALING)],
+            Model::Qwen2 => vec![halves.with_base(WIDE_BASE)],
+            Model::Gemma3 => vec![halves.clone().with_base(LOCAL_BASE), halves.with_base(WIDE_BASE)],
         }
     }
 }
@@ -62,20 +66,33 @@ pub enum Code {
 }
 
 pub const VOCAB: usize = 512;
+/// The longest sum of products in a layer.
+pub const LONGEST_SUM: usize = 2 * WIDTH;
 const WIDTH: usize = 256;
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
-const LAST: usize = crate::FAR + 1;
-/// Of Gemma 3's local layers, and their base.
-const WINDOW: usize = 512;
+const POSITIONS: usize = crate::measure::FAR + 1;
+/// Llama 3.2's.
+const LLAMA_BASE: f64 = 500_000.0;
+const LLAMA_SCALING: Scaling = Scaling::Llama3 {
+    factor: 32.0,
+    original_len: 8192,
+    low_freq_factor: 1.0,
+    high_freq_factor: 4.0,
+};
+/// Qwen2's, and Gemma 3's global layers'.
+const WIDE_BASE: f64 = 1_000_000.0;
+/// Gemma 3's local layers', and their window.
 const LOCAL_BASE: f64 = 10_000.0;
+const WINDOW: usize = 32;
 
-/// A model with the weights of `seed`; its bases are multiplied by `base`, which is 1 but where sensitivity to it is measured.
-pub fn load(model: Model, code: Code, dtype: DType, base: f64, weights: Random) -> Result<Box<dyn Decoder>> {
-    let vb = VarBuilder::from_backend(Box::new(weights), dtype, Device::Cpu);
+/// A model with weights of a seed.
+pub fn load(model: Model, code: Code, dtype: DType, seed: u64, moved: Moved) -> Result<Box<dyn Decoder>> {
+    let gemma = model == Model::Gemma3;
+    let vb = VarBuilder::from_backend(Box::new(Weights { seed, gemma, moved }), dtype, Device::Cpu);
     match code {
-        Code::Original => of_original::load(model, base, vb),
-        Code::Swapped => of_swapped::load(model, base, vb),
+        Code::Original => of_original::load(model, vb),
+        Code::Swapped => of_swapped::load(model, vb),
     }
 }
 
@@ -132,10 +149,9 @@ macro_rules! models {
                 }
             }
 
-            pub fn load(model: Model, base: f64, vb: VarBuilder) -> Result<Box<dyn Decoder>> {
+            pub fn load(model: Model, vb: VarBuilder) -> Result<Box<dyn Decoder>> {
                 Ok(match model {
                     Model::Llama => {
-                        // Llama 3.2's scaling: its bands take effect within the positions that are run.
                         let config = llama::Config {
                             hidden_size: WIDTH,
                             intermediate_size: 2 * WIDTH,
@@ -145,7 +161,7 @@ macro_rules! models {
                             num_key_value_heads: KV_HEADS,
                             use_flash_attn: false,
                             rms_norm_eps: 1e-5,
-                            rope_theta: (model.base() * base) as f32,
+                            rope_theta: LLAMA_BASE as f32,
                             bos_token_id: None,
                             eos_token_id: None,
                             rope_scaling: Some(llama::Llama3RopeConfig {
@@ -155,7 +171,7 @@ macro_rules! models {
                                 original_max_position_embeddings: 8192,
                                 rope_type: llama::Llama3RopeType::Llama3,
                             }),
-                            max_position_embeddings: LAST,
+                            max_position_embeddings: POSITIONS,
                             tie_word_embeddings: false,
                         };
                         let cache = llama::Cache::new(true, vb.dtype(), &config, vb.device())?;
@@ -170,11 +186,11 @@ macro_rules! models {
                             num_hidden_layers: model.layers(),
                             num_attention_heads: HEADS,
                             num_key_value_heads: KV_HEADS,
-                            max_position_embeddings: LAST,
-                            sliding_window: LAST,
+                            max_position_embeddings: POSITIONS,
+                            sliding_window: POSITIONS,
                             max_window_layers: model.layers(),
                             tie_word_embeddings: false,
-                            rope_theta: model.base() * base,
+                            rope_theta: WIDE_BASE,
                             rms_norm_eps: 1e-6,
                             use_sliding_window: false,
                             hidden_act: Activation::Silu,
@@ -190,17 +206,18 @@ macro_rules! models {
                             intermediate_size: 2 * WIDTH,
                             num_attention_heads: HEADS,
                             num_hidden_layers: model.layers(),
-                            num_key_value_heads: KV_HEADS,
+                            // candle's cache refuses the values of more than one key head (0.11.1); the 1B model has one.
+                            num_key_value_heads: 1,
                             rms_norm_eps: 1e-6,
-                            rope_theta: model.base() * base,
-                            rope_local_base_freq: LOCAL_BASE * base,
+                            rope_theta: WIDE_BASE,
+                            rope_local_base_freq: LOCAL_BASE,
                             vocab_size: VOCAB,
                             final_logit_softcapping: None,
                             attn_logit_softcapping: None,
                             query_pre_attn_scalar: model.head_dim(),
                             sliding_window: WINDOW,
                             sliding_window_pattern: 2,
-                            max_position_embeddings: LAST,
+                            max_position_embeddings: POSITIONS,
                         };
                         Box::new(Gemma3(gemma3::Model::new(false, &config, vb)?))
                     }

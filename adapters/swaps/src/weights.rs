@@ -7,40 +7,41 @@ use posenc::Rng;
 
 /// Weights of a seed, a stream per name. They are numbers of bf16, so that models in f64, f32 and bf16 have the same ones.
 ///
-/// Inputs of unit size stay of unit size: a matrix has deviation 1/√columns. What is not a matrix is a norm's factor, near 1, or a bias, of deviation 1/2.
-pub struct Random {
+/// A matrix has deviation 1/√columns, so inputs of unit size stay of unit size, and scores have deviation 1. What is not a matrix is a norm's factor, near 1, or a bias.
+#[derive(Clone, Copy)]
+pub struct Weights {
     pub seed: u64,
-    /// The deviation of the scores that queries and keys of unit size get: both projections (or, where queries and keys are normed, both norms) take its square root.
-    pub spread: f64,
-    /// Norms store their factor less one, embeddings are multiplied by √width and are the head too, queries and keys are normed.
+    /// As Gemma stores them: norms less one; embeddings are multiplied by √width and are the head too.
     pub gemma: bool,
+    /// After they were rounded, weights are moved in random directions.
+    pub moved: Moved,
 }
 
-impl Random {
-    fn number(&self, name: &str, dims: &[usize]) -> impl Fn(f64) -> f64 + use<> {
-        let columns = *dims.last().unwrap_or(&1) as f64;
-        let to_scores = ["q_proj.", "k_proj.", "q_norm.", "k_norm."].iter().any(|part| name.contains(part));
-        let normed = self.gemma && name.contains("_proj.");
-        let gain = if to_scores && !normed { self.spread.sqrt() } else { 1.0 };
-        let (mean, deviation) = if name.contains("norm") {
-            (if self.gemma { gain - 1.0 } else { gain }, 0.1)
-        } else if dims.len() == 1 {
-            (0.0, 0.5)
-        } else if name.contains("embed_tokens") && !self.gemma {
-            (0.0, 1.0)
-        } else {
-            (0.0, gain / columns.sqrt())
-        };
-        move |normal| mean + deviation * normal
-    }
+/// How far weights are moved, as shares of their deviation.
+#[derive(Clone, Copy, Default)]
+pub struct Moved {
+    /// All of them.
+    pub all: f64,
+    /// Those that make queries and keys, besides.
+    pub turned: f64,
 }
 
-impl SimpleBackend for Random {
+impl SimpleBackend for Weights {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
-        let number = self.number(name, shape.dims());
-        let mut rng = Rng::named(self.seed, name);
-        let numbers: Vec<f32> = (0..shape.elem_count()).map(|_| number(rng.normal()) as f32).collect();
-        Tensor::from_vec(numbers, shape, device)?.to_dtype(DType::BF16)?.to_dtype(dtype)
+        let dims = shape.dims();
+        let (mean, deviation) = match dims {
+            [_] if name.contains("norm") => (if self.gemma { 0.0 } else { 1.0 }, 0.1),
+            [_] => (0.0, 0.5),
+            _ if name.contains("embed_tokens") && !self.gemma => (0.0, 1.0),
+            _ => (0.0, 1.0 / dims.last().map_or(1.0, |&columns| columns as f64).sqrt()),
+        };
+        let len = shape.elem_count();
+        let normals = |rng: &mut Rng| -> Vec<f64> { (0..len).map(|_| deviation * rng.normal()).collect() };
+        let rounded = (Tensor::from_vec(normals(&mut Rng::named(self.seed, name)), len, device)? + mean)?.to_dtype(DType::BF16)?;
+        let turned = name.contains("q_proj.") || name.contains("k_proj.");
+        let share = self.moved.all + if turned { self.moved.turned } else { 0.0 };
+        let moves = Tensor::from_vec(normals(&mut Rng::named(!self.seed, name)), len, device)?;
+        (rounded.to_dtype(DType::F64)? + (moves * share)?)?.to_dtype(dtype)?.reshape(shape)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
