@@ -46,7 +46,7 @@ impl Prompt {
 /// The greatest distance between numbers in the same places; NaN if one is.
 pub fn apart(a: &[f64], b: &[f64]) -> f64 {
     let distances = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    distances.fold(0.0, |worst, distance| if distance > worst || distance.is_nan() { distance } else { worst })
+    distances.fold(0.0, |worst, next| if next > worst || next.is_nan() { next } else { worst })
 }
 
 /// The logits of every token that is tried after a prompt, in all seeds.
@@ -104,5 +104,6 @@ fn exact(model: Model, prompt: Prompt) -> Result<Vec<f64>> {
 }
 
 fn both(model: Model, dtype: DType, prompt: Prompt) -> Result<[Vec<f64>; 2]> {
-    Ok([logits(model, Code::Original, dtype, prompt, Moved::default())?, logits(model, Code::Swapped, dtype, prompt, Moved::default())?])
+    let of = |code| logits(model, code, dtype, prompt, Moved::default());
+    Ok([of(Code::Original)?, of(Code::Swapped)?])
 }

@@ -37,7 +37,8 @@ fn of_rotation(model: Model, rotary: &Rotary, position: usize) -> Result<[f64; 2
         Model::Llama => (llama(rotary, &x, position)?, turn(&x.to_dtype(DType::F32)?)?),
         Model::Qwen2 | Model::Gemma3 => (all_in_its_type(rotary, &x, position)?, turn(&x)?),
     };
-    Ok([apart(&numbers_of(&original)?, &numbers_of(&exact)?), apart(&numbers_of(&swapped)?, &numbers_of(&exact)?)])
+    let exact = numbers_of(&exact)?;
+    Ok([apart(&numbers_of(&original)?, &exact), apart(&numbers_of(&swapped)?, &exact)])
 }
 
 fn numbers_of(x: &Tensor) -> Result<Vec<f64>> {
@@ -47,7 +48,11 @@ fn numbers_of(x: &Tensor) -> Result<Vec<f64>> {
 /// The tables of Llama are private; these are made as it makes them: angles and their cosines in f32, rounded to the model's type.
 fn llama(rotary: &Rotary, x: &Tensor, position: usize) -> Result<Tensor> {
     let frequencies = rotary.frequencies(x.dim(3)?, position + 1).map_err(posenc_candle::Error::from)?;
-    let angles: Vec<f32> = frequencies.pairs.iter().map(|&frequency| position as f32 * frequency as f32).collect();
+    let angles: Vec<f32> = frequencies
+        .pairs
+        .iter()
+        .map(|&frequency| position as f32 * frequency as f32)
+        .collect();
     let angles = Tensor::new(angles, x.device())?.unsqueeze(0)?;
     rope(x, &angles.cos()?.to_dtype(x.dtype())?, &angles.sin()?.to_dtype(x.dtype())?)
 }
