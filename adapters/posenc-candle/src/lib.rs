@@ -7,7 +7,7 @@
 //! | biases written out | [`Call::bias`] |
 //! | attention with all of it, without a score matrix | [`Call::attend`] |
 //! | modules that load weights by name | `nn` (feature `nn`, on by default) |
-//! | rotary positions from a model's `config.json` | `RotaryEmbedding::from_config` (feature `config`) |
+//! | layers from a model's `config.json` | `RotaryEmbedding::from_config`, `nn::MultiheadAttention::from_config` (feature `config`) |
 //!
 //! # Gradients
 //!

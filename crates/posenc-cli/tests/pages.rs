@@ -99,7 +99,12 @@ impl Known {
     fn read() -> Known {
         let (mut tests, mut pages) = (BTreeMap::<_, BTreeSet<String>>::new(), BTreeSet::new());
         let packages = ["crates", "adapters"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder of packages"));
-        for package in packages.into_iter().flatten().flatten().filter(|package| package.path().is_dir()) {
+        for package in packages
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|package| package.path().join("Cargo.toml").is_file())
+        {
             let name = package.file_name().to_string_lossy().into_owned();
             sources(&package.path(), &mut |path, source| {
                 let inside = path.strip_prefix(package.path()).expect("inside");
