@@ -107,17 +107,21 @@ impl Call {
     /// let layers = [init(&plan, 0, DType::F32, &Device::Cpu)?, init(&plan, 1, DType::F32, &Device::Cpu)?];
     /// let at = Positions::range(0..5);
     /// let first = Call::of(&plan, &Parameters::by_name(&plan, &layers[0])?, &at, &at)?;
-    /// let second = first.for_layer(&Parameters::by_name(&plan, &layers[1])?);
+    /// let second = first.for_layer(&Parameters::by_name(&plan, &layers[1])?)?;
     /// # Ok::<(), posenc_candle::Error>(())
     /// ```
-    pub fn for_layer(&self, parameters: &Parameters) -> Call {
-        Call {
+    ///
+    /// # Errors
+    /// Parameters of another plan.
+    pub fn for_layer(&self, parameters: &Parameters) -> Result<Call> {
+        parameters.check(&self.shared.plan)?;
+        Ok(Call {
             shared: self.shared.clone(),
             parameters: parameters.clone(),
             tables: None,
             sinks: None,
             portable: self.portable,
-        }
+        })
     }
 
     /// The same with a logit per head that takes part in the softmax and has no value, `[heads]`, where [`Attention::sinks`] says so.
@@ -264,7 +268,8 @@ impl Call {
         refusal.given_back(x.apply_op1(op))
     }
 
-    /// The same over `x` itself, without new memory: for inference. Whoever else sees the same memory sees it turned.
+    /// The same over `x` itself, without new memory: for inference. Whoever else sees the same memory sees it turned: also a graph that recorded the tensor of which this one is detached, and `copy` parts them. The memory
+    /// is locked meanwhile, so jobs of one thread pool must not turn views of one tensor at once.
     ///
     /// # Errors
     /// As [`Call::rotate`]; a tensor that gradients flow through, because they would flow past the rotation; one that repeats its memory. Nothing is turned then.
@@ -286,7 +291,7 @@ impl Call {
             return Err(Error::Tracked {
                 op: "rotate_in_place",
                 shape: x.shape().clone(),
-                instead: "use `rotate`, or detach it",
+                instead: "use `rotate`, or a detached copy (`detach` alone shares its memory)",
             });
         }
         dims::<4>(WHAT, x.shape())?;

@@ -8,7 +8,8 @@ use posenc::positions::Documents;
 use posenc::{Attends, Blocked, View};
 use std::sync::Arc;
 
-/// Which pairs may attend: any number of conditions, all of which must hold. It is the core's [`posenc::Mask`], made once for all layers of a pass.
+/// Which pairs may attend: any number of conditions, all of which must hold. It is the core's [`posenc::Mask`], for all layers of a pass. (What is added is brought to the arithmetic's
+/// type by each, where it is of another.)
 ///
 /// Causality and windows need no tensor: they compare the order of tokens and cost nothing. Booleans are candle's `u8`; `[q_len, k_len]`, or `[batch, heads, q_len, k_len]` of which each axis
 /// but the last may be 1.

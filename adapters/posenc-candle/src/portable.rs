@@ -168,7 +168,11 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
     check_shape(crate::attend::Q, [batch, heads, call.q_at().len(), head_dim], q_shape)?;
     check_shape(crate::attend::K, [batch, kv_heads, call.k_at().len(), head_dim], k_shape)?;
     check_shape(crate::attend::V, [batch, kv_heads, k_len, v_shape[3]], v_shape)?;
-    let written = mask_matrix(call, attention, mask, [batch, heads, q_len, k_len])?;
+    let shape = [batch, heads, q_len, k_len];
+    let written = match real {
+        DType::F64 => mask_matrix::<f64>(call, attention, mask, shape)?,
+        _ => mask_matrix::<f32>(call, attention, mask, shape)?,
+    };
     if batch * q_len * k_len == 0 {
         return Ok(Tensor::zeros((batch, heads, q_len, v_shape[3]), q.dtype(), device)?);
     }
@@ -196,7 +200,7 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
     if biased {
         scores = scores.broadcast_add(&call.bias(real, device)?)?;
     }
-    scores = (scores + written.to_dtype(real)?.to_device(device)?)?;
+    scores = (scores + written.to_device(device)?)?;
     if let Some(sinks) = call.sinks.as_ref().filter(|_| attention.sinks) {
         let sinks = sinks.to_dtype(stored)?.to_dtype(real)?.reshape((1, heads, 1, 1))?;
         let sinks = sinks.broadcast_as((batch, heads, q_len, 1))?;
@@ -213,8 +217,8 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
 }
 
 /// The mask written out by the core.
-fn mask_matrix(call: &Call, attention: &Attention, mask: &Mask, shape: [usize; 4]) -> Result<Tensor> {
-    let mut matrix = vec![0f32; shape.iter().product()];
-    mask.with_core::<f32, _>(|mask| Ok(mask.materialise(attention, call.k_at(), ViewMut::new(&mut matrix, shape)?)?))?;
+fn mask_matrix<R: Arithmetic>(call: &Call, attention: &Attention, mask: &Mask, shape: [usize; 4]) -> Result<Tensor> {
+    let mut matrix = vec![R::ZERO; shape.iter().product()];
+    mask.with_core::<R, _>(|mask| Ok(mask.materialise(attention, call.k_at(), ViewMut::new(&mut matrix, shape)?)?))?;
     Ok(Tensor::from_vec(matrix, shape.as_slice(), &Device::Cpu)?)
 }

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::error::Result;
 use candle_core::Tensor;
 use posenc::{Dims, Encoding, Plan, Positions, Rotary, Side};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Turns queries and keys: what candle-transformers' models each copy as `RotaryEmbedding`. Its tables are computed in f64 and kept in f32, whatever the model is stored in, for the positions that
 /// a pass needs; there is no longest one.
@@ -22,10 +22,10 @@ use std::sync::Mutex;
 /// let (next_q, next_k) = rotary.apply(&q.narrow(2, 0, 1)?, &k.narrow(2, 0, 1)?, 10)?; // the token after them
 /// # Ok::<(), posenc_candle::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RotaryEmbedding {
     plan: Plan,
-    last: Mutex<Option<Call>>,
+    last: Arc<Mutex<Option<Call>>>,
 }
 
 impl RotaryEmbedding {
@@ -41,7 +41,7 @@ impl RotaryEmbedding {
         // The same for any number of heads.
         Ok(RotaryEmbedding {
             plan: encoding.plan(Dims::new(head_dim, 1)?)?,
-            last: Mutex::default(),
+            last: Arc::default(),
         })
     }
 
@@ -103,12 +103,13 @@ impl RotaryEmbedding {
     fn at(&self, offset: usize, len: usize) -> Result<Call> {
         let first = i64::try_from(offset).unwrap_or(i64::MAX);
         let at = Positions::range(first..first.saturating_add(len as i64));
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(call) = last.as_ref().filter(|call| call.q_at() == &at) {
+        let kept = || self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(call) = kept().as_ref().filter(|call| call.q_at() == &at) {
             return Ok(call.clone());
         }
+        // Not under the lock: tables are filled in parallel, and a thread that waits for its share may be given another call of this.
         let call = self.call(&at)?;
-        *last = Some(call.clone());
+        *kept() = Some(call.clone());
         Ok(call)
     }
 }

@@ -1,6 +1,7 @@
 //! Multi-head attention with its projections, for any encoding that acts inside attention.
 
 use super::encoded::{Encoded, begun};
+use super::projections::{Biases, Inputs, Projections, linear};
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::mask::Mask;
@@ -8,26 +9,6 @@ use candle_core::{DType, Tensor};
 use candle_nn::ops::rms_norm_slow;
 use candle_nn::{Linear, Module, VarBuilder};
 use posenc::{Attention, Dims, Init, LayerSpec, Mode, Positions, Projector, Site};
-
-/// How the weights that make queries, keys and values are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Projections {
-    /// One `in_proj_weight` with queries', keys' and values' rows in this order, one `in_proj_bias`, and `out_proj`: `nn.MultiheadAttention`'s.
-    Fused,
-    /// A linear layer each, under these names: queries, keys, values, output.
-    Separate([&'static str; 4]),
-}
-
-impl Projections {
-    /// `q_proj`, `k_proj`, `v_proj`, `o_proj`: Llama's, and most of Hugging Face's.
-    pub const LLAMA: Projections = Projections::Separate(["q_proj", "k_proj", "v_proj", "o_proj"]);
-    /// `q_proj`, `k_proj`, `v_proj`, `out_proj`: OPT's, BART's, CLIP's.
-    pub const OPT: Projections = Projections::Separate(["q_proj", "k_proj", "v_proj", "out_proj"]);
-    /// `self.query`, `self.key`, `self.value`, `output.dense`: BERT's, under `attention`.
-    pub const BERT: Projections = Projections::Separate(["self.query", "self.key", "self.value", "output.dense"]);
-    /// `q`, `k`, `v`, `o`: T5's.
-    pub const T5: Projections = Projections::Separate(["q", "k", "v", "o"]);
-}
 
 /// Multi-head attention as a [`LayerSpec`] says: any encoding that acts inside attention, its scale, soft cap, window, sinks and dropout.
 ///
@@ -55,7 +36,7 @@ pub struct MultiheadAttention {
     encoded: Encoded,
     attention: Attention,
     dims: Dims,
-    inputs: [Linear; 3],
+    inputs: Inputs,
     out: Linear,
     sinks: Option<Tensor>,
     norms: Option<Norms>,
@@ -75,9 +56,15 @@ impl MultiheadAttention {
     ///
     /// # Errors
     /// Widths that the encoding cannot work with; a tensor that is missing or has another shape.
-    pub fn load(layer: &LayerSpec, dims: Dims, projections: Projections, bias: bool, vb: VarBuilder) -> Result<MultiheadAttention> {
+    pub fn load(
+        layer: &LayerSpec,
+        dims: Dims,
+        projections: Projections,
+        biases: impl Into<Biases>,
+        vb: VarBuilder,
+    ) -> Result<MultiheadAttention> {
         let encoded = Encoded::load(&layer.encoding.plan(dims)?, vb.clone())?;
-        MultiheadAttention::with_encoded(encoded, &layer.attention, projections, bias, vb)
+        MultiheadAttention::with_encoded(encoded, &layer.attention, projections, biases, vb)
     }
 
     /// With an encoding whose parameters are found elsewhere: T5's table stands in its first block, and all blocks read it.
@@ -104,58 +91,18 @@ impl MultiheadAttention {
         encoded: Encoded,
         attention: &Attention,
         projections: Projections,
-        bias: bool,
+        biases: impl Into<Biases>,
         vb: VarBuilder,
     ) -> Result<MultiheadAttention> {
         attention.check()?;
         let plan = encoded.plan().clone();
         let dims = plan.dims();
-        let [q_width, kv_width] = [dims.heads, dims.kv_heads].map(|heads| heads * dims.head_dim);
-        let widths = [q_width, kv_width, kv_width];
-        let out_bound = 1.0 / (q_width as f64).sqrt();
-        let (inputs, out) = match projections {
-            Projections::Fused => {
-                let all = linear(
-                    dims.model_dim,
-                    widths.iter().sum(),
-                    bias,
-                    Init::XavierUniform,
-                    &vb,
-                    ["in_proj_weight", "in_proj_bias"],
-                )?;
-                let mut first = 0;
-                let parts = widths.map(|width| -> Result<Linear> {
-                    first += width;
-                    let rows = |x: &Tensor| x.narrow(0, first - width, width);
-                    Ok(Linear::new(rows(all.weight())?, all.bias().map(rows).transpose()?))
-                });
-                (parts, "out_proj")
-            }
-            Projections::Separate([q, k, v, out]) => {
-                let names = [q, k, v];
-                let part = |i: usize| {
-                    linear(
-                        dims.model_dim,
-                        widths[i],
-                        bias,
-                        Init::XavierUniform,
-                        &vb.pp(names[i]),
-                        ["weight", "bias"],
-                    )
-                };
-                ([0, 1, 2].map(part), out)
-            }
-        };
-        let [q, k, v] = inputs;
-        let inputs = [q?, k?, v?];
-        let out = linear(
-            q_width,
-            dims.model_dim,
-            bias,
-            Init::Uniform(out_bound),
-            &vb.pp(out),
-            ["weight", "bias"],
-        )?;
+        let biases = biases.into();
+        let inputs = Inputs::load(&dims, projections, biases, &vb)?;
+        let q_width = dims.heads * dims.head_dim;
+        let out_bound = Init::Uniform(1.0 / (q_width as f64).sqrt());
+        let out = vb.pp(projections.out());
+        let out = linear(q_width, dims.model_dim, biases.0[3], out_bound, &out, ["weight", "bias"])?;
         let tables = plan.projections().iter().map(|projection| match &projection.by {
             Projector::Own { name, bias } => {
                 let names = ["weight", "bias"];
@@ -178,7 +125,8 @@ impl MultiheadAttention {
         })
     }
 
-    /// As a layer of a model's configuration file says: its encoding, scale, soft cap, window, sinks, and numbers of heads. Whether the projections have biases, and how they are called, no file says.
+    /// As a layer of a model's configuration file says: its encoding, scale, soft cap, window, sinks, and numbers of heads. How the projections are called, and which have
+    /// biases, is the caller's to say.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -187,7 +135,7 @@ impl MultiheadAttention {
     /// let file = br#"{"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}"#;
     /// let weights = VarMap::new();
     /// let vb = VarBuilder::from_varmap(&weights, DType::F32, &Device::Cpu);
-    /// let attention = MultiheadAttention::from_config(file, 1, Projections::LLAMA, false, vb.pp("model.layers.1.self_attn"))?;
+    /// let attention = MultiheadAttention::from_config(file, 1, Projections::LLAMA, [true, true, true, false], vb.pp("model.layers.1.self_attn"))?;
     /// assert_eq!(weights.data().lock().unwrap()["model.layers.1.self_attn.k_proj.weight"].dims(), [32, 64]);
     /// # Ok::<(), posenc_candle::Error>(())
     /// ```
@@ -195,9 +143,15 @@ impl MultiheadAttention {
     /// # Errors
     /// A file that the core refuses, or that has no such layer; else as [`MultiheadAttention::load`].
     #[cfg(feature = "config")]
-    pub fn from_config(file: &[u8], layer: usize, projections: Projections, bias: bool, vb: VarBuilder) -> Result<MultiheadAttention> {
+    pub fn from_config(
+        file: &[u8],
+        layer: usize,
+        projections: Projections,
+        biases: impl Into<Biases>,
+        vb: VarBuilder,
+    ) -> Result<MultiheadAttention> {
         let plan = crate::rotary::layer_of(file, layer)?;
-        MultiheadAttention::load(&plan.spec, plan.dims, projections, bias, vb)
+        MultiheadAttention::load(&plan.spec, plan.dims, projections, biases, vb)
     }
 
     /// With an RMS norm over each head's projected queries and keys, before the encoding acts on them: `q_norm.weight` and `k_norm.weight` `[head_dim]` under `vb`, as Qwen 3 has them. (Gemma 3 keeps
@@ -215,52 +169,93 @@ impl MultiheadAttention {
         })
     }
 
-    /// Its encoding: `encoded().at(positions)` is what [`MultiheadAttention::forward`] takes. Layers of the same encoding share one call's position tables:
-    /// `call.for_layer(&other.encoded().parameters()?)`.
+    /// Its encoding: `encoded().at(positions)` is what [`MultiheadAttention::forward`] takes. One call serves all layers of the same encoding, each with its own parameters.
     pub fn encoded(&self) -> &Encoded {
         &self.encoded
     }
 
-    /// Attention of `query` `[batch, q_len, model_dim]` over `key` and `value` `[batch, k_len, model_dim]`.
+    /// Attention of `query` `[batch, q_len, model_dim]` over `key` and `value` `[batch, k_len, model_dim]`. The parameters are this layer's, whichever layer of the same encoding the call was made by. What the
+    /// encoding adds to embeddings was added before, by `encoded().at(positions)?.embed(x, mode)`.
     ///
     /// # Errors
-    /// Shapes that do not fit one another or the call, or a call of another encoding's plan.
+    /// Shapes that do not fit one another or the call, or a call of another encoding.
     pub fn forward(&self, query: &Tensor, key: &Tensor, value: &Tensor, call: &Call, mask: &Mask, mode: Mode) -> Result<Tensor> {
-        let context = self.attend(query, key, value, call, mask, mode)?;
-        let [batch, heads, len, width] = crate::storage::dims("out [batch, heads, q_len, head_dim]", context.shape())?;
-        let joined = context.transpose(1, 2)?.reshape((batch, len, heads * width))?;
-        Ok(self.out.forward(&joined)?)
+        let [q, k, v] = self.project([query, key, value], call, mode)?;
+        self.attend([&q, &k, &v], call, mask, mode)
     }
 
-    fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, call: &Call, mask: &Mask, mode: Mode) -> Result<Tensor> {
-        if call.plan().parameters() != self.encoded.plan().parameters() || call.dims() != self.dims {
+    /// The first half of [`MultiheadAttention::forward`]: queries `[batch, heads, q_len, head_dim]`, keys and values `[batch, kv_heads, k_len, head_dim]`. Keys are not turned yet, so a cache may keep them.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::{VarBuilder, VarMap};
+    /// use posenc::{Attention, Dims, LayerSpec, Mode, Pairing, Positions, Rotary};
+    /// use posenc_candle::Mask;
+    /// use posenc_candle::nn::{MultiheadAttention, Projections};
+    /// let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
+    /// let layer = LayerSpec { encoding: Rotary::new(Pairing::Halves).into(), attention: Attention::default() };
+    /// let attention = MultiheadAttention::load(&layer, Dims::new(16, 4)?, Projections::LLAMA, false, vb)?;
+    /// let x = Tensor::randn(0f32, 1f32, (1, 6, 16), &Device::Cpu)?;
+    /// let whole = attention.self_attention(&x, &Positions::range(0..6), &Mask::none().causal(0), Mode::Evaluate)?;
+    ///
+    /// let mut cache: Option<[Tensor; 2]> = None;
+    /// for t in 0..6 {
+    ///     let x = x.narrow(1, t, 1)?;
+    ///     let (at, all) = (Positions::range(t as i64..t as i64 + 1), Positions::range(0..t as i64 + 1));
+    ///     let [q, k, v] = attention.project([&x, &x, &x], &attention.encoded().at(&at)?, Mode::Evaluate)?;
+    ///     let [k, v] = match &cache {
+    ///         Some([keys, values]) => [Tensor::cat(&[keys, &k], 2)?, Tensor::cat(&[values, &v], 2)?],
+    ///         None => [k, v],
+    ///     };
+    ///     let call = attention.encoded().call(&at, &all)?;
+    ///     let y = attention.attend([&q, &k, &v], &call, &Mask::none().causal(t), Mode::Evaluate)?;
+    ///     let far = (y - whole.narrow(1, t, 1)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    ///     assert!(far < 1e-5);
+    ///     cache = Some([k, v]);
+    /// }
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`MultiheadAttention::forward`].
+    pub fn project(&self, [query, key, value]: [&Tensor; 3], call: &Call, mode: Mode) -> Result<[Tensor; 3]> {
+        let call = self.own(call)?;
+        let query = call.add(Site::QueryInput, query, mode)?;
+        let key = call.add(Site::KeyInput, key, mode)?;
+        let [mut q, mut k, v] = self.inputs.project_streams([&query, &key, value], &self.dims)?;
+        if let Some(Norms { weights, eps }) = &self.norms {
+            // candle-nn's `rms_norm` has no gradient; this one has.
+            q = rms_norm_slow(&q, &weights[0], *eps as f32)?;
+            k = rms_norm_slow(&k, &weights[1], *eps as f32)?;
+        }
+        let [q, k, v] = [q, k, v].map(|x| x.transpose(1, 2));
+        Ok([call.add(Site::Query, &q?, mode)?, call.add(Site::Key, &k?, mode)?, v?])
+    }
+
+    /// The second half: attention of queries over keys and values, and the output's projection, `[batch, q_len, model_dim]`.
+    ///
+    /// # Errors
+    /// As [`MultiheadAttention::forward`].
+    pub fn attend(&self, [q, k, v]: [&Tensor; 3], call: &Call, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        let mut call = self.with_tables(&self.own(call)?, q.dtype())?;
+        if let Some(sinks) = &self.sinks {
+            call = call.with_sinks(sinks);
+        }
+        let context = call.attend(&self.attention, q, k, v, mask, mode)?;
+        let [batch, heads, len, width] = crate::storage::dims("out [batch, heads, q_len, head_dim]", context.shape())?;
+        let rows = context.transpose(1, 2)?.contiguous()?.reshape((batch * len, heads * width))?;
+        Ok(self.out.forward(&rows)?.reshape((batch, len, self.dims.model_dim))?)
+    }
+
+    /// A call with this layer's parameters.
+    fn own(&self, call: &Call) -> Result<Call> {
+        if call.plan().encoding() != self.encoded.plan().encoding() || call.dims() != self.dims {
             return Err(Error::Core(posenc::Error::Unsupported {
                 method: "MultiheadAttention",
                 what: "this call is of another encoding; make it by `encoded().call`",
             }));
         }
-        let query = call.add(Site::QueryInput, query, mode)?;
-        let key = call.add(Site::KeyInput, key, mode)?;
-        let Dims { heads, kv_heads, .. } = self.dims;
-        let q = call.add(Site::Query, &self.by_heads(0, &query, heads)?, mode)?;
-        let k = call.add(Site::Key, &self.by_heads(1, &key, kv_heads)?, mode)?;
-        let v = self.by_heads(2, value, kv_heads)?;
-        let mut call = self.with_tables(call, q.dtype())?;
-        if let Some(sinks) = &self.sinks {
-            call = call.with_sinks(sinks);
-        }
-        call.attend(&self.attention, &q, &k, &v, mask, mode)
-    }
-
-    /// A stream's projection, `[batch, heads, seq, head_dim]`.
-    fn by_heads(&self, input: usize, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let [batch, len, _] = crate::storage::dims("stream [batch, seq, model_dim]", x.shape())?;
-        let mut rows = self.inputs[input].forward(x)?.reshape((batch, len, heads, self.dims.head_dim))?;
-        if let Some((norms, weight)) = self.norms.as_ref().and_then(|norms| Some((norms, norms.weights.get(input)?))) {
-            // candle-nn's `rms_norm` has no gradient; this one has.
-            rows = rms_norm_slow(&rows, weight, norms.eps as f32)?;
-        }
-        Ok(rows.transpose(1, 2)?)
+        call.for_layer(&self.encoded.parameters()?)
     }
 
     /// The call with the tables that this layer projects.
@@ -268,17 +263,16 @@ impl MultiheadAttention {
         let projections = call.plan().projections();
         let mut tables = Vec::with_capacity(projections.len());
         for (projection, own) in projections.iter().zip(&self.tables) {
-            let by = match (&projection.by, own) {
-                (_, Some(own)) => own,
-                (Projector::Keys, _) => &self.inputs[1],
-                _ => &self.inputs[0],
-            };
             let rows = call
                 .rows(&projection.table, dtype)?
                 .to_dtype(dtype)?
-                .to_device(by.weight().device())?;
+                .to_device(self.inputs.device())?;
             let heads = projection.heads(&self.dims);
-            tables.push(by.forward(&rows)?.reshape(((), heads, self.dims.head_dim))?);
+            tables.push(match (&projection.by, own) {
+                (_, Some(own)) => own.forward(&rows)?.reshape((rows.dim(0)?, heads, self.dims.head_dim))?,
+                (Projector::Keys, _) => self.inputs.project(1, &rows, &self.dims)?,
+                _ => self.inputs.project(0, &rows, &self.dims)?,
+            });
         }
         call.with_tables(&tables)
     }
@@ -290,14 +284,4 @@ impl MultiheadAttention {
     pub fn self_attention(&self, x: &Tensor, at: &Positions, mask: &Mask, mode: Mode) -> Result<Tensor> {
         self.forward(x, x, x, &self.encoded.at(at)?, mask, mode)
     }
-}
-
-/// A linear layer of these widths, weight and bias under these names.
-fn linear(from: usize, to: usize, bias: bool, init: Init, vb: &VarBuilder, [weight, bias_name]: [&str; 2]) -> Result<Linear> {
-    let weight = vb.get_with_hints((to, from), weight, begun(init, &[to, from]))?;
-    let bias = match bias {
-        true => Some(vb.get_with_hints(to, bias_name, begun(Init::Zeros, &[to]))?),
-        false => None,
-    };
-    Ok(Linear::new(weight, bias))
 }

@@ -6,6 +6,8 @@
 
 mod attention;
 mod encoded;
+mod projections;
 
-pub use attention::{MultiheadAttention, Projections};
+pub use attention::MultiheadAttention;
 pub use encoded::Encoded;
+pub use projections::{Biases, Projections};

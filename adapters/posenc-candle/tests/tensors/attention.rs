@@ -223,7 +223,9 @@ fn what_does_not_fit_is_refused_with_its_shape() {
     let at = Positions::range(0..5);
     let layers: Vec<HashMap<String, Var>> = vec![variables(&plan), posenc_candle::init(&plan, 9, DType::F64, &Device::Cpu).unwrap()];
     let first = super::call(&plan, &layers[0], &at, &at).unwrap();
-    let second = first.for_layer(&posenc_candle::Parameters::by_name(&plan, &layers[1]).unwrap());
+    let second = first
+        .for_layer(&posenc_candle::Parameters::by_name(&plan, &layers[1]).unwrap())
+        .unwrap();
     let outs = [first, second].map(|call| {
         call.attend(&Attention::default(), &q, &k, &v, &Mask::none(), Mode::Evaluate)
             .unwrap()

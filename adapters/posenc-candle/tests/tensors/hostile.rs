@@ -245,6 +245,41 @@ fn nothing_panics_and_what_is_answered_is_right() {
     assert!(answered > 15000 && refused > 15000, "{answered} answered, {refused} refused");
 }
 
+/// What is shared between threads, and copied with a model.
+#[test]
+fn all_of_it_is_send_and_sync() {
+    fn is<T: Send + Sync + Clone>() {}
+    is::<Call>();
+    is::<Mask>();
+    is::<Parameters>();
+    is::<RotaryEmbedding>();
+    #[cfg(feature = "nn")]
+    is::<posenc_candle::nn::MultiheadAttention>();
+    #[cfg(feature = "nn")]
+    is::<posenc_candle::nn::Encoded>();
+}
+
+/// Jobs of one pool that ask for different positions, whose tables are filled by the same pool.
+#[test]
+fn one_rotation_serves_the_jobs_of_a_pool() {
+    use rayon::prelude::*;
+    let rotary = RotaryEmbedding::new(&Rotary::new(Pairing::Halves), 64).unwrap();
+    let x = Tensor::ones((1, 1, 2048, 64), DType::F32, &Device::Cpu).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let turned: Vec<f32> = pool.install(|| {
+        let each = (0..16usize).into_par_iter().map(|i| {
+            let (q, _) = rotary.apply(&x, &x, i * 2048).unwrap();
+            q.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+        });
+        each.collect()
+    });
+    for (i, turned) in turned.into_iter().enumerate() {
+        // cos − sin of the first token's angle, rounded to f32.
+        let angle = (i * 2048) as f64;
+        assert!((f64::from(turned) - (angle.cos() - angle.sin())).abs() < 3e-7, "{i}");
+    }
+}
+
 #[test]
 fn offsets_past_all_numbers_are_refused() {
     let rotary = RotaryEmbedding::new(&Rotary::new(Pairing::Halves), 4).unwrap();

@@ -85,6 +85,10 @@ fn attention_is_the_same_by_tensor_operations() {
     let settings = [
         (Attention::default(), Mask::none()),
         (
+            Attention::default(),
+            Mask::none().additive(&(numbers(6, &[1, 4, 5, 5]) * 0.1).unwrap()).unwrap(),
+        ),
+        (
             Attention {
                 softcap: Some(1.5),
                 ..Attention::default()
