@@ -10,6 +10,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 const SHAPE: [usize; 4] = [1, 16, 2048, 64];
+/// One new token of eight sequences, behind so many keys.
+const STEP: [usize; 4] = [8, 16, 1, 64];
+const CACHE: usize = 8192;
 /// Both take means of values up to 1 with weights from sums of 64 products up to 1, an eighth of which is the score: f32 roundings of those, generously.
 const BOUND: f32 = 1e-5;
 
@@ -27,7 +30,48 @@ pub fn run(bench: &Bench) -> Result<()> {
             job.both(bench, &both)?;
         }
     }
-    Ok(())
+    step(bench)
+}
+
+/// Decoding with a bias whose table nobody trains: keys and values are read where they lie.
+fn step(bench: &Bench) -> Result<()> {
+    let work = "on candle, attention, T5 bias, one new token";
+    if !bench.wants(work, "") {
+        return Ok(());
+    }
+    let [batch, heads, _, width] = STEP;
+    let plan = Encoding::from(T5Bias::decoder()).plan(Dims::new(heads * width, heads)?)?;
+    let vars = init(&plan, 0, DType::F32, &Device::Cpu)?;
+    let table = vars.into_values().next().ok_or("T5's bias has a table")?.as_detached_tensor();
+    let parameters = Parameters::new(&plan, |_| Ok(table.clone()))?;
+    let (last, keys) = (
+        Positions::range(CACHE as i64 - 1..CACHE as i64),
+        Positions::range(0..CACHE as i64),
+    );
+    let call = Call::of(&plan, &parameters, &last, &keys)?;
+    let q = candle(&numbers::<f32>(STEP.iter().product()), &STEP)?;
+    let cache: Vec<f32> = numbers(batch * heads * CACHE * width);
+    let k = candle(&cache, &[batch, heads, CACHE, width])?;
+    let v = (&k * 0.5)?;
+    let bias = call.bias(DType::F32, &Device::Cpu)?;
+    let mask = Mask::none().causal(CACHE - 1);
+    let ours = || -> Result<Tensor> { Ok(call.attend(&Attention::default(), &q, &k, &v, &mask, Mode::Evaluate)?) };
+    let theirs = || -> Result<Tensor> {
+        let scores = (&q * (1.0 / (width as f64).sqrt()))?.matmul(&k.t()?)?.broadcast_add(&bias)?;
+        Ok(softmax_last_dim(&scores)?.matmul(&v)?)
+    };
+    agree(work, &from_candle(&ours()?)?, &from_candle(&theirs()?)?, BOUND)?;
+    let row = Row {
+        shape: &[batch, heads, CACHE, width],
+        goal: None,
+        ..row(work, "softmax_last_dim, q scaled")
+    };
+    pair(
+        bench,
+        &row,
+        || theirs().map(|out| drop(black_box(out))),
+        || ours().map(|out| drop(black_box(out))),
+    )
 }
 
 /// The softmax over keys.

@@ -82,6 +82,21 @@ fn of<T: Stored>(bench: &Bench, goal: f64) -> Result<()> {
             let mut numbers = given.clone();
             let alone = || Ok(core.apply(Turn::Forward, ViewMut::new(&mut numbers, shape)?)?);
             pair(bench, &row(&in_place, "the core in place", Goal::Within(1.2)), alone, &mut ours)?;
+            if goals && size_of::<T>() == 4 && candle_core::utils::get_num_threads() == 1 {
+                // What the machine has for memory that lay idle while candle's ran: each number read and written once.
+                let mut plain = vec![1f32; given.len()];
+                let swept = || {
+                    let c = black_box(1f32);
+                    black_box(&mut plain).iter_mut().for_each(|x| *x *= c);
+                    Ok(())
+                };
+                let row = Row {
+                    work: "    x *= c in its place",
+                    goal: None,
+                    ..row(&in_place, "candle rope", Goal::Faster(goal))
+                };
+                pair(bench, &row, theirs, swept)?;
+            }
         }
         if bench.wants(&new, "") {
             let mut ours = || -> Result<()> {
