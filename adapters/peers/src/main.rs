@@ -69,7 +69,11 @@ fn main() -> Result<()> {
             process.arg("--markdown");
         }
         let plural = if threads == 1 { "" } else { "s" };
-        let heading = if on_candle::asked(arguments.only.as_deref()) { on_candle::heading } else { Bench::heading };
+        let heading = if on_candle::asked(arguments.only.as_deref()) {
+            on_candle::heading
+        } else {
+            Bench::heading
+        };
         println!("\nOn {threads} thread{plural}\n\n{}", heading(arguments.markdown));
         if !process.status()?.success() {
             return Err(format!("the measurements on {threads} threads stopped").into());

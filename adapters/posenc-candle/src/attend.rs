@@ -326,7 +326,10 @@ mod tests {
         let table = init(&plan, 3, DType::F32, &Device::Cpu).unwrap().into_values().next().unwrap();
         // A view of [batch, seq, heads, head_dim].
         let of = |seed: f64| {
-            let x = (Tensor::arange(0f32, 2.0 * 12.0 * 16.0, &Device::Cpu).unwrap() * seed).unwrap().sin().unwrap();
+            let x = (Tensor::arange(0f32, 2.0 * 12.0 * 16.0, &Device::Cpu).unwrap() * seed)
+                .unwrap()
+                .sin()
+                .unwrap();
             Var::from_tensor(&x.reshape((2, 12, 2, 8)).unwrap()).unwrap()
         };
         let qkv = [0.7, 1.3, 2.1].map(of);
@@ -338,7 +341,8 @@ mod tests {
                 let x = if trained { x.as_tensor().clone() } else { x.as_detached_tensor() };
                 x.transpose(1, 2).unwrap()
             });
-            call.attend(&Attention::default(), &q, &k, &v, &Mask::none().causal(0), Mode::Evaluate).unwrap()
+            call.attend(&Attention::default(), &q, &k, &v, &Mask::none().causal(0), Mode::Evaluate)
+                .unwrap()
         };
         let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let frozen = table.as_detached_tensor();

@@ -18,7 +18,7 @@ const BOUND: f32 = 1e-5;
 
 pub fn run(bench: &Bench) -> Result<()> {
     for (name, encoding) in [("ALiBi", Encoding::from(Alibi::symmetric())), ("T5 bias", T5Bias::encoder().into())] {
-        let [forward, both] = ["forward", "forward + backward"].map(|way| format!("on candle, attention, {name}, {way}"));
+        let [forward, both] = ["forward only", "forward + backward"].map(|way| format!("on candle, attention, {name}, {way}"));
         if ![&forward, &both].iter().any(|work| bench.wants(work, "")) {
             continue;
         }
@@ -44,10 +44,7 @@ fn step(bench: &Bench) -> Result<()> {
     let vars = init(&plan, 0, DType::F32, &Device::Cpu)?;
     let table = vars.into_values().next().ok_or("T5's bias has a table")?.as_detached_tensor();
     let parameters = Parameters::new(&plan, |_| Ok(table.clone()))?;
-    let (last, keys) = (
-        Positions::range(CACHE as i64 - 1..CACHE as i64),
-        Positions::range(0..CACHE as i64),
-    );
+    let (last, keys) = (Positions::range(CACHE as i64 - 1..CACHE as i64), Positions::range(0..CACHE as i64));
     let call = Call::of(&plan, &parameters, &last, &keys)?;
     let q = candle(&numbers::<f32>(STEP.iter().product()), &STEP)?;
     let cache: Vec<f32> = numbers(batch * heads * CACHE * width);
@@ -192,8 +189,7 @@ impl Job {
             // As weights are when nobody trains.
             Some(table) => {
                 let table = table.as_detached_tensor();
-                self.call
-                    .for_layer(&Parameters::new(self.call.plan(), |_| Ok(table.clone()))?)
+                self.call.for_layer(&Parameters::new(self.call.plan(), |_| Ok(table.clone()))?)
             }
             None => self.call.clone(),
         };
@@ -223,10 +219,7 @@ impl Job {
         let of_distance: Vec<u32> = (-last..=last)
             .map(|distance| Ok(t5_bucket(distance, true, 32, 128)? as u32))
             .collect::<posenc::Result<_>>()?;
-        let buckets: Vec<u32> = (0..len)
-            .flat_map(|q| &of_distance[len - 1 - q..2 * len - 1 - q])
-            .copied()
-            .collect();
+        let buckets: Vec<u32> = (0..len).flat_map(|q| &of_distance[len - 1 - q..2 * len - 1 - q]).copied().collect();
         let buckets = Tensor::from_vec(buckets, len * len, &Device::Cpu)?;
         let gradients = |out: Tensor| -> Result<Vec<Tensor>> {
             let grads = out.sum_all()?.backward()?;
@@ -235,9 +228,7 @@ impl Job {
             Ok(found.collect::<Option<_>>().ok_or("a gradient is missing")?)
         };
         let ours = || {
-            let out = self
-                .call
-                .attend(&Attention::default(), &q, &k, &v, &Mask::none(), Mode::Evaluate)?;
+            let out = self.call.attend(&Attention::default(), &q, &k, &v, &Mask::none(), Mode::Evaluate)?;
             gradients(out)
         };
         let expected = ours()?;

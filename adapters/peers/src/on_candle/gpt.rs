@@ -95,10 +95,7 @@ impl Gpt {
             x = (x + block.down.forward(&block.up.forward(&y)?.gelu()?)?)?;
         }
         let logits = self.head.forward(&self.norm.forward(&x)?)?;
-        Ok(candle_nn::loss::cross_entropy(
-            &logits.reshape((BATCH * LEN, TOKENS))?,
-            targets,
-        )?)
+        Ok(candle_nn::loss::cross_entropy(&logits.reshape((BATCH * LEN, TOKENS))?, targets)?)
     }
 }
 

@@ -166,5 +166,10 @@ fn back(bench: &Bench) -> Result<()> {
         &mut || done(ours()),
         &mut || done(view()),
     )?;
-    pair(bench, &row("candle rope_slow, with the graph", None), || done(theirs()), || done(ours()))
+    pair(
+        bench,
+        &row("candle rope_slow, with the graph", None),
+        || done(theirs()),
+        || done(ours()),
+    )
 }

@@ -17,7 +17,10 @@ const LEARNING_RATE: f64 = 1e-3;
 const COMPARED: usize = 3;
 
 pub fn run(bench: &Bench) -> Result<()> {
-    for (name, encoding) in [("rotary", Encoding::from(Rotary::new(Pairing::Halves))), ("ALiBi", Alibi::new().into())] {
+    for (name, encoding) in [
+        ("rotary", Encoding::from(Rotary::new(Pairing::Halves))),
+        ("ALiBi", Alibi::new().into()),
+    ] {
         let work = format!("on candle, small GPT, {name}, a step");
         if bench.wants(&work, "") {
             step(bench, &work, &encoding)?;
@@ -243,7 +246,12 @@ fn agree_on_gradients(
         if largest == 0.0 {
             return Err(format!("{work}: the gradient of {name} is 0").into());
         }
-        agree(&format!("{work}, gradient of {name}"), &ours, &theirs, 3.0 * 2f32.powi(-10) * largest)?;
+        agree(
+            &format!("{work}, gradient of {name}"),
+            &ours,
+            &theirs,
+            3.0 * 2f32.powi(-10) * largest,
+        )?;
     }
     Ok(())
 }
