@@ -107,7 +107,7 @@ fn ratio(measured: &Paired) -> String {
 }
 
 /// Three digits.
-fn digits(x: f64) -> String {
+pub fn digits(x: f64) -> String {
     match x {
         x if x >= 99.95 => format!("{x:.0}"),
         x if x >= 9.995 => format!("{x:.1}"),
@@ -115,7 +115,7 @@ fn digits(x: f64) -> String {
     }
 }
 
-fn time(seconds: f64) -> String {
+pub fn time(seconds: f64) -> String {
     match seconds {
         s if s >= 0.9995 => format!("{} s", digits(s)),
         s if s >= 0.9995e-3 => format!("{} ms", digits(s * 1e3)),

@@ -4,12 +4,14 @@
 //!
 //! ```sh
 //! cargo run --release --manifest-path adapters/Cargo.toml -p peers
+//! cargo run --release --manifest-path adapters/Cargo.toml -p peers -- --only "on candle"   # posenc-candle's operations on candle's tensors
 //! ```
 
 mod addition;
 mod attention;
 mod bias;
 mod compare;
+mod on_candle;
 mod rotation;
 mod tables;
 
@@ -22,7 +24,7 @@ use std::process::Command;
 #[derive(Debug, Parser)]
 #[command(name = "peers")]
 struct Arguments {
-    /// Only rows whose work or peer contains this
+    /// Only rows whose work or peer contains this; "on candle" and what begins so are the operations of posenc-candle, which are measured when asked for
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 
@@ -67,13 +69,18 @@ fn main() -> Result<()> {
             process.arg("--markdown");
         }
         let plural = if threads == 1 { "" } else { "s" };
-        println!("\nOn {threads} thread{plural}\n\n{}", Bench::heading(arguments.markdown));
+        let heading = if on_candle::asked(arguments.only.as_deref()) {
+            on_candle::heading
+        } else {
+            Bench::heading
+        };
+        println!("\nOn {threads} thread{plural}\n\n{}", heading(arguments.markdown));
         if !process.status()?.success() {
             return Err(format!("the measurements on {threads} threads stopped").into());
         }
     }
     println!(
-        "\nRatio: the peer's time over ours, the median of {} pairs (smallest–largest).",
+        "\nRatio: the peer's time over ours (ours over its where the goal is a ≤), the median of {} pairs (smallest–largest).",
         arguments.rounds
     );
     Ok(())
@@ -85,6 +92,9 @@ fn measure(
     }: Arguments,
 ) -> Result<()> {
     let bench = Bench { only, rounds, markdown };
+    if on_candle::asked(bench.only.as_deref()) {
+        return on_candle::run(&bench);
+    }
     rotation::run(&bench)?;
     addition::run(&bench)?;
     bias::run(&bench)?;

@@ -1,6 +1,7 @@
 //! Tables added to tensors, with gradients to both.
 
 use crate::error::Result;
+use crate::kernels::unwritten;
 use crate::shared::Shared;
 use crate::storage::{Refusal, Stored, by_rows, by_type, copied, on_cpu, slice, storage_type, view};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType};
@@ -51,7 +52,7 @@ impl Add {
                 let x = view::<T, 3>(WIDE, x.0, x.1)?;
                 let [batch, len, width] = x.shape();
                 let wide = [batch, len, width + self.shared.plan.concat_width()];
-                let mut out = T::zeros(wide.iter().product());
+                let mut out = unwritten(wide.iter().product());
                 call.embed(x, ViewMut::new(&mut out, wide)?, self.mode)?;
                 (out, wide.as_slice().into())
             }
@@ -81,7 +82,7 @@ impl Add {
                 Place::Embeddings => {
                     let given = view::<T, 3>(WIDE, storage, layout)?;
                     let shape = crate::storage::dims::<3>(WIDE, x)?;
-                    let (mut scratch, mut dx) = (copied(given), T::zeros(x.elem_count()));
+                    let (mut scratch, mut dx) = (copied(given), unwritten(x.elem_count()));
                     let scratch = ViewMut::new(&mut scratch, given.shape())?;
                     call.embed_adjoint(scratch, ViewMut::new(&mut dx, shape)?, self.mode, &mut grads)?;
                     Ok(Some(dx))

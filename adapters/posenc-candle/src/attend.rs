@@ -2,6 +2,7 @@
 
 use crate::add::theta;
 use crate::error::{Error, Result};
+use crate::kernels::unwritten;
 use crate::mask::Mask;
 use crate::shared::{Resolved, Shared};
 use crate::storage::{Refusal, Stored, by_rows, by_type, dims, storage_type, view};
@@ -16,8 +17,8 @@ pub(crate) const K: &str = "k [batch, kv_heads, k_len, head_dim]";
 pub(crate) const V: &str = "v [batch, kv_heads, k_len, value_dim]";
 const OUT: &str = "out [batch, heads, q_len, value_dim]";
 
-/// Attention of q over k and v. An operation of candle's has three arguments: they are q, k and v where the encoding has no parameters, and otherwise q, keys and values end to end, and the
-/// parameters end to end.
+/// Attention of q over k and v. An operation of candle's has three arguments: they are q, k and v, which lie where they lie; only where gradients go to the encoding's parameters are they q, keys and
+/// values end to end, and the parameters end to end.
 pub(crate) struct Attend {
     pub shared: Arc<Shared>,
     pub attention: Attention,
@@ -25,6 +26,8 @@ pub(crate) struct Attend {
     pub mode: Mode,
     /// The arguments are q, keys with values, parameters.
     pub packed: bool,
+    /// The parameters end to end where they are no argument.
+    pub constants: Option<Tensor>,
     pub k_shape: [usize; 4],
     pub v_shape: [usize; 4],
     /// Numbers after the encoding's parameters: the tables that the layer projected, then the sinks.
@@ -93,11 +96,13 @@ impl Attend {
     fn run<T: Stored>(&self, q: Stretch<'_>, s2: Stretch<'_>, s3: Stretch<'_>) -> Result<(CpuStorage, Shape)> {
         let [k, v] = self.keys_and_values::<T>(s2, s3)?;
         let q = view::<T, 4>(Q, q.0, q.1)?;
-        let theta = self.theta::<T::Real>(self.packed.then_some(s3))?;
+        let constants = self.constants.as_ref().map(Tensor::storage_and_layout);
+        let constants = constants.as_ref().map(|(storage, layout)| cpu(storage, layout)).transpose()?;
+        let theta = self.theta::<T::Real>(if self.packed { Some(s3) } else { constants })?;
         let resolved = self.shared.resolved::<T::Real>()?;
         let [batch, heads, q_len, _] = q.shape();
         let shape = [batch, heads, q_len, v.shape()[3]];
-        let mut out = T::zeros(shape.iter().product());
+        let mut out = unwritten(shape.iter().product());
         let mut saved = self.training.then(Saved::default);
         let sinks = narrowed::<T>(theta.sinks);
         self.with_call(resolved, &theta, |call| {
@@ -131,8 +136,10 @@ impl Attend {
 
         let [k, v] = self.keys_and_values::<T>(second, third)?;
         let inputs = [view::<T, 4>(Q, q.0, q.1)?, k, v];
-        let theta = self.theta::<T::Real>(self.packed.then_some(third))?;
-        let [mut dq, mut d_kv] = [T::zeros(size(&inputs[0])), T::zeros(size(&k) + size(&v))];
+        let constants = self.constants.as_ref().map(Tensor::storage_and_layout);
+        let constants = constants.as_ref().map(|(storage, layout)| cpu(storage, layout)).transpose()?;
+        let theta = self.theta::<T::Real>(if self.packed { Some(third) } else { constants })?;
+        let [mut dq, mut d_kv] = [unwritten(size(&inputs[0])), unwritten(size(&k) + size(&v))];
         let (dk, dv) = d_kv.split_at_mut(size(&k));
         let grads = Grads {
             dq: ViewMut::new(&mut dq, inputs[0].shape())?,
@@ -157,7 +164,7 @@ impl Attend {
         Ok([Tensor::from_vec(dq, q.1.shape(), &Device::Cpu)?, of_second?, of_third?])
     }
 
-    /// Writes the gradients of q, k and v; gives those of the parameters, tables and sinks end to end.
+    /// Writes the gradients of q, k and v; gives those of the parameters, tables and sinks end to end, where they are an argument.
     fn run_adjoint<T: Stored>(
         &self,
         qkv: [View<'_, T, 4>; 3],
@@ -181,6 +188,9 @@ impl Attend {
                     self.attention
                         .adjoint(call, inputs, mask, self.mode, out, d_out, saved, grads, &mut slots, work)
                 })?;
+                if !self.packed {
+                    return Ok(Vec::new());
+                }
                 let mut d_theta = Params::zeros(self.shared.plan.parameters())?;
                 let mut d_tables = Params::zeros(&call.table_specs())?;
                 match self.tables {
@@ -305,4 +315,52 @@ pub(crate) fn together(k: &Tensor, v: &Tensor) -> Result<Tensor> {
 /// The numbers of a tensor of this type, to be joined to the parameters.
 pub(crate) fn flat(tensor: &Tensor, real: DType) -> Result<Tensor> {
     Ok(tensor.to_device(&Device::Cpu)?.to_dtype(real)?.flatten_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Call, Mask, Parameters, init};
+    use candle_core::{DType, Device, Tensor, Var};
+    use posenc::{Attention, Dims, Encoding, Mode, Positions, T5Bias};
+
+    /// What is trained decides what the operation's arguments are; the numbers are the same bits whatever they are.
+    #[test]
+    fn parameters_that_nobody_trains_are_no_argument() {
+        let plan = Encoding::from(T5Bias::encoder()).plan(Dims::new(16, 2).unwrap()).unwrap();
+        let table = init(&plan, 3, DType::F32, &Device::Cpu).unwrap().into_values().next().unwrap();
+        // A view of [batch, seq, heads, head_dim].
+        let of = |seed: f64| {
+            let x = (Tensor::arange(0f32, 2.0 * 12.0 * 16.0, &Device::Cpu).unwrap() * seed)
+                .unwrap()
+                .sin()
+                .unwrap();
+            Var::from_tensor(&x.reshape((2, 12, 2, 8)).unwrap()).unwrap()
+        };
+        let qkv = [0.7, 1.3, 2.1].map(of);
+        // More than the few queries that read keys where they lie, which rounds otherwise.
+        let at = Positions::range(0..12);
+        let run = |table: &Tensor, trained: bool| {
+            let call = Call::of(&plan, &Parameters::new(&plan, |_| Ok(table.clone())).unwrap(), &at, &at).unwrap();
+            let [q, k, v] = qkv.each_ref().map(|x| {
+                let x = if trained { x.as_tensor().clone() } else { x.as_detached_tensor() };
+                x.transpose(1, 2).unwrap()
+            });
+            call.attend(&Attention::default(), &q, &k, &v, &Mask::none().causal(0), Mode::Evaluate)
+                .unwrap()
+        };
+        let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let frozen = table.as_detached_tensor();
+        let outs = [run(&table, true), run(&frozen, true), run(&table, false), run(&frozen, false)];
+        for out in &outs[1..] {
+            assert_eq!(numbers(out), numbers(&outs[0]));
+        }
+        assert!(!outs[3].track_op());
+        let [all, of_streams, of_table] = [0, 1, 2].map(|i| outs[i].sqr().unwrap().sum_all().unwrap().backward().unwrap());
+        for x in &qkv {
+            assert_eq!(numbers(all.get(x).unwrap()), numbers(of_streams.get(x).unwrap()));
+            assert!(of_table.get(x).is_none());
+        }
+        assert_eq!(numbers(all.get(&table).unwrap()), numbers(of_table.get(&table).unwrap()));
+        assert!(of_streams.get(&table).is_none());
+    }
 }

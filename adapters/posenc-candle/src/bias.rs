@@ -2,6 +2,7 @@
 
 use crate::add::{PARAMETERS, theta};
 use crate::error::Result;
+use crate::kernels::unwritten;
 use crate::shared::Shared;
 use crate::storage::{Refusal, Stored, by_rows, by_type, on_cpu, slice, view};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, WithDType};
@@ -30,7 +31,7 @@ impl WriteBias {
         let bound = Bound::over(self.shared.plan.parameters(), theta::<T::Real>(parameters)?)?;
         let call = self.shared.resolved::<T::Real>()?.located.call(bound)?;
         let shape = self.shape();
-        let mut out = T::zeros(shape.iter().product());
+        let mut out = unwritten(shape.iter().product());
         call.materialise_bias(ViewMut::new(&mut out, shape)?)?;
         Ok((out, shape))
     }

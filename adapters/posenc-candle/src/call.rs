@@ -470,24 +470,26 @@ impl Call {
         let beside = [&self.tables, &self.sinks].into_iter().flatten();
         let beside = beside.map(|tensor| attend::flat(tensor, real)).collect::<Result<Vec<_>>>()?;
         let parameters = self.parameters.followed_by(&beside)?.for_type(attend::Q, q.dtype())?;
-        let tracked = [Some(q), Some(k), Some(v), parameters.as_ref()];
+        let trained = |tensor: &Tensor| tensor.track_op();
+        let packed = parameters.as_ref().is_some_and(trained);
         let op = Attend {
             shared: self.shared.clone(),
             attention: attention.clone(),
             mask: mask.clone(),
             mode,
-            packed: parameters.is_some(),
+            packed,
+            constants: if packed { None } else { parameters.clone() },
             k_shape,
             v_shape,
             tables: self.tables.as_ref().map(Tensor::elem_count),
-            training: tracked.into_iter().flatten().any(Tensor::track_op),
+            training: packed || [q, k, v].into_iter().any(trained),
             saved: Mutex::default(),
             refusal: Arc::default(),
         };
         let refusal = op.refusal.clone();
         refusal.given_back(match parameters {
-            Some(parameters) => q.apply_op3(&attend::together(k, v)?, &parameters, op),
-            None => q.apply_op3(k, v, op),
+            Some(parameters) if packed => q.apply_op3(&attend::together(k, v)?, &parameters, op),
+            _ => q.apply_op3(k, v, op),
         })
     }
 

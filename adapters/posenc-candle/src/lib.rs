@@ -21,7 +21,7 @@
 //! # Memory
 //!
 //! Tensors are read where they lie, whatever their strides, as long as their last axis is contiguous; one that has gaps there is refused ([`posenc::Error::LastAxisStrided`]), not copied. Results are new and contiguous.
-//! An encoding with parameters joins keys and values in [`Call::attend`], which copies them once: an operation of candle's has three arguments.
+//! Where gradients go to an encoding's parameters, [`Call::attend`] joins keys and values, which copies them once: an operation of candle's has three arguments.
 //!
 //! # Devices
 //!
@@ -35,6 +35,7 @@ mod attend;
 mod bias;
 mod call;
 mod error;
+mod kernels;
 mod mask;
 mod parameters;
 mod portable;

@@ -1,6 +1,7 @@
 //! Rotation as an operation on tensors.
 
 use crate::error::Result;
+use crate::kernels::unwritten;
 use crate::shared::Shared;
 use crate::storage::{Refusal, Stored, by_rows, by_type, storage_type, view, view_mut};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Shape, Tensor};
@@ -21,10 +22,10 @@ pub(crate) struct Rotate {
 impl Rotate {
     fn run<T: Stored>(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = view::<T, 4>(WHAT, storage, layout)?;
-        let mut out = T::zeros(layout.shape().elem_count());
         let Some(pair) = &self.shared.resolved::<T::Real>()?.rotation else {
             return Ok((T::to_cpu_storage_owned(crate::storage::copied(x)), layout.shape().clone()));
         };
+        let mut out = unwritten(layout.shape().elem_count());
         pair.side(self.side).apply_into(self.turn, x, ViewMut::new(&mut out, x.shape())?)?;
         Ok((T::to_cpu_storage_owned(out), layout.shape().clone()))
     }

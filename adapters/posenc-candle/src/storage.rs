@@ -2,21 +2,18 @@
 
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, DType, Layout, Shape, Storage, Tensor, WithDType};
-use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use posenc::{Element, View, ViewMut};
 use std::sync::Mutex;
 
 /// What both candle and the core store.
-pub(crate) trait Stored: Element<Real: crate::shared::Arithmetic> + WithDType {
+pub(crate) trait Stored: Element<Real: crate::shared::Arithmetic> + WithDType + crate::kernels::AnyBits {
     /// The numbers of a storage of this type.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
-    /// Zeros as the system hands them out: pages that are touched once, when they are written.
-    fn zeros(numbers: usize) -> Vec<Self>;
 }
 
 macro_rules! stored {
-    ($($t:ident $variant:ident $zeros:expr;)+) => {
+    ($($t:ident $variant:ident;)+) => {
         $(impl Stored for $t {
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [$t]> {
                 match storage {
@@ -24,20 +21,15 @@ macro_rules! stored {
                     _ => None,
                 }
             }
-
-            fn zeros(numbers: usize) -> Vec<$t> {
-                $zeros(numbers)
-            }
         })+
     };
 }
 
 stored! {
-    f32 F32 |n| vec![0.0; n];
-    f64 F64 |n| vec![0.0; n];
-    // Of a type of its own, `vec!` would write each zero.
-    f16 F16 |n| vec![0u16; n].reinterpret_into();
-    bf16 BF16 |n| vec![0u16; n].reinterpret_into();
+    f32 F32;
+    f64 F64;
+    f16 F16;
+    bf16 BF16;
 }
 
 /// Types that something here computes with.
