@@ -52,7 +52,7 @@ impl Add {
                 let x = view::<T, 3>(WIDE, x.0, x.1)?;
                 let [batch, len, width] = x.shape();
                 let wide = [batch, len, width + self.shared.plan.concat_width()];
-                let mut out = unwritten(wide.iter().product());
+                let mut out = unwritten(WIDE, &wide)?;
                 call.embed(x, ViewMut::new(&mut out, wide)?, self.mode)?;
                 (out, wide.as_slice().into())
             }
@@ -82,7 +82,7 @@ impl Add {
                 Place::Embeddings => {
                     let given = view::<T, 3>(WIDE, storage, layout)?;
                     let shape = crate::storage::dims::<3>(WIDE, x)?;
-                    let (mut scratch, mut dx) = (copied(given), unwritten(x.elem_count()));
+                    let (mut scratch, mut dx) = (copied(given), unwritten(WIDE, x.dims())?);
                     let scratch = ViewMut::new(&mut scratch, given.shape())?;
                     call.embed_adjoint(scratch, ViewMut::new(&mut dx, shape)?, self.mode, &mut grads)?;
                     Ok(Some(dx))

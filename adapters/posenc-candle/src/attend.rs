@@ -5,12 +5,12 @@ use crate::error::{Error, Result};
 use crate::kernels::unwritten;
 use crate::mask::Mask;
 use crate::shared::{Resolved, Shared};
-use crate::storage::{Refusal, Stored, by_rows, by_type, dims, storage_type, view};
+use crate::storage::{Refusal, Stored, by_rows, by_type, check_rows, dims, storage_type, view};
 use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Shape, Storage, Tensor, WithDType};
 use posenc::attention::{Grads, Inputs, Outputs, Saved, Slots};
 use posenc::{Attention, Bound, Call, Element, Mode, Params, View, ViewMut};
 use std::any::Any;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 pub(crate) const Q: &str = "q [batch, heads, q_len, head_dim]";
 pub(crate) const K: &str = "k [batch, kv_heads, k_len, head_dim]";
@@ -34,7 +34,8 @@ pub(crate) struct Attend {
     pub tables: Option<usize>,
     /// Gradients will be asked for.
     pub training: bool,
-    pub saved: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+    /// What the forward pass kept.
+    pub saved: OnceLock<Box<dyn Any + Send + Sync>>,
     pub refusal: Arc<Refusal>,
 }
 
@@ -102,7 +103,7 @@ impl Attend {
         let resolved = self.shared.resolved::<T::Real>()?;
         let [batch, heads, q_len, _] = q.shape();
         let shape = [batch, heads, q_len, v.shape()[3]];
-        let mut out = unwritten(shape.iter().product());
+        let mut out = unwritten(OUT, &shape)?;
         let mut saved = self.training.then(Saved::default);
         let sinks = narrowed::<T>(theta.sinks);
         self.with_call(resolved, &theta, |call| {
@@ -117,10 +118,9 @@ impl Attend {
                 Ok(resolved.with_workspace(run)?)
             })
         })?;
-        if let Some(saved) = saved
-            && let Ok(mut kept) = self.saved.lock()
-        {
-            *kept = Some(Box::new(saved));
+        if let Some(saved) = saved {
+            // candle runs an operation once.
+            let _ = self.saved.set(Box::new(saved));
         }
         Ok((T::to_cpu_storage_owned(out), shape.as_slice().into()))
     }
@@ -139,7 +139,10 @@ impl Attend {
         let constants = self.constants.as_ref().map(Tensor::storage_and_layout);
         let constants = constants.as_ref().map(|(storage, layout)| cpu(storage, layout)).transpose()?;
         let theta = self.theta::<T::Real>(if self.packed { Some(third) } else { constants })?;
-        let [mut dq, mut d_kv] = [unwritten(size(&inputs[0])), unwritten(size(&k) + size(&v))];
+        let (mut dq, mut d_kv) = (
+            unwritten(Q, &inputs[0].shape())?,
+            unwritten("gradients of k and v", &[size(&k) + size(&v)])?,
+        );
         let (dk, dv) = d_kv.split_at_mut(size(&k));
         let grads = Grads {
             dq: ViewMut::new(&mut dq, inputs[0].shape())?,
@@ -173,8 +176,7 @@ impl Attend {
         grads: Grads<'_, T>,
     ) -> Result<Vec<T::Real>> {
         let resolved = self.shared.resolved::<T::Real>()?;
-        let kept = self.saved.lock().ok();
-        let saved = kept.as_ref().and_then(|kept| kept.as_ref()?.downcast_ref::<Saved<T::Real>>());
+        let saved = self.saved.get().and_then(|saved| saved.downcast_ref::<Saved<T::Real>>());
         let saved = saved.ok_or(Error::Core(posenc::Error::Unsupported {
             method: "posenc-attend",
             what: "its forward pass kept nothing for a backward pass",
@@ -294,6 +296,7 @@ pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[[usize; 4]; 3
                 what,
                 expected: q.dtype(),
                 given: tensor.dtype(),
+                shape: tensor.shape().clone(),
             });
         }
     }
@@ -303,6 +306,9 @@ pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[[usize; 4]; 3
 /// Keys and values as one tensor in which each lies without gaps, and which candle's own operations split again in the backward pass.
 pub(crate) fn together(k: &Tensor, v: &Tensor) -> Result<Tensor> {
     // candle looks for an empty view where it begins, which may be past the end of its memory.
+    for (what, x) in [(K, k), (V, v)] {
+        check_rows(what, x.layout())?;
+    }
     match (k.elem_count(), v.elem_count()) {
         (0, 0) => Ok(Tensor::zeros(0, k.dtype(), k.device())?),
         (0, _) => Ok(v.flatten_all()?.contiguous()?),

@@ -31,7 +31,7 @@ impl WriteBias {
         let bound = Bound::over(self.shared.plan.parameters(), theta::<T::Real>(parameters)?)?;
         let call = self.shared.resolved::<T::Real>()?.located.call(bound)?;
         let shape = self.shape();
-        let mut out = unwritten(shape.iter().product());
+        let mut out = unwritten(WHAT, &shape)?;
         call.materialise_bias(ViewMut::new(&mut out, shape)?)?;
         Ok((out, shape))
     }

@@ -14,7 +14,7 @@ use crate::storage::{by_type, dims, real_of};
 use candle_core::{DType, Device, Tensor};
 use posenc::{Attention, Dims, Mode, Plan, Positions, Side, Site, Turn};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 /// An encoding with its positions and parameters resolved, for one forward pass: the core's [`posenc::Call`] on tensors. What it does to tensors is recorded by candle and has a gradient, to
 /// the tensors and to the parameters.
@@ -287,6 +287,15 @@ impl Call {
     /// # Ok::<(), posenc_candle::Error>(())
     /// ```
     pub fn rotate_in_place(&self, side: Side, x: &Tensor) -> Result<()> {
+        self.in_place(side, x, false)
+    }
+
+    /// What [`Call::rotate_in_place`] would refuse.
+    pub(crate) fn check_in_place(&self, side: Side, x: &Tensor) -> Result<()> {
+        self.in_place(side, x, true)
+    }
+
+    fn in_place(&self, side: Side, x: &Tensor, only_checks: bool) -> Result<()> {
         if x.track_op() {
             return Err(Error::Tracked {
                 op: "rotate_in_place",
@@ -304,7 +313,10 @@ impl Call {
                 shape: x.shape().clone(),
             });
         }
-        let op = self.rotation(side);
+        let op = Rotate {
+            only_checks,
+            ..self.rotation(side)
+        };
         op.refusal.given_back(x.inplace_op1(&op))
     }
 
@@ -313,6 +325,7 @@ impl Call {
             shared: self.shared.clone(),
             side,
             turn: Turn::Forward,
+            only_checks: false,
             refusal: Arc::default(),
         }
     }
@@ -483,7 +496,7 @@ impl Call {
             v_shape,
             tables: self.tables.as_ref().map(Tensor::elem_count),
             training: packed || [q, k, v].into_iter().any(trained),
-            saved: Mutex::default(),
+            saved: OnceLock::new(),
             refusal: Arc::default(),
         };
         let refusal = op.refusal.clone();

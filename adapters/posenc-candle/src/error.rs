@@ -58,6 +58,17 @@ pub enum Error {
         expected: DType,
         /// What it holds.
         given: DType,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// A tensor has gaps in its last axis: rows are read as they lie.
+    Strided {
+        /// The argument's name and axes.
+        what: &'static str,
+        /// Its shape.
+        shape: Shape,
+        /// Numbers from one of the last axis to the next.
+        stride: usize,
     },
     /// A tensor that gradients flow through would be written over, or taken for a constant: its gradient would be lost without a word.
     Tracked {
@@ -86,7 +97,25 @@ impl fmt::Display for Error {
             Error::Candle(error) => error.fmt(f),
             Error::Rank { what, expected, given } => write!(f, "{what}: expected {expected} axes, given shape {:?}", given.dims()),
             Error::Type { what, given, expected } => write!(f, "{what} holds {given:?}; expected {expected}"),
-            Error::Types { what, expected, given } => write!(f, "{what} holds {given:?} beside {expected:?}; convert one of them"),
+            Error::Types {
+                what,
+                expected,
+                given,
+                shape,
+            } => {
+                let shape = shape.dims();
+                write!(
+                    f,
+                    "{what}: shape {shape:?} holds {given:?} beside {expected:?}; convert one of them"
+                )
+            }
+            Error::Strided { what, shape, stride } => {
+                let shape = shape.dims();
+                write!(
+                    f,
+                    "{what}: shape {shape:?} has a stride of {stride} in its last axis, 1 is expected; make it contiguous first"
+                )
+            }
             Error::Tracked { op, shape, instead } => {
                 write!(f, "{op}: gradients flow through the tensor of shape {:?}; {instead}", shape.dims())
             }

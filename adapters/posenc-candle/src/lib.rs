@@ -20,7 +20,7 @@
 //!
 //! # Memory
 //!
-//! Tensors are read where they lie, whatever their strides, as long as their last axis is contiguous; one that has gaps there is refused ([`posenc::Error::LastAxisStrided`]), not copied. Results are new and contiguous.
+//! Tensors are read where they lie, whatever their strides, as long as their last axis is contiguous; one that has gaps there is refused ([`Error::Strided`]), not copied. Results are new and contiguous.
 //! Where gradients go to an encoding's parameters, [`Call::attend`] joins keys and values, which copies them once: an operation of candle's has three arguments.
 //!
 //! # Devices

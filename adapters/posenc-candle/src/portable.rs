@@ -5,7 +5,7 @@ use crate::add::Place;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::mask::Mask;
-use crate::rotate::WHAT;
+use crate::rotate::{WHAT, check, check_shape};
 use crate::shared::Arithmetic;
 use crate::storage::{dims, real_of};
 use candle_core::{D, DType, Device, Tensor};
@@ -72,30 +72,11 @@ fn rotate_in<R: Arithmetic>(call: &Call, side: Side, x: &Tensor) -> Result<Tenso
         return Ok(x.clone());
     };
     let rotation = pair.side(side);
-    let given @ [batch, heads, _, width] = dims::<4>(WHAT, x.shape())?;
-    let or = |own: usize, given: usize| if own == 1 { given } else { own };
-    let expected = [
-        or(rotation.batch(), batch),
-        or(rotation.heads(), heads),
-        rotation.len(),
-        width.max(rotation.rotary_dim()),
-    ];
-    check_shape(WHAT, expected, given)?;
+    check(rotation, dims(WHAT, x.shape())?)?;
     if x.elem_count() == 0 {
         return Ok(x.clone());
     }
     Ok(turned(&x.to_dtype(R::DTYPE)?, rotation)?.to_dtype(x.dtype())?)
-}
-
-fn check_shape(what: &'static str, expected: [usize; 4], given: [usize; 4]) -> Result<()> {
-    if expected == given {
-        return Ok(());
-    }
-    Err(Error::Core(posenc::Error::Shape {
-        what,
-        expected: expected.to_vec(),
-        given: given.to_vec(),
-    }))
 }
 
 /// [`Call::embed`] and [`Call::add`]: what is added, to zeros, and then by one addition to the tensor.
@@ -218,7 +199,7 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
 
 /// The mask written out by the core.
 fn mask_matrix<R: Arithmetic>(call: &Call, attention: &Attention, mask: &Mask, shape: [usize; 4]) -> Result<Tensor> {
-    let mut matrix = vec![R::ZERO; shape.iter().product()];
+    let mut matrix: Vec<R> = crate::kernels::unwritten("mask [batch, heads, q_len, k_len]", &shape)?;
     mask.with_core::<R, _>(|mask| Ok(mask.materialise(attention, call.k_at(), ViewMut::new(&mut matrix, shape)?)?))?;
     Ok(Tensor::from_vec(matrix, shape.as_slice(), &Device::Cpu)?)
 }

@@ -82,12 +82,25 @@ impl RotaryEmbedding {
         Ok((call.rotate(Side::Query, q)?, call.rotate(Side::Key, k)?))
     }
 
-    /// The same over the tensors themselves, for inference.
+    /// The same over the tensors themselves, for inference. Queries and keys must not be the same memory: it would be turned twice.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use posenc::{Pairing, Rotary};
+    /// use posenc_candle::RotaryEmbedding;
+    /// let rotary = RotaryEmbedding::new(&Rotary::new(Pairing::Halves), 64)?;
+    /// let q = Tensor::ones((1, 4, 10, 64), DType::BF16, &Device::Cpu)?;
+    /// let k = Tensor::ones((1, 2, 10, 64), DType::BF16, &Device::Cpu)?;
+    /// rotary.apply_in_place(&q, &k, 0)?;
+    /// # Ok::<(), posenc_candle::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`Call::rotate_in_place`].
+    /// As [`Call::rotate_in_place`]; neither is turned then.
     pub fn apply_in_place(&self, q: &Tensor, k: &Tensor, offset: usize) -> Result<()> {
         let call = self.at(offset, q.dim(2)?)?;
+        call.check_in_place(Side::Query, q)?;
+        call.check_in_place(Side::Key, k)?;
         call.rotate_in_place(Side::Query, q)?;
         call.rotate_in_place(Side::Key, k)
     }

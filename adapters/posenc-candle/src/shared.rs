@@ -7,7 +7,7 @@ use posenc::{Located, Params, Plan, Positions, Real, RotationPair, Site};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// What is computed in.
-pub(crate) trait Arithmetic: Real + WithDType {
+pub(crate) trait Arithmetic: Real + WithDType + crate::kernels::AnyBits {
     /// Its part of what is resolved.
     fn part(shared: &Shared) -> &OnceLock<Resolved<Self>>;
 }

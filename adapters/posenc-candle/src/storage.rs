@@ -91,6 +91,18 @@ fn strides<const N: usize>(layout: &Layout) -> [usize; N] {
     std::array::from_fn(|axis| layout.stride()[axis])
 }
 
+/// The last axis has no gaps.
+pub(crate) fn check_rows(what: &'static str, layout: &Layout) -> Result<()> {
+    match (layout.dims().last(), layout.stride().last()) {
+        (Some(&length), Some(&stride)) if length > 1 && stride != 1 => Err(Error::Strided {
+            what,
+            shape: layout.shape().clone(),
+            stride,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A tensor where it lies.
 pub(crate) fn view<'s, T: WithDType, const N: usize>(
     what: &'static str,
@@ -98,6 +110,7 @@ pub(crate) fn view<'s, T: WithDType, const N: usize>(
     layout: &Layout,
 ) -> Result<View<'s, T, N>> {
     let shape = dims(what, layout.shape())?;
+    check_rows(what, layout)?;
     let numbers = T::cpu_storage_as_slice(storage)?;
     Ok(View::strided(from(numbers, layout.start_offset()), shape, strides(layout))?)
 }
@@ -109,11 +122,13 @@ pub(crate) fn view_mut<'s, T: Stored, const N: usize>(
     layout: &Layout,
 ) -> Result<ViewMut<'s, T, N>> {
     let shape = dims(what, layout.shape())?;
+    check_rows(what, layout)?;
     let given = storage_type(storage);
     let numbers = T::slice_mut(storage).ok_or(Error::Types {
         what,
         expected: T::DTYPE,
         given,
+        shape: layout.shape().clone(),
     })?;
     let start = layout.start_offset().min(numbers.len());
     Ok(ViewMut::strided(&mut numbers[start..], shape, strides(layout))?)
@@ -156,11 +171,10 @@ pub(crate) fn copied<T: Copy, const N: usize>(view: View<'_, T, N>) -> Vec<T> {
 
 /// The tensor itself if its last axis is contiguous, a copy otherwise: for gradients, which arrive as candle's operations leave them.
 pub(crate) fn by_rows(tensor: &Tensor) -> candle_core::Result<Tensor> {
-    let contiguous = match (tensor.dims().last(), tensor.stride().last()) {
-        (Some(&length), Some(&stride)) => length <= 1 || stride == 1,
-        _ => true,
-    };
-    if contiguous { Ok(tensor.clone()) } else { tensor.contiguous() }
+    match check_rows("a gradient", tensor.layout()) {
+        Ok(()) => Ok(tensor.clone()),
+        Err(_) => tensor.contiguous(),
+    }
 }
 
 /// Lets a closure read a tensor's storage, which must be on the CPU.

@@ -3,8 +3,8 @@
 use super::{apart, assert_differences, call, dims, half_ulp, numbers, plan, variables, weighed};
 use candle_core::{DType, Device, Tensor, Var};
 use posenc::{
-    Alibi, Attention, ClippedBias, Direction, Encoding, Fire, Kerple, Mode, MusicTransformer, Pairing, Positions, Rotary, Shaw, T5Bias,
-    Window,
+    Alibi, Attention, ClippedBias, Dims, Direction, Encoding, Fire, Kerple, Mode, MusicTransformer, Pairing, Positions, Rotary, Shaw,
+    T5Bias, Window,
 };
 use posenc_candle::{Call, Error, Mask};
 use std::collections::HashMap;
@@ -59,6 +59,29 @@ fn gradients_reach_queries_keys_values_and_parameters() {
                 let call = call(&plan, &vars, &at, &at).unwrap();
                 weighed(&call.attend(&attention, &q, &k, &v, &Mask::none().causal(0), mode).unwrap())
             });
+        }
+    }
+}
+
+/// One tensor as queries, keys and values, a result with two consumers, and two backward passes over one graph.
+#[test]
+fn a_result_may_be_read_and_differentiated_twice() {
+    let at = Positions::range(0..5);
+    for encoding in [Encoding::from(Alibi::new()), T5Bias::encoder().into()] {
+        let plan = plan(encoding, Dims::new(16, 4).unwrap());
+        let (vars, x) = (variables(&plan), Var::from_tensor(&numbers(1, &[2, 4, 5, 4])).unwrap());
+        let all: Vec<&Var> = vars.values().chain([&x]).collect();
+        let out = || {
+            let call = call(&plan, &vars, &at, &at).unwrap();
+            call.attend(&Attention::default(), &x, &x, &x, &Mask::none().causal(0), Mode::Evaluate)
+                .unwrap()
+        };
+        let loss = |out: &Tensor| (weighed(out) + weighed(&out.sqr().unwrap())).unwrap();
+        assert_differences("one tensor for all", &all, || loss(&out()));
+        let made = loss(&out());
+        let (once, twice) = (made.backward().unwrap(), made.backward().unwrap());
+        for var in all {
+            assert_eq!(apart(once.get(var).unwrap(), twice.get(var).unwrap()), 0.0);
         }
     }
 }

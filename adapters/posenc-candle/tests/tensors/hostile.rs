@@ -215,7 +215,7 @@ fn nothing_panics_and_what_is_answered_is_right() {
                     said(&error);
                 }
                 // Kernels read where tensors lie, and a last axis with gaps they refuse; operations on other devices copy.
-                (Err(Error::Core(posenc::Error::LastAxisStrided { .. })), Ok(_)) => refused += 1,
+                (Err(Error::Strided { .. }), Ok(_)) => refused += 1,
                 // Of nothing, either may have more to say.
                 (Ok(empty), Err(_)) | (Err(_), Ok(empty)) if empty.elem_count() == 0 => refused += 1,
                 (ours, theirs) => panic!("{}: {ours:?} by kernels, {theirs:?} by operations", what()),
@@ -243,6 +243,14 @@ fn nothing_panics_and_what_is_answered_is_right() {
         }
     }
     assert!(answered > 15000 && refused > 15000, "{answered} answered, {refused} refused");
+}
+
+#[test]
+fn biases_that_memory_does_not_hold_are_errors() {
+    let plan = Encoding::from(Alibi::new()).plan(Dims::new(8, 2).unwrap()).unwrap();
+    let call = Call::new(&plan, &Positions::range(0..1 << 24)).unwrap();
+    let error = call.bias(DType::F32, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("[1, 2, 16777216, 16777216]") && error.contains("memory"), "{error}");
 }
 
 /// What is shared between threads, and copied with a model.

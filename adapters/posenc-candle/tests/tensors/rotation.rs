@@ -3,9 +3,14 @@
 use super::{apart, assert_differences, half_ulp, numbers, plan, scalar, weighed};
 use candle_core::{DType, Device, Tensor, Var};
 use posenc::{Dims, Pairing, Positions, Rotary, Side, Turn, View, ViewMut};
-use posenc_candle::{Call, Error};
+use posenc_candle::{Call, Error, RotaryEmbedding};
 
-const PAIRINGS: [Pairing; 3] = [Pairing::Halves, Pairing::Interleaved, Pairing::InterleavedToHalves];
+const PAIRINGS: [Pairing; 4] = [
+    Pairing::Halves,
+    Pairing::Interleaved,
+    Pairing::InterleavedToHalves,
+    Pairing::HalvesTwice,
+];
 
 fn rotary(pairing: Pairing, at: &Positions) -> Call {
     Call::new(&plan(Rotary::new(pairing), Dims::new(24, 3).unwrap()), at).unwrap()
@@ -61,10 +66,7 @@ fn views_are_turned_where_they_lie() {
     // A last axis with gaps is refused by name, not copied.
     let gaps = numbers(3, &[2, 3, 8, 5]).transpose(2, 3).unwrap();
     for refused in [call.rotate(Side::Query, &gaps).map(drop), call.rotate_in_place(Side::Query, &gaps)] {
-        assert!(
-            matches!(refused, Err(Error::Core(posenc::Error::LastAxisStrided { stride: 5 }))),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(Error::Strided { stride: 5, .. })), "{refused:?}");
     }
 }
 
@@ -111,6 +113,34 @@ fn what_is_refused_has_its_shape_in_the_error_and_is_not_touched() {
     assert!(call.rotate(Side::Key, &repeated).is_ok());
 }
 
+#[test]
+fn queries_and_keys_are_turned_in_place_or_neither_is() {
+    let rotary = RotaryEmbedding::new(&Rotary::new(Pairing::Halves), 8).unwrap();
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        // Views of [batch, seq, heads, head_dim], from the second token on.
+        let [q, k] = [(1, 4), (2, 2)].map(|(seed, heads)| {
+            let x = numbers(seed, &[2, 6, heads, 8]).to_dtype(dtype).unwrap();
+            x.narrow(1, 1, 5).unwrap().transpose(1, 2).unwrap()
+        });
+        let (turned_q, turned_k) = rotary.apply(&q, &k, 7).unwrap();
+        let before = q.copy().unwrap();
+        let var = Var::from_tensor(&k.contiguous().unwrap()).unwrap();
+        for refused in [
+            var.as_tensor(),
+            &k.narrow(2, 0, 3).unwrap(),
+            &k.narrow(3, 0, 4).unwrap(),
+            &k.to_dtype(DType::U8).unwrap(),
+            &k.contiguous().unwrap().transpose(2, 3).unwrap(),
+            &k.narrow(1, 0, 1).unwrap().contiguous().unwrap().broadcast_as(k.shape()).unwrap(),
+        ] {
+            assert!(rotary.apply_in_place(&q, refused, 7).is_err(), "{refused:?}");
+            assert_eq!(apart(&q, &before), 0.0, "{refused:?}");
+        }
+        rotary.apply_in_place(&q, &k, 7).unwrap();
+        assert_eq!((apart(&q, &turned_q), apart(&k, &turned_k)), (0.0, 0.0));
+    }
+}
+
 /// A model's file says base, scaling, partial rotation and rounding; queries and keys turn by it from any offset.
 #[cfg(feature = "config")]
 #[test]
@@ -124,7 +154,7 @@ fn a_file_turns_as_the_core_reads_it() {
     let posenc::Method::Rotary(rotary) = &layer.spec.encoding.methods[0] else {
         panic!("{}", layer.spec.encoding)
     };
-    let turned = posenc_candle::RotaryEmbedding::from_config(file, 1).unwrap();
+    let turned = RotaryEmbedding::from_config(file, 1).unwrap();
     let (q, k) = (numbers(1, &[1, 4, 3, 16]), numbers(2, &[1, 2, 3, 16]));
     for offset in [0usize, 1000, 0] {
         let at = Positions::range(offset as i64..offset as i64 + 3);
@@ -139,9 +169,6 @@ fn a_file_turns_as_the_core_reads_it() {
             assert_eq!(apart(&given, &rows), 0.0);
         }
     }
-    assert!(posenc_candle::RotaryEmbedding::from_config(file, 2).is_err());
-    assert!(matches!(
-        posenc_candle::RotaryEmbedding::from_config(b"{", 0),
-        Err(Error::Config(_))
-    ));
+    assert!(RotaryEmbedding::from_config(file, 2).is_err());
+    assert!(matches!(RotaryEmbedding::from_config(b"{", 0), Err(Error::Config(_))));
 }
