@@ -37,6 +37,17 @@ fn alibi_of_twelve_heads() {
     for (slope, expected) in slopes.iter().zip(&expected) {
         assert!((slope - expected).abs() <= 4.0 * f64::EPSILON * expected, "{slopes:?}");
     }
+    // In attention, too: what the same numbers give as a mask that is added.
+    let x = numbers(2, &[1, 12, 2, 2]);
+    let plain = Call::new(&plan(Encoding::none(), Dims::new(24, 12).unwrap()), &Positions::range(0..2)).unwrap();
+    let added: Vec<f64> = expected.iter().flat_map(|slope| [0.0, -slope, -slope, 0.0]).collect();
+    let added = Mask::none().additive(&Tensor::from_vec(added, (1, 12, 2, 2), &Device::Cpu).unwrap());
+    let run = |call: &Call, mask| call.attend(&Attention::default(), &x, &x, &x, &mask, Mode::Evaluate).unwrap();
+    let causal = Mask::none().causal(0);
+    let (ours, written) = (run(&call, causal.clone()), run(&plain, added.unwrap().causal(0)));
+    // Scores below 2, some ten roundings each way.
+    assert!(apart(&ours, &written) <= 50.0 * f64::EPSILON);
+    assert!(apart(&ours, &run(&plain, causal)) > 1e-3);
 }
 
 trait At {
@@ -86,14 +97,28 @@ fn tables_of_three_axes_longer_than_the_sequence() {
     }
     // A table of more tokens than the sequence has is an error, not another stride.
     assert!(rotary(3, 8, &Positions::range(0..9)).rotate(Side::Key, &x).is_err());
+    let longer: Vec<i64> = (0..18).collect();
+    assert!(
+        rotary(3, 8, &Positions::whole_rows(&longer, 2).unwrap())
+            .rotate(Side::Key, &x)
+            .is_err()
+    );
 }
 
 /// The gradient flows through a rotation. (candle's `rope`, `rope_i` and `rope_thd` drop it: candle#3568.)
 #[test]
 fn gradient_through_rotation() {
-    let call = rotary(2, 4, &Positions::range(0..3));
-    let x = Var::from_tensor(&numbers(3, &[1, 2, 3, 4])).unwrap();
-    assert_differences("rotation", &[&x], || weighed(&call.rotate(Side::Query, &x).unwrap()));
+    let dims = Dims::new(8, 2).unwrap();
+    for pairing in [Pairing::Halves, Pairing::Interleaved] {
+        let call = Call::new(&plan(Rotary::new(pairing), dims), &Positions::range(0..3)).unwrap();
+        let x = Var::from_tensor(&numbers(3, &[1, 2, 3, 4])).unwrap();
+        assert_differences("rotation", &[&x], || weighed(&call.rotate(Side::Query, &x).unwrap()));
+        // As `rope_thd` takes them.
+        let x = Var::from_tensor(&numbers(3, &[1, 3, 2, 4])).unwrap();
+        assert_differences("rotation of [batch, seq, heads, head_dim]", &[&x], || {
+            weighed(&call.rotate(Side::Query, &x.transpose(1, 2).unwrap()).unwrap())
+        });
+    }
 }
 
 /// One token in each of several rows, each at its own position.
