@@ -189,7 +189,7 @@ impl Job {
             // As weights are when nobody trains.
             Some(table) => {
                 let table = table.as_detached_tensor();
-                self.call.for_layer(&Parameters::new(self.call.plan(), |_| Ok(table.clone()))?)
+                self.call.for_layer(&Parameters::new(self.call.plan(), |_| Ok(table.clone()))?)?
             }
             None => self.call.clone(),
         };
