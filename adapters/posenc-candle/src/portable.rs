@@ -25,12 +25,11 @@ fn tables<R: Arithmetic>(rotation: &Rotation<R>, device: &Device) -> Result<[Ten
 }
 
 /// Rows of the arithmetic's type, turned by tables.
-fn turned<R: Arithmetic>(x: &Tensor, rotation: &Rotation<R>) -> Result<Tensor> {
+fn turned<R: Arithmetic>(x: &Tensor, rotation: &Rotation<R>, [cos, sin]: &[Tensor; 2]) -> Result<Tensor> {
     let [batch, heads, len, width] = dims::<4>(WHAT, x.shape())?;
     let columns = rotation.columns(width);
     let pairs = columns.len() / 2;
     let turning = x.narrow(3, columns.start, columns.len())?;
-    let [cos, sin] = tables(rotation, x.device())?;
     // Axes of the turning columns in which one tells the first of a pair from the second.
     let (of_two, axes): (usize, &[usize]) = match rotation.pairing() {
         Pairing::Halves => (3, &[batch, heads, len, 2, pairs]),
@@ -43,8 +42,8 @@ fn turned<R: Arithmetic>(x: &Tensor, rotation: &Rotation<R>) -> Result<Tensor> {
         Ok(one.reshape((batch, heads, len, pairs))?)
     };
     let (a, b) = (one_of_each(0)?, one_of_each(1)?);
-    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-    let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+    let first = (a.broadcast_mul(cos)? - b.broadcast_mul(sin)?)?;
+    let second = (b.broadcast_mul(cos)? + a.broadcast_mul(sin)?)?;
     let turned = match rotation.pairing() {
         Pairing::Halves | Pairing::InterleavedToHalves => Tensor::cat(&[first, second], 3)?,
         Pairing::Interleaved => Tensor::stack(&[first, second], 4)?.reshape((batch, heads, len, 2 * pairs))?,
@@ -68,7 +67,8 @@ pub(crate) fn rotate(call: &Call, side: Side, x: &Tensor) -> Result<Tensor> {
 }
 
 fn rotate_in<R: Arithmetic>(call: &Call, side: Side, x: &Tensor) -> Result<Tensor> {
-    let Some(pair) = &call.shared.resolved::<R>()?.rotation else {
+    let resolved = call.shared.resolved::<R>()?;
+    let Some(pair) = &resolved.rotation else {
         return Ok(x.clone());
     };
     let rotation = pair.side(side);
@@ -76,7 +76,8 @@ fn rotate_in<R: Arithmetic>(call: &Call, side: Side, x: &Tensor) -> Result<Tenso
     if x.elem_count() == 0 {
         return Ok(x.clone());
     }
-    Ok(turned(&x.to_dtype(R::DTYPE)?, rotation)?.to_dtype(x.dtype())?)
+    let tables = resolved.tables_on(x.device(), side, || tables(rotation, x.device()))?;
+    Ok(turned(&x.to_dtype(R::DTYPE)?, rotation, &tables)?.to_dtype(x.dtype())?)
 }
 
 /// [`Call::embed`] and [`Call::add`]: what is added, to zeros, and then by one addition to the tensor.
@@ -202,4 +203,30 @@ fn mask_matrix<R: Arithmetic>(call: &Call, attention: &Attention, mask: &Mask, s
     let mut matrix: Vec<R> = crate::kernels::unwritten("mask [batch, heads, q_len, k_len]", &shape)?;
     mask.with_core::<R, _>(|mask| Ok(mask.materialise(attention, call.k_at(), ViewMut::new(&mut matrix, shape)?)?))?;
     Ok(Tensor::from_vec(matrix, shape.as_slice(), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Call;
+    use candle_core::{DType, Device, Tensor};
+    use posenc::{Dims, Encoding, Pairing, Positions, Rotary, Side};
+    use std::cell::Cell;
+
+    /// Layers of one pass find what the first sent; another side has tables of its own.
+    #[test]
+    fn tables_are_sent_once() {
+        let plan = Encoding::from(Rotary::new(Pairing::Halves)).plan(Dims::new(8, 2).unwrap()).unwrap();
+        let call = Call::new(&plan, &Positions::range(0..3)).unwrap().portable();
+        let resolved = call.shared.resolved::<f32>().unwrap();
+        let sent = Cell::new(0);
+        let one = || {
+            sent.set(sent.get() + 1);
+            let table = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+            Ok([table.clone(), table])
+        };
+        for side in [Side::Query, Side::Query, Side::Key, Side::Query] {
+            resolved.tables_on(&Device::Cpu, side, one).unwrap();
+        }
+        assert_eq!(sent.get(), 2);
+    }
 }

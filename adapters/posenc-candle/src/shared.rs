@@ -1,9 +1,9 @@
 //! What all operations and layers of one pass share: a plan with its positions resolved, once for each arithmetic.
 
 use crate::error::Result;
-use candle_core::WithDType;
+use candle_core::{Device, Tensor, WithDType};
 use posenc::attention::Workspace;
-use posenc::{Located, Params, Plan, Positions, Real, RotationPair, Site};
+use posenc::{Located, Params, Plan, Positions, Real, RotationPair, Side, Site};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// What is computed in.
@@ -41,6 +41,8 @@ pub(crate) struct Resolved<R: Real> {
     adds: Vec<Site>,
     /// Scratch memory of attention, from layer to layer.
     work: Mutex<Vec<Workspace<R>>>,
+    /// Cosines and sines of a side as tensors on a device, for tensor operations: sent once for all layers.
+    sent: Mutex<Vec<(Side, Device, [Tensor; 2])>>,
 }
 
 impl<R: Real> Resolved<R> {
@@ -57,6 +59,7 @@ impl<R: Real> Resolved<R> {
             rotation,
             adds,
             work: Mutex::default(),
+            sent: Mutex::default(),
         })
     }
 
@@ -74,6 +77,20 @@ impl<R: Real> Resolved<R> {
             kept.push(work);
         }
         result
+    }
+}
+
+impl<R: Real> Resolved<R> {
+    /// A side's cosines and sines on a device: those that were sent before, or what `send` makes of them.
+    pub fn tables_on(&self, device: &Device, side: Side, send: impl FnOnce() -> Result<[Tensor; 2]>) -> Result<[Tensor; 2]> {
+        let kept = || self.sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sent = |(of, on, _): &&(Side, Device, [Tensor; 2])| *of == side && on.same_device(device);
+        if let Some((.., tables)) = kept().iter().find(sent) {
+            return Ok(tables.clone());
+        }
+        let tables = send()?;
+        kept().push((side, device.clone(), tables.clone()));
+        Ok(tables)
     }
 }
 
