@@ -3,6 +3,8 @@
 mod adding;
 mod attention;
 mod bias;
+#[cfg(feature = "nn")]
+mod checkpoints;
 mod faults;
 mod hostile;
 #[cfg(feature = "nn")]
