@@ -10,7 +10,7 @@ use crate::portable;
 use crate::rotate::{Rotate, WHAT};
 use crate::rows::Rows;
 use crate::shared::Shared;
-use crate::storage::{by_type, dims, real_of};
+use crate::storage::{by_type, dims, real_of_tensor};
 use candle_core::{DType, Device, Tensor};
 use posenc::{Attention, Dims, Mode, Plan, Positions, Side, Site, Turn};
 use std::fmt;
@@ -260,6 +260,7 @@ impl Call {
         if !self.rotates() {
             return Ok(x.clone());
         }
+        real_of_tensor(WHAT, x)?;
         if self.elsewhere(x) {
             return portable::rotate(self, side, x);
         }
@@ -307,6 +308,7 @@ impl Call {
         if !self.rotates() {
             return Ok(());
         }
+        real_of_tensor(WHAT, x)?;
         if !x.device().is_cpu() {
             return Err(Error::Device {
                 op: "rotate_in_place; use `rotate` there",
@@ -397,6 +399,7 @@ impl Call {
         if !self.shared.resolved::<f32>()?.adds_at(site) {
             return Ok(x.clone());
         }
+        real_of_tensor(what, x)?;
         if self.elsewhere(x) {
             return portable::add(self, place, x, mode);
         }
@@ -479,7 +482,7 @@ impl Call {
 
     pub(crate) fn attend_fused(&self, attention: &Attention, [q, k, v]: [&Tensor; 3], mask: &Mask, mode: Mode) -> Result<Tensor> {
         let [_, k_shape, v_shape] = attend::check(q, k, v)?;
-        let real = real_of(attend::Q, q.dtype())?;
+        let real = real_of_tensor(attend::Q, q)?;
         let beside = [&self.tables, &self.sinks].into_iter().flatten();
         let beside = beside.map(|tensor| attend::flat(tensor, real)).collect::<Result<Vec<_>>>()?;
         let parameters = self.parameters.followed_by(&beside)?.for_type(attend::Q, q.dtype())?;

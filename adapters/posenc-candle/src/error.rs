@@ -49,6 +49,8 @@ pub enum Error {
         given: DType,
         /// What it may hold.
         expected: &'static str,
+        /// Its shape; none where a type alone was given.
+        shape: Option<Shape>,
     },
     /// Tensors that belong together hold different types.
     Types {
@@ -96,7 +98,15 @@ impl fmt::Display for Error {
             Error::Config(error) => error.fmt(f),
             Error::Candle(error) => error.fmt(f),
             Error::Rank { what, expected, given } => write!(f, "{what}: expected {expected} axes, given shape {:?}", given.dims()),
-            Error::Type { what, given, expected } => write!(f, "{what} holds {given:?}; expected {expected}"),
+            Error::Type {
+                what,
+                given,
+                expected,
+                shape,
+            } => match shape {
+                Some(shape) => write!(f, "{what}: shape {:?} holds {given:?}; expected {expected}", shape.dims()),
+                None => write!(f, "{what}: given {given:?}; expected {expected}"),
+            },
             Error::Types {
                 what,
                 expected,

@@ -143,6 +143,7 @@ impl Mask {
                 what: WHAT,
                 given: mask.dtype(),
                 expected: FLOATS,
+                shape: Some(mask.shape().clone()),
             });
         }
         Ok(self.with(Part::Additive(with_four_axes(mask)?)))
@@ -201,6 +202,7 @@ fn booleans(mask: &Tensor) -> Result<Booleans> {
             what: WHAT,
             given: mask.dtype(),
             expected: "U8, 0 or 1; a mask that is added is `additive`",
+            shape: Some(mask.shape().clone()),
         });
     }
     let mask = with_four_axes(mask)?;

@@ -1,7 +1,7 @@
 //! A plan's parameters as tensors.
 
 use crate::error::{Error, Result};
-use crate::storage::{by_type, real_of};
+use crate::storage::{by_type, real_of, real_of_tensor};
 use candle_core::{DType, Device, Tensor, Var};
 use posenc::{ParamSpec, Params, Plan};
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ impl Parameters {
                     given: tensor.dims().to_vec(),
                 }));
             }
-            real_of("a parameter", tensor.dtype())?;
+            real_of_tensor("a parameter", &tensor)?;
             tensors.push(tensor);
         }
         Parameters::of_tensors(tensors)

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::mask::Mask;
 use crate::rotate::{WHAT, check, check_shape};
 use crate::shared::Arithmetic;
-use crate::storage::{dims, real_of};
+use crate::storage::{dims, real_of_tensor};
 use candle_core::{D, DType, Device, Tensor};
 use posenc::{Attention, Mode, Pairing, Rotation, Side, Site, ViewMut};
 
@@ -60,7 +60,7 @@ fn turned<R: Arithmetic>(x: &Tensor, rotation: &Rotation<R>, [cos, sin]: &[Tenso
 
 /// [`Call::rotate`].
 pub(crate) fn rotate(call: &Call, side: Side, x: &Tensor) -> Result<Tensor> {
-    match real_of(WHAT, x.dtype())? {
+    match real_of_tensor(WHAT, x)? {
         DType::F64 => rotate_in::<f64>(call, side, x),
         _ => rotate_in::<f32>(call, side, x),
     }
@@ -87,7 +87,7 @@ pub(crate) fn add(call: &Call, place: Place, x: &Tensor, mode: Mode) -> Result<T
         // What is dropped is decided number by number.
         return Ok(call.add_fused(place, &x.to_device(&Device::Cpu)?, mode)?.to_device(device)?);
     }
-    let real = real_of(WHAT, x.dtype())?;
+    let real = real_of_tensor(WHAT, x)?;
     let mut shape = x.dims().to_vec();
     let at = if matches!(place, Place::Stream(Site::KeyInput) | Place::Heads(Site::Key)) {
         call.k_at()
@@ -130,7 +130,7 @@ pub(crate) fn attend(call: &Call, attention: &Attention, [q, k, v]: [&Tensor; 3]
         return Ok(call.attend_fused(attention, [&q?, &k?, &v?], mask, mode)?.to_device(device)?);
     };
     let [q_shape, k_shape, v_shape] = crate::attend::check(q, k, v)?;
-    let (stored, real) = (q.dtype(), real_of(crate::attend::Q, q.dtype())?);
+    let (stored, real) = (q.dtype(), real_of_tensor(crate::attend::Q, q)?);
     attention.check()?;
     let posenc::Dims {
         heads, kv_heads, head_dim, ..

@@ -59,6 +59,7 @@ macro_rules! by_type {
                 what: $what,
                 given,
                 expected: $crate::storage::FLOATS,
+                shape: None,
             }),
         }
     };
@@ -74,8 +75,19 @@ pub(crate) fn real_of(what: &'static str, dtype: DType) -> Result<DType> {
             what,
             given,
             expected: FLOATS,
+            shape: None,
         }),
     }
+}
+
+/// The type that a tensor's numbers are computed in.
+pub(crate) fn real_of_tensor(what: &'static str, x: &Tensor) -> Result<DType> {
+    real_of(what, x.dtype()).map_err(|_| Error::Type {
+        what,
+        given: x.dtype(),
+        expected: FLOATS,
+        shape: Some(x.shape().clone()),
+    })
 }
 
 /// The lengths of a tensor with this many axes.
